@@ -1,0 +1,190 @@
+"""Every setting of a run: one frozen dataclass per part, a sentence under each field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """What is asked, and where its data is."""
+
+    name: str = "atlas"
+    """A task of `rest-jax tasks list`."""
+    data: str | None = None
+    """Folder that holds the task's files; tasks that generate their own data need none."""
+    reward: str = "default"
+    """The reward's name: the task's own default, or one that `register_reward` added."""
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The model that everything starts from."""
+
+    name: str = "smollm2-135m-instruct-q4_1"
+    """A name of `rest-jax models list`, or a folder with config.json, tokenizer.json and *.safetensors."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute and cache type; auto is float32 on CPU and bfloat16 elsewhere. Log-probs are always float32."""
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """Which method, how it is prompted, and its limits."""
+
+    name: str = "react"
+    """A method of `rest_jax/agents`."""
+    style: Literal["base", "chat"] = "base"
+    """base: plain text, a turn is a line; chat: the model's own chat turns."""
+    shots: int = 2
+    """Worked examples in the prompt of the prompted model."""
+    turns: int = 6
+    """The most model turns of a trajectory."""
+    turn_tokens: int = 64
+    """The most tokens of one turn."""
+    observation_chars: int = 400
+    """An observation is cut at this many characters, at the end of a word, marked with an ellipsis."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """The sampler's shapes. They are part of what a trajectory is a function of: change them and bits change."""
+
+    rows: int = 16
+    """Rows that decode together, for each cache width."""
+    block: int = 8
+    """Tokens decoded between two looks at the host (does not change bits)."""
+    widths: tuple[int, ...] = (256, 512, 1024, 2048)
+    """Cache widths in tokens; a row lives in the narrowest that holds its own context and budget."""
+    chunk: int = 128
+    """The most tokens that one prefill or extend step takes."""
+
+
+@dataclass(frozen=True)
+class ToolsSettings:
+    """The tool adapter process."""
+
+    url: str | None = None
+    """An adapter that already runs; None starts one on a free loopback port and stops it with the run."""
+    timeout_s: float = 20.0
+    """The most seconds that one tool call may take."""
+    retries: int = 3
+    """How often a retryable failure is tried again."""
+    results: int = 1
+    """Passages that a search shows."""
+    k1: float = 1.5
+    """BM25 term saturation."""
+    b: float = 0.75
+    """BM25 length normalisation."""
+    title_weight: int = 2
+    """How many times a passage's title counts beside its text."""
+
+
+@dataclass(frozen=True)
+class GrowSettings:
+    """Sampling trajectories to learn from."""
+
+    questions: int = 100
+    """Train questions, the first of the split in its seeded order."""
+    samples: int = 4
+    """Trajectories per question."""
+    temperature: float = 0.8
+    """Sampling temperature."""
+    top_k: int = 0
+    """Keep the k likeliest tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the smallest set of tokens with this probability."""
+
+
+@dataclass(frozen=True)
+class ImproveSettings:
+    """Fine-tuning on the trajectories that pass a threshold."""
+
+    thresholds: tuple[float, ...] = (0.5,)
+    """Rising: one Improve step for each; kept is what is strictly greater (ReST, Algorithm 1)."""
+    filter: Literal["fixed", "percentile", "interpolated"] = "fixed"
+    """fixed: the threshold is a reward; percentile: of all rewards; interpolated: between a question's mean and
+    maximum (ReST, appendix A.7)."""
+    per_question: int | None = 4
+    """The most trajectories kept of one question (ReST-EM's cut-off); null keeps all."""
+    include_seed: bool = True
+    """Keep the pilot's demonstrations in the mixture."""
+    start: Literal["base", "previous"] = "previous"
+    """Start each Improve from the base model (ReST-EM) or from the policy before it (ReST)."""
+    prompt: Literal["same", "bare"] = "bare"
+    """Train with the prompt as sampled, or without its worked examples."""
+    steps: int = 30
+    """Optimizer steps of each Improve step."""
+    rows: int = 4
+    """Packed rows per optimizer step."""
+    length: int = 256
+    """Tokens per packed row; longer examples are left out and counted."""
+    learning_rate: float = 5e-5
+    """Peak learning rate: linear warm-up, cosine decay to a tenth."""
+    warmup: int = 3
+    """Warm-up steps."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay on matrices."""
+    clip: float = 1.0
+    """Global gradient norm is clipped here."""
+    checkpoint_every: int = 10
+    """Optimizer steps between checkpoints: the most that a killed run repeats."""
+
+
+@dataclass(frozen=True)
+class PilotSettings:
+    """The warm start: a few demonstrations, so that a reward filter has something to keep."""
+
+    demonstrations: int = 32
+    """Demonstrations, each replayed through the real tools; failing ones are dropped and counted."""
+    source: str = "gold"
+    """gold: the task's own scripted demonstrations; else a source that the task names."""
+    improve: ImproveSettings = field(default_factory=ImproveSettings)
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """One generation: Grow, reward, Improve."""
+
+    grow: GrowSettings = field(default_factory=GrowSettings)
+    improve: ImproveSettings = field(default_factory=ImproveSettings)
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What is measured, on how many questions. Evaluation is greedy."""
+
+    split: Literal["select", "report"] = "report"
+    """Choose on select, report on report."""
+    prompted: int = 100
+    """Questions for the prompted model."""
+    pilot: int = 300
+    """Questions for the pilot."""
+    generations: int = 100
+    """Questions for every generation but the last."""
+    final: int = 300
+    """Questions for the last generation and for the controls."""
+    controls: tuple[Literal["more_pilot", "random_samples", "majority", "gold"], ...] = ()
+    """Controls at equal budget: the pilot trained on with its demonstrations; fine-tuning on randomly chosen
+    well-formed self-samples; majority of the pilot at equal inference tokens; gold demonstrations (a ceiling)."""
+    floors: tuple[Literal["closed_book", "most_frequent", "question_as_query"], ...] = ()
+    """Rows that no agent should fall below."""
+
+
+@dataclass(frozen=True)
+class RestConfig:
+    """A ReST run: prompted → pilot → generation 1 → generation 2 → …"""
+
+    name: str = "rest"
+    """The run's name; without --run-dir it runs in runs/NAME."""
+    seeds: tuple[int, ...] = (0,)
+    """One whole loop per seed; the summary pools them."""
+    task: TaskSettings = field(default_factory=TaskSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    tools: ToolsSettings = field(default_factory=ToolsSettings)
+    pilot: PilotSettings = field(default_factory=PilotSettings)
+    generations: tuple[GenerationSettings, ...] = (GenerationSettings(), GenerationSettings())
+    """The generations, in order."""
+    evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)

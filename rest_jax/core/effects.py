@@ -1,0 +1,224 @@
+"""Effects: everything that an agent may ask of the world, and what it gets back.
+
+An agent is a generator of effects (`Agent`). It yields one effect, receives its outcome, and at the end returns an
+`Outcome`. It never touches a model, a socket or a clock, so a recorded list of outcomes replays it exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rest_jax.core.transcript import Transcript
+
+
+class Role(StrEnum):
+    """Which of the run's policies answers a call."""
+
+    ACTOR = "actor"
+    JUDGE = "judge"
+    TEACHER = "teacher"
+
+
+class Choose(StrEnum):
+    """How one of n candidates becomes the reply; all of them are stored."""
+
+    FIRST = "first"
+    LOWEST_PERPLEXITY = "lowest_perplexity"
+    """The smallest mean negative log-prob per token (ReST meets ReAct, section 3.2)."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. The values are data on the device: changing them never recompiles."""
+
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_k: int = 0
+    """Keep the k likeliest tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the smallest set of tokens whose probability reaches this."""
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Ask a policy to continue a transcript. The outcome is a `Generated`."""
+
+    transcript: Transcript
+    step: str
+    """The step kind, such as `act`, `reflect`, `check`: the name under which the call is stored."""
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    """The reply ends before the first of these; an end-of-sequence token ends it too."""
+    n: int = 1
+    choose: Choose = Choose.FIRST
+    role: Role = Role.ACTOR
+    sampling: Sampling | None = None
+    """None: the run's setting."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Ask for the log-probs of given continuations of a transcript. The outcome is a `Scored`."""
+
+    transcript: Transcript
+    continuations: tuple[str, ...]
+    step: str = "score"
+    role: Role = Role.ACTOR
+
+
+@dataclass(frozen=True)
+class CallTool:
+    """Call a tool of the adapter process. The outcome is a `ToolReply`."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class All:
+    """Several effects at once. The outcome is the tuple of theirs, in order."""
+
+    effects: tuple[Effect, ...]
+
+
+Effect = Generate | Score | CallTool | All
+
+
+class Finish(StrEnum):
+    """Why a policy stopped."""
+
+    STOP = "stop"
+    EOS = "eos"
+    LENGTH = "length"
+    """The call's `max_tokens` were used up."""
+    CONTEXT = "context"
+    """The transcript fills the policy's context: there is no room for another token."""
+    NONFINITE = "nonfinite"
+    """The model produced a NaN; the candidate holds the tokens before it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One continuation.
+
+    `ids` are the kept tokens: up to and including the token in which the stop string begins, or the end-of-sequence
+    token. `logprobs` are f32, untempered, over the full vocabulary, one per id; None when the author is not the
+    policy itself. `text` ends before the stop; `overhang` is what the kept tokens hold beyond it.
+    """
+
+    ids: tuple[int, ...]
+    logprobs: tuple[float, ...] | None
+    text: str
+    finish: Finish
+    overhang: str = ""
+
+    @property
+    def mean_logprob(self) -> float:
+        """Mean log-prob per token; minus infinity when there is none (so that it never wins a choice)."""
+        return sum(self.logprobs) / len(self.logprobs) if self.logprobs else float("-inf")
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The outcome of `Generate`: n candidates, and which one is the reply."""
+
+    candidates: tuple[Candidate, ...]
+    chosen: int = 0
+
+    @property
+    def reply(self) -> Candidate:
+        return self.candidates[self.chosen]
+
+    @property
+    def text(self) -> str:
+        return self.reply.text
+
+    @property
+    def finish(self) -> Finish:
+        return self.reply.finish
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The outcome of `Score`: for each continuation its token ids and their f32 log-probs."""
+
+    ids: tuple[tuple[int, ...], ...]
+    logprobs: tuple[tuple[float, ...], ...]
+
+
+class ToolErrorKind(StrEnum):
+    TIMEOUT = "timeout"
+    RATE_LIMITED = "rate_limited"
+    BAD_ARGUMENTS = "bad_arguments"
+    TOOL_ERROR = "tool_error"
+    INFRA = "infra"
+    REPLAY_MISS = "replay_miss"
+
+    @property
+    def is_infrastructure(self) -> bool:
+        """True when the agent is not to blame: such a trajectory is masked, counted and retried, never scored 0."""
+        return self not in (ToolErrorKind.BAD_ARGUMENTS, ToolErrorKind.TOOL_ERROR)
+
+
+@dataclass(frozen=True)
+class ToolFault:
+    kind: ToolErrorKind
+    message: str
+
+
+@dataclass(frozen=True)
+class ToolReply:
+    """The outcome of `CallTool`. `content` is what the model may see; `data` is for the agent's own use."""
+
+    content: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    fault: ToolFault | None = None
+    tool_version: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.fault is None
+
+
+class Status(StrEnum):
+    """How a trajectory ended."""
+
+    FINISHED = "finished"
+    STEP_LIMIT = "step_limit"
+    TOKEN_LIMIT = "token_limit"
+    CONTEXT_LIMIT = "context_limit"
+    MALFORMED = "malformed"
+    TOOL_FAILURE = "tool_failure"
+    """Infrastructure failed: masked in every mean, counted, retried."""
+    NONFINITE = "nonfinite"
+    AGENT_ERROR = "agent_error"
+    """The agent's own code raised; the message is in `why`."""
+
+    @property
+    def is_masked(self) -> bool:
+        """True for endings that say nothing about the policy: they carry no reward."""
+        return self in (Status.TOOL_FAILURE, Status.NONFINITE, Status.AGENT_ERROR)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an agent returns."""
+
+    status: Status
+    answer: str | None = None
+    why: str = ""
+
+
+def finished(answer: str) -> Outcome:
+    return Outcome(Status.FINISHED, answer)
+
+
+def stopped(status: Status, why: str = "") -> Outcome:
+    return Outcome(status, None, why)
+
+
+Agent = Generator[Effect, Any, Outcome]

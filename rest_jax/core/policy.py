@@ -1,0 +1,103 @@
+"""What the rollout needs of a policy and of a tokenizer, whoever they are: our engine, a remote one, a script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rest_jax.core.effects import Candidate, Role, Sampling
+from rest_jax.core.keys import KeyPath
+
+
+class TextCodec(Protocol):
+    """A tokenizer with the difference between trusted and untrusted text."""
+
+    digest: str
+    """sha256 over what decides ids: ids are authoritative only for the tokenizer of this digest."""
+    vocab_size: int
+    bos_ids: tuple[int, ...]
+    """Ids that open every transcript (empty for many models)."""
+    eos_ids: frozenset[int]
+    """Ids that end a reply."""
+    control_ids: frozenset[int]
+    """Every added, control or user-defined id: none of them may come from untrusted text."""
+
+    def encode_trusted(self, text: str) -> tuple[int, ...]:
+        """Ids of the agent's own text; control tokens in it are control tokens. Never adds BOS or EOS."""
+        ...
+
+    def encode_untrusted(self, text: str) -> tuple[int, ...]:
+        """Ids of text that anyone may have written; contains no id of `control_ids`, whatever the text."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, control tokens left out; bytes that are no UTF-8 become U+FFFD."""
+        ...
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that a token stands for; empty for control tokens."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """One candidate to be sampled: the whole context as ids, and how to go on.
+
+    Requests of one `session` that share a beginning share its computation: the policy may keep the row of a session
+    parked between requests and extend it by what is new. `release(session)` gives the rows back.
+    """
+
+    id: int
+    session: int
+    ids: tuple[int, ...]
+    key: KeyPath
+    max_tokens: int
+    stop: tuple[str, ...]
+    sampling: Sampling
+    role: Role = Role.ACTOR
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Log-probs wanted of `continuation` after `ids`."""
+
+    id: int
+    session: int
+    ids: tuple[int, ...]
+    continuation: tuple[int, ...]
+    role: Role = Role.ACTOR
+
+
+class Policy(Protocol):
+    """Continues token sequences. Single-threaded: the caller submits, then steps until it has what it wants."""
+
+    codec: TextCodec
+    weights_digest: str
+    context: int
+    """The most tokens (prompt and reply) that one transcript may hold."""
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions may be open at once."""
+        ...
+
+    def submit(self, request: Request | ScoreRequest) -> None:
+        """Queue a request. A context that leaves no room ends as `Finish.CONTEXT`, never as an exception."""
+        ...
+
+    def step(self) -> list[tuple[int, Candidate]]:
+        """Work for one block; returns (request id, candidate) of those that ended. Empty when there is no work.
+
+        A `ScoreRequest` ends as a candidate whose ids are the continuation and whose log-probs are theirs.
+        """
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """True while a submitted request has not ended."""
+        ...
+
+    def release(self, session: int) -> None:
+        """The session ended: its rows are free again."""
+        ...

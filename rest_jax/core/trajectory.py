@@ -1,0 +1,101 @@
+"""Trajectories: the ordered calls by which an agent answered a question, tokens included.
+
+Tokens are made once. A call stores only what its parent has not: `segments` continue the parent's transcript after
+the candidate `parent_candidate`; a call without a parent opens a new transcript. ReAct is the special case of one
+growing transcript.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rest_jax.core.effects import Candidate, Role, Status, ToolFault
+from rest_jax.core.transcript import Segment, segment_of
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Call:
+    """One question put to a policy and its candidates. All segments carry ids."""
+
+    index: int
+    step: str
+    trial: int
+    role: Role
+    segments: tuple[Segment, ...]
+    candidates: tuple[Candidate, ...]
+    chosen: int = 0
+    parent: int | None = None
+    parent_candidate: int = 0
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """One call of a tool, made after model call `after` (-1: before the first)."""
+
+    after: int
+    tool: str
+    arguments: Mapping[str, Any]
+    content: str
+    fault: ToolFault | None = None
+    tool_version: str = ""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """How one agent answered one question, once."""
+
+    question_id: str
+    question: str
+    sample: int
+    seed: int
+    generation: int
+    """0 is the prompted or pilot policy's first Grow; part of every random key."""
+    agent: str
+    task: str
+    split: str
+    status: Status
+    answer: str | None
+    why: str
+    calls: tuple[Call, ...]
+    tool_calls: tuple[ToolCall, ...]
+    tokenizer_digest: str
+    weights_digest: str
+    seconds: float = 0.0
+    """Wall time from the first effect to the outcome; not part of the digest."""
+    attempts: int = 1
+    """How often it was begun because infrastructure failed; not part of the digest."""
+
+    @property
+    def id(self) -> str:
+        return f"{self.question_id}#{self.sample}"
+
+    @property
+    def searches(self) -> int:
+        return sum(call.tool == "search" for call in self.tool_calls)
+
+    @property
+    def model_tokens(self) -> int:
+        return sum(len(candidate.ids) for call in self.calls for candidate in call.candidates)
+
+
+def context_of(calls: Sequence[Call], index: int) -> tuple[Segment, ...]:
+    """The whole transcript that call `index` saw, ids included."""
+    call = calls[index]
+    if call.parent is None:
+        return call.segments
+    spoken = segment_of(calls[call.parent].candidates[call.parent_candidate])
+    return (*context_of(calls, call.parent), spoken, *call.segments)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of a task, with its gold answer. `meta` is the task's own (hops, level, supporting titles …)."""
+
+    id: str
+    text: str
+    answer: str
+    meta: Mapping[str, Any] = field(default_factory=dict)
