@@ -1,0 +1,73 @@
+"""What one trajectory is worth: the record from which every row and comparison is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from rest_jax.core.effects import Status
+from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.core.transcript import Source
+from rest_jax.tasks.metrics import Score, normalize_answer
+
+ScoreAnswer = Callable[[str, Question], Score]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One trajectory, judged. `em`, `f1`, `grounded` are in [0, 1]."""
+
+    question_id: str
+    sample: int
+    seed: int
+    status: str
+    answer: str | None
+    em: float
+    f1: float
+    well_formed: bool
+    """The agent came to an answer by itself."""
+    grounded: float
+    """`em` where the answer stood in an observation that the model saw, else 0."""
+    searches: int
+    model_tokens: int
+    masked: bool
+    """Infrastructure failed: counted, and left out of every mean."""
+
+
+def record(trajectory: Trajectory, question: Question, score: ScoreAnswer) -> Record:
+    """Judge a trajectory by its task's own metric. What is not answered scores 0; what is masked does not count."""
+    judged = Score(0.0, 0.0) if trajectory.answer is None else score(trajectory.answer, question)
+    return Record(
+        question_id=trajectory.question_id,
+        sample=trajectory.sample,
+        seed=trajectory.seed,
+        status=trajectory.status.value,
+        answer=trajectory.answer,
+        em=judged.em,
+        f1=judged.f1,
+        well_formed=trajectory.status is Status.FINISHED,
+        grounded=judged.em if is_grounded(trajectory) else 0.0,
+        searches=trajectory.searches,
+        model_tokens=trajectory.model_tokens,
+        masked=trajectory.status.is_masked,
+    )
+
+
+def is_grounded(trajectory: Trajectory) -> bool:
+    """Whether the answer stood, as whole normalised words, in an observation of this trajectory (not of its shots)."""
+    if trajectory.answer is None:
+        return False
+    answer = normalize_answer(trajectory.answer)
+    seen = (
+        segment.text
+        for call in trajectory.calls
+        for segment in call.segments
+        if segment.source is Source.TOOL and not segment.shots
+    )
+    return bool(answer) and any(f" {answer} " in f" {normalize_answer(text)} " for text in seen)
+
+
+def judge(trajectories: list[Trajectory], questions: Mapping[str, Question], score: ScoreAnswer) -> tuple[Record, ...]:
+    """Records in the order (question, sample), so that equal trajectories give equal tables."""
+    ordered = sorted(trajectories, key=lambda t: (t.question_id, t.sample))
+    return tuple(record(trajectory, questions[trajectory.question_id], score) for trajectory in ordered)

@@ -1,0 +1,150 @@
+"""Intervals and comparisons by the bootstrap, clustered by question.
+
+Trajectories of one question are not independent (over samples, over seeds), so questions are resampled, never
+trajectories. Every metric here is a ratio of two sums over trajectories; a plain mean has 1 as its denominator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rest_jax.evaluation.records import Record
+
+RESAMPLES = 10_000
+
+METRICS: dict[str, tuple[Callable[[Record], float], Callable[[Record], float]]] = {
+    "em": (lambda r: r.em, lambda r: 1.0),
+    "f1": (lambda r: r.f1, lambda r: 1.0),
+    "em_well_formed": (lambda r: r.em * r.well_formed, lambda r: float(r.well_formed)),
+    "em_grounded": (lambda r: r.grounded, lambda r: 1.0),
+    "well_formed": (lambda r: float(r.well_formed), lambda r: 1.0),
+    "searches_per_trajectory": (lambda r: float(r.searches), lambda r: 1.0),
+}
+"""Name → (numerator, denominator) of one record."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`a` minus `b` in one metric, on the questions that both answered."""
+
+    a: str
+    b: str
+    metric: str
+    difference: float
+    ci: tuple[float, float]
+    questions: int
+    per_seed: tuple[float, ...]
+    """The difference within each seed, in the order of the seeds."""
+
+
+def value(records: Iterable[Record], metric: str) -> float:
+    """The metric over records that are not masked; NaN when its denominator is 0."""
+    sums = _sums([record for record in records if not record.masked], metric)
+    return _ratio(sums[:, 0].sum(), sums[:, 1].sum())
+
+
+def interval(records: Sequence[Record], metric: str, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of a metric over question clusters; (NaN, NaN) without records."""
+    kept = [record for record in records if not record.masked]
+    ids = sorted({record.question_id for record in kept})
+    if not ids:
+        return (math.nan, math.nan)
+    sums = _clustered(kept, ids, metric)
+    draws = _resampled_counts(len(ids), seed) @ sums
+    return _quantiles(_ratios(draws), confidence)
+
+
+def compare(
+    a: str,
+    b: str,
+    metric: str,
+    records_a: Sequence[Record],
+    records_b: Sequence[Record],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Comparison:
+    """Paired bootstrap of a difference: the same resampled questions for both sides.
+
+    Only questions that both sides have (unmasked) take part.
+    """
+    kept_a = [record for record in records_a if not record.masked]
+    kept_b = [record for record in records_b if not record.masked]
+    ids = sorted({r.question_id for r in kept_a} & {r.question_id for r in kept_b})
+    if not ids:
+        return Comparison(a, b, metric, math.nan, (math.nan, math.nan), 0, ())
+    sums_a, sums_b = _clustered(kept_a, ids, metric), _clustered(kept_b, ids, metric)
+    counts = _resampled_counts(len(ids), seed)
+    ci = _quantiles(_ratios(counts @ sums_a) - _ratios(counts @ sums_b), confidence)
+    seeds = sorted({r.seed for r in kept_a} & {r.seed for r in kept_b})
+    known = set(ids)
+    return Comparison(
+        a=a,
+        b=b,
+        metric=metric,
+        difference=_ratio(*sums_a.sum(0)) - _ratio(*sums_b.sum(0)),
+        ci=ci,
+        questions=len(ids),
+        per_seed=tuple(
+            value([r for r in kept_a if r.seed == s and r.question_id in known], metric)
+            - value([r for r in kept_b if r.seed == s and r.question_id in known], metric)
+            for s in seeds
+        ),
+    )
+
+
+def smallest_effect(n: int, rate: float = 0.5, *, power: float = 0.8) -> float:
+    """The smallest difference of two rates that n questions a side show with this power at the 5 % level.
+
+    Normal approximation, two sides, unpaired (pairing makes it smaller). Power 0.8 or 0.9.
+    """
+    z_power = {0.8: 0.8416, 0.9: 1.2816}[power]
+    return (1.96 + z_power) * math.sqrt(2 * rate * (1 - rate) / n)
+
+
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Unbiased pass@k of n samples of which `correct` are right (Chen et al. 2021); needs n ≥ k."""
+    if n < k:
+        raise ValueError(f"pass@{k} needs at least {k} samples, got {n}")
+    return 1.0 - math.prod((n - correct - i) / (n - i) for i in range(k))
+
+
+def _sums(records: Sequence[Record], metric: str) -> np.ndarray:
+    top, bottom = METRICS[metric]
+    return np.array([(top(record), bottom(record)) for record in records], np.float64).reshape(-1, 2)
+
+
+def _clustered(records: Sequence[Record], ids: Sequence[str], metric: str) -> np.ndarray:
+    """[questions, 2]: numerator and denominator summed within each question."""
+    place = {question_id: row for row, question_id in enumerate(ids)}
+    kept = [record for record in records if record.question_id in place]
+    clustered = np.zeros((len(ids), 2))
+    np.add.at(clustered, [place[record.question_id] for record in kept], _sums(kept, metric))
+    return clustered
+
+
+def _resampled_counts(questions: int, seed: int) -> np.ndarray:
+    """[RESAMPLES, questions]: how often each question was drawn."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(questions, np.full(questions, 1 / questions), size=RESAMPLES).astype(np.float64)
+
+
+def _ratio(top: float, bottom: float) -> float:
+    return float(top / bottom) if bottom else math.nan
+
+
+def _ratios(sums: np.ndarray) -> np.ndarray:
+    bottom = sums[:, 1]
+    return np.divide(sums[:, 0], bottom, out=np.full(len(sums), np.nan), where=bottom > 0)
+
+
+def _quantiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return (math.nan, math.nan)
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return (float(low), float(high))

@@ -1,0 +1,84 @@
+"""A row of the results table, as it stands in summary.json."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rest_jax.evaluation.records import Record
+from rest_jax.evaluation.statistics import Comparison, interval, value
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy on one split. Rates are in [0, 1]; NaN (null in JSON) where nothing was measured."""
+
+    name: str
+    task: str
+    split: str
+    n: int
+    """Trajectories that count: questions × samples × seeds, without the masked."""
+    questions: int
+    seeds: int
+    masked: int
+    em: float
+    em_ci: tuple[float, float]
+    em_well_formed: float
+    em_grounded: float
+    f1: float
+    well_formed: float
+    searches_per_trajectory: float
+    tokens_per_trajectory: float
+    kept_fraction: float
+    """Of the Grow that this policy was trained on: what passed the threshold. NaN for policies without a Grow."""
+    seconds: float
+    weights_digest: str
+
+
+def row(
+    name: str,
+    records: Sequence[Record],
+    *,
+    task: str,
+    split: str,
+    weights_digest: str,
+    seconds: float = math.nan,
+    kept_fraction: float = math.nan,
+) -> Row:
+    """Summarise records; the interval is a 95 % bootstrap over questions."""
+    counted = [record for record in records if not record.masked]
+    return Row(
+        name=name,
+        task=task,
+        split=split,
+        n=len(counted),
+        questions=len({record.question_id for record in counted}),
+        seeds=len({record.seed for record in counted}),
+        masked=len(records) - len(counted),
+        em=value(counted, "em"),
+        em_ci=interval(counted, "em"),
+        em_well_formed=value(counted, "em_well_formed"),
+        em_grounded=value(counted, "em_grounded"),
+        f1=value(counted, "f1"),
+        well_formed=value(counted, "well_formed"),
+        searches_per_trajectory=value(counted, "searches_per_trajectory"),
+        tokens_per_trajectory=sum(r.model_tokens for r in counted) / len(counted) if counted else math.nan,
+        kept_fraction=kept_fraction,
+        seconds=seconds,
+        weights_digest=weights_digest,
+    )
+
+
+def to_json(entry: Row | Comparison | Record) -> dict[str, Any]:
+    """A row, comparison or record as JSON, with NaN as null."""
+    return {key: _plain(entry_value) for key, entry_value in asdict(entry).items()}
+
+
+def _plain(entry: Any) -> Any:
+    if isinstance(entry, float):
+        return None if math.isnan(entry) else entry
+    if isinstance(entry, tuple | list):
+        return [_plain(item) for item in entry]
+    return entry

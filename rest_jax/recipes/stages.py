@@ -1,0 +1,196 @@
+"""A run is a folder of stages, each done or not done.
+
+A stage works inside its own folder with resumable parts (a journal, checkpoints) and is done when its
+`manifest.json` stands there: written last, atomically. Repeating a run skips what is done, if it was done from the
+same inputs; anything else is another run and is refused, never overwritten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rest_jax.core.canonical import digest
+from rest_jax.core.errors import UserError
+from rest_jax.core.events import Event, Listener
+
+RUN_SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished stage: its folder, what it was made from, and the small results that later stages read."""
+
+    name: str
+    folder: Path
+    inputs: Mapping[str, Any]
+    results: Mapping[str, Any]
+    seconds: float
+
+
+Work = Callable[[Path], Mapping[str, Any]]
+"""Fills a stage's folder, going on from what it finds there, and returns small JSON results."""
+
+
+@dataclass
+class RunFolder:
+    """The folder of one run, held by one process at a time.
+
+    `stages` collects what this process finished or found finished, in order.
+    """
+
+    path: Path
+    emit: Listener
+    stages: list[Done] = field(default_factory=list)
+
+    def stage(self, name: str, inputs: Mapping[str, Any], work: Work) -> Done:
+        """Do a stage, or find it done from the same inputs (config, data, weights, seeds: whatever decides it).
+
+        Raises UserError when the folder holds this stage made from other inputs.
+        """
+        folder = self.path / "stages" / name
+        self.emit(Event("stage_started", {"stage": name}))
+        done = _read(folder, name)
+        if done is None:
+            _claim(folder, name, inputs)
+            begun = time.monotonic()
+            results = work(folder)
+            done = Done(name, folder, inputs, results, time.monotonic() - begun)
+            _commit(done)
+            self.emit(Event("stage_finished", {"stage": name, "seconds": done.seconds, "skipped": False}))
+        else:
+            _refuse_other_inputs(folder, digest(done.inputs), inputs)
+            self.emit(Event("stage_finished", {"stage": name, "seconds": done.seconds, "skipped": True}))
+        self.stages.append(done)
+        return done
+
+
+@contextlib.contextmanager
+def open_run(path: Path, config_text: str, config_digest: str, emit: Listener) -> Iterator[RunFolder]:
+    """Create or reopen a run's folder and hold it.
+
+    Raises UserError when it belongs to another config, was written by another schema version, or is in use.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{path}: another process works in this run folder; wait for it, or give another --run-dir"
+        ) from None
+    try:
+        _check_identity(path, config_text, config_digest)
+        yield RunFolder(path, emit)
+    finally:
+        lock.release()
+
+
+def finished_stages(path: Path) -> list[Done]:
+    """The finished stages of a run's folder, by name. Raises UserError when it is no run folder."""
+    if not (path / "run.json").is_file():
+        raise UserError(f"{path}: not a run folder (no run.json); give the folder that `rest-jax run` wrote")
+    _check_version(path, _json(path / "run.json"))
+    root = path / "stages"
+    folders = sorted(manifest.parent for manifest in root.rglob(MANIFEST))
+    found = (_read(folder, folder.relative_to(root).as_posix()) for folder in folders)
+    return [done for done in found if done is not None]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part, even after a crash."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def discard(folder: Path) -> None:
+    """Remove resumable parts that a finished stage no longer needs."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_identity(path: Path, config_text: str, config_digest: str) -> None:
+    marker = path / "run.json"
+    if not marker.is_file():
+        foreign = [entry.name for entry in path.iterdir() if entry.name != ".lock"]
+        if foreign:
+            raise UserError(f"{path}: holds other files ({foreign[0]} …) and is no run folder; give an empty --run-dir")
+        (path / "config.yaml").write_text(config_text, encoding="utf-8")
+        write_json(marker, {"schema_version": RUN_SCHEMA_VERSION, "config_digest": config_digest})
+        return
+    identity = _json(marker)
+    _check_version(path, identity)
+    if identity.get("config_digest") != config_digest:
+        raise UserError(
+            f"{path}: made with another config (see its config.yaml); give another --run-dir, or that config"
+        )
+
+
+def _check_version(path: Path, identity: Mapping[str, Any]) -> None:
+    if identity.get("schema_version") != RUN_SCHEMA_VERSION:
+        raise UserError(
+            f"{path}: run folder of schema version {identity.get('schema_version')}, this rest_jax reads "
+            f"{RUN_SCHEMA_VERSION}; read it with the rest_jax that wrote it, or start a new --run-dir"
+        )
+
+
+def _claim(folder: Path, name: str, inputs: Mapping[str, Any]) -> None:
+    """Note what an unfinished stage is being made from; parts made from other inputs are refused."""
+    folder.mkdir(parents=True, exist_ok=True)
+    claim = folder / "inputs.json"
+    if claim.is_file():
+        _refuse_other_inputs(folder, digest(_json(claim)), inputs)
+    else:
+        write_json(claim, dict(inputs))
+
+
+def _refuse_other_inputs(folder: Path, made_from: str, inputs: Mapping[str, Any]) -> None:
+    if made_from != digest(inputs):
+        before = _json(folder / "inputs.json")
+        changed = sorted(key for key in {*before, *inputs} if digest(before.get(key)) != digest(inputs.get(key)))
+        raise UserError(
+            f"{folder}: made from another {', '.join(changed)}; remove this folder, or start a new --run-dir"
+        )
+
+
+def _commit(done: Done) -> None:
+    write_json(
+        done.folder / MANIFEST,
+        {
+            "schema_version": RUN_SCHEMA_VERSION,
+            "name": done.name,
+            "inputs": done.inputs,
+            "results": done.results,
+            "seconds": round(done.seconds, 3),
+        },
+    )
+
+
+def _read(folder: Path, name: str) -> Done | None:
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    manifest = _json(path)
+    _check_version(folder, manifest)
+    return Done(name, folder, manifest["inputs"], manifest["results"], manifest["seconds"])
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise UserError(f"{path}: not valid JSON; remove the folder {path.parent} to make it again") from None

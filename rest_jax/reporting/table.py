@@ -1,0 +1,60 @@
+"""The results table, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+COLUMNS = (
+    ("n", "n"),
+    ("EM %", "em"),
+    ("95 % interval", "em_ci"),
+    ("EM well-formed %", "em_well_formed"),
+    ("EM grounded %", "em_grounded"),
+    ("F1 %", "f1"),
+    ("well-formed %", "well_formed"),
+    ("searches", "searches_per_trajectory"),
+    ("kept %", "kept_fraction"),
+)
+"""Heading → key of a row of summary.json."""
+
+
+def results(summary: Mapping[str, Any]) -> RenderableType:
+    """The rows and comparisons of a summary.json as one table."""
+    table = Table(title=Text(summary.get("title", "")), title_justify="left", box=None, pad_edge=False)
+    table.add_column("")
+    for heading, _ in COLUMNS:
+        table.add_column(heading, justify="right")
+    for row in summary["rows"]:
+        table.add_row(Text(row["name"]), *(cell(key, row.get(key)) for _, key in COLUMNS))
+    lines = [Text(comparison_line(entry)) for entry in summary.get("comparisons", ())]
+    notes = [Text(note, style="dim") for note in summary.get("notes", ())]
+    return Group(table, *lines, *notes)
+
+
+def comparison_line(entry: Mapping[str, Any]) -> str:
+    """One comparison in words: `gen 2 − pilot, EM: +7.3 points [+2.1, +12.4], 300 questions`."""
+    if entry["difference"] is None:
+        return f"{entry['a']} − {entry['b']}, {entry['metric']}: no common questions"
+    low, high = entry["ci"]
+    seeds = entry.get("per_seed") or ()
+    signs = f", {sum(d > 0 for d in seeds)}/{len(seeds)} seeds positive" if len(seeds) > 1 else ""
+    return (
+        f"{entry['a']} − {entry['b']}, {entry['metric']}: {100 * entry['difference']:+.1f} points "
+        f"[{100 * low:+.1f}, {100 * high:+.1f}], {entry['questions']} questions{signs}"
+    )
+
+
+def cell(key: str, value: Any) -> str:
+    """One cell: rates in percent, an en dash where nothing was measured."""
+    if value is None or (isinstance(value, Sequence) and not isinstance(value, str) and None in value):
+        return "–"
+    if key == "em_ci":
+        return f"{100 * value[0]:.1f}–{100 * value[1]:.1f}"
+    if key == "n":
+        return str(value)
+    return f"{value:.1f}" if key == "searches_per_trajectory" else f"{100 * value:.1f}"

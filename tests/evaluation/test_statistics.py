@@ -1,0 +1,107 @@
+"""Intervals and comparisons: against closed forms, and against the mistakes they exist to prevent."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rest_jax.evaluation.records import Record
+from rest_jax.evaluation.statistics import compare, interval, pass_at_k, smallest_effect, value
+from rest_jax.evaluation.table import row, to_json
+
+
+def made(question: int, em: float, *, seed: int = 0, well_formed: bool = True, masked: bool = False) -> Record:
+    return Record(
+        question_id=f"q{question}",
+        sample=0,
+        seed=seed,
+        status="finished" if well_formed else "malformed",
+        answer="x",
+        em=em,
+        f1=em,
+        well_formed=well_formed,
+        grounded=em,
+        searches=2,
+        model_tokens=10,
+        masked=masked,
+    )
+
+
+def test_value_is_the_mean_and_leaves_masked_out() -> None:
+    records = [made(0, 1.0), made(1, 0.0), made(2, 1.0, masked=True)]
+    assert value(records, "em") == 0.5
+
+
+def test_em_well_formed_divides_by_the_well_formed_only() -> None:
+    records = [made(0, 1.0), made(1, 0.0), made(2, 0.0, well_formed=False), made(3, 0.0, well_formed=False)]
+    assert value(records, "em_well_formed") == 0.5
+    assert value(records, "em") == 0.25
+
+
+def test_interval_matches_the_binomial_for_independent_questions() -> None:
+    records = [made(i, float(i % 4 == 0)) for i in range(400)]
+    low, high = interval(records, "em")
+    half = 1.96 * math.sqrt(0.25 * 0.75 / 400)
+    assert low == pytest.approx(0.25 - half, abs=0.005)
+    assert high == pytest.approx(0.25 + half, abs=0.005)
+
+
+def test_copies_of_a_question_do_not_narrow_the_interval() -> None:
+    once = [made(i, float(i % 2)) for i in range(100)]
+    five_seeds = [made(i, float(i % 2), seed=s) for i in range(100) for s in range(5)]
+    assert interval(once, "em") == pytest.approx(interval(five_seeds, "em"), abs=1e-12)
+
+
+def test_pairing_by_question_removes_what_both_sides_share() -> None:
+    rng = np.random.default_rng(0)
+    hard = rng.random(300) < 0.5
+    a = [made(i, float(hard[i] or i % 10 == 0)) for i in range(300)]
+    b = [made(i, float(hard[i])) for i in range(300)]
+    paired = compare("a", "b", "em", a, b)
+    assert paired.difference == pytest.approx(value(a, "em") - value(b, "em"))
+    assert paired.ci[0] > 0
+    unpaired_width = interval(a, "em")[1] - interval(a, "em")[0]
+    assert paired.ci[1] - paired.ci[0] < unpaired_width
+
+
+def test_comparison_uses_common_questions_only_and_reports_each_seed() -> None:
+    a = [made(i, 1.0, seed=s) for i in range(10) for s in (0, 1)]
+    b = [made(i, 0.0, seed=s) for i in range(5, 15) for s in (0, 1)]
+    result = compare("a", "b", "em", a, b)
+    assert result.questions == 5
+    assert result.per_seed == (1.0, 1.0)
+    assert math.isnan(compare("a", "b", "em", a, [made(99, 1.0)]).difference)
+
+
+def test_same_policy_twice_differs_by_nothing() -> None:
+    records = [made(i, float(i % 3 == 0)) for i in range(60)]
+    result = compare("a", "a", "em", records, records)
+    assert result.difference == 0
+    assert result.ci == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("n", "correct", "k", "expected"), [(4, 0, 2, 0.0), (4, 4, 1, 1.0), (4, 1, 2, 0.5), (5, 3, 3, 1.0)]
+)
+def test_pass_at_k(n: int, correct: int, k: int, expected: float) -> None:
+    assert pass_at_k(n, correct, k) == pytest.approx(expected)
+
+
+def test_pass_at_k_refuses_too_few_samples() -> None:
+    with pytest.raises(ValueError, match="pass@5 needs at least 5 samples, got 4"):
+        pass_at_k(4, 1, 5)
+
+
+def test_smallest_effect_shrinks_with_the_root_of_n() -> None:
+    assert smallest_effect(400) == pytest.approx(smallest_effect(100) / 2)
+    assert smallest_effect(300, 0.3) == pytest.approx(0.1048, abs=1e-3)
+
+
+def test_row_counts_and_turns_nan_into_null() -> None:
+    entry = row("pilot", [made(0, 1.0), made(1, 0.0, masked=True)], task="atlas", split="report", weights_digest="d")
+    assert (entry.n, entry.questions, entry.masked) == (1, 1, 1)
+    assert to_json(entry)["kept_fraction"] is None
+    empty = row("nobody", [], task="atlas", split="report", weights_digest="d")
+    assert to_json(empty)["em_ci"] == [None, None]

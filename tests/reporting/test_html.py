@@ -1,0 +1,111 @@
+"""The report: complete, self-contained, and deaf to hostile text."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+from rest_jax.core.effects import Candidate, Finish, Role, Status
+from rest_jax.core.trajectory import Call, Trajectory
+from rest_jax.core.transcript import Segment, Source
+from rest_jax.reporting.html import Grown, Judged, Report, cards, write_report
+
+HOSTILE = "</div><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} \"'`</style>"
+
+
+def trajectory(text: str) -> Trajectory:
+    call = Call(
+        index=0,
+        step="act",
+        trial=0,
+        role=Role.ACTOR,
+        segments=(Segment(Source.PROMPT, "Question: ", (1,)), Segment(Source.TOOL, text, (2,))),
+        candidates=(Candidate((3, 4), (-0.1, -0.2), text, Finish.EOS),),
+    )
+    return Trajectory(
+        question_id="q",
+        question=text,
+        sample=0,
+        seed=0,
+        generation=0,
+        agent="react",
+        task="atlas",
+        split="report",
+        status=Status.FINISHED,
+        answer=text,
+        why="",
+        calls=(call,),
+        tool_calls=(),
+        tokenizer_digest="t",
+        weights_digest="w",
+    )
+
+
+def result_row(name: str, em: float) -> dict[str, object]:
+    return {
+        "name": name,
+        "n": 300,
+        "em": em,
+        "em_ci": [em - 0.05, em + 0.05],
+        "em_well_formed": em,
+        "em_grounded": em,
+        "f1": em,
+        "well_formed": 0.9,
+        "searches_per_trajectory": 2.1,
+        "kept_fraction": None,
+    }
+
+
+def report(text: str) -> Report:
+    rows = [result_row(name, em) for name, em in (("prompted", 0.05), (text, 0.2), ("gen 1", 0.3))]
+    comparison = {"a": text, "b": "pilot", "metric": "em", "difference": 0.1, "ci": [0.02, 0.2], "questions": 300}
+    return Report(
+        title=text,
+        summary={"rows": rows, "comparisons": [comparison], "notes": [text]},
+        curve=rows,
+        grown=[Grown(text, [0.0, 0.5, 1.0], [(0.0, 0.6), (0.5, 0.3)])],
+        losses={text: [1.0, 0.5, 0.2]},
+        galleries={text: [Judged(trajectory(text), text, 0.5, 1.0)]},
+        facts={"model": text},
+        config=text,
+    )
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+
+def tags_of(path: Path) -> list[tuple[str, dict[str, str | None]]]:
+    parser = Tags()
+    parser.feed(path.read_text(encoding="utf-8"))
+    return parser.seen
+
+
+def test_hostile_text_adds_no_element_and_no_attribute(tmp_path: Path) -> None:
+    write_report(tmp_path / "calm.html", report("calm"))
+    write_report(tmp_path / "hostile.html", report(HOSTILE))
+    calm, hostile = tags_of(tmp_path / "calm.html"), tags_of(tmp_path / "hostile.html")
+    assert [(tag, sorted(attributes)) for tag, attributes in hostile] == [(t, sorted(a)) for t, a in calm]
+    assert "49" not in re.sub(r"[\d.]{3,}", "", (tmp_path / "hostile.html").read_text())
+
+
+def test_the_page_asks_nothing_of_the_network(tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", report("calm"))
+    assert not [t for t, attributes in tags_of(tmp_path / "report.html") if {"src", "href"} & set(attributes)]
+    text = (tmp_path / "report.html").read_text()
+    assert "default-src 'none'" in text
+    assert "url(" not in text
+
+
+def test_charts_tables_and_cards_are_there(tmp_path: Path) -> None:
+    write_report(tmp_path / "report.html", report("calm"))
+    tags = [tag for tag, _ in tags_of(tmp_path / "report.html")]
+    assert tags.count("svg") == 4
+    assert tags.count("details") == 1
+    assert [card.kind for card in cards(trajectory("calm"))] == ["question", "tool", "model", "answer"]
