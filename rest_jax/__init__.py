@@ -1,1 +1,17 @@
 """Turn a prompted language model into a small, self-improved agent that reasons, searches and answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["Grown", "Policy", "Row", "Task", "evaluate", "grow", "improve", "register_reward", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    # The public names come with jax and the tokenizers; `import rest_jax` and `rest-jax --help` must not wait for them.
+    if name in __all__:
+        from rest_jax import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'rest_jax' has no attribute {name!r}")

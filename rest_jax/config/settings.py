@@ -78,6 +78,8 @@ class ToolsSettings:
     """BM25 length normalisation."""
     title_weight: int = 2
     """How many times a passage's title counts beside its text."""
+    exact_title_first: bool = True
+    """A passage whose title is the query stands first, as in ReAct's search[entity]."""
 
 
 @dataclass(frozen=True)

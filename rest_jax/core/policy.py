@@ -13,15 +13,28 @@ from rest_jax.core.keys import KeyPath
 class TextCodec(Protocol):
     """A tokenizer with the difference between trusted and untrusted text."""
 
-    digest: str
-    """sha256 over what decides ids: ids are authoritative only for the tokenizer of this digest."""
-    vocab_size: int
-    bos_ids: tuple[int, ...]
-    """Ids that open every transcript (empty for many models)."""
-    eos_ids: frozenset[int]
-    """Ids that end a reply."""
-    control_ids: frozenset[int]
-    """Every added, control or user-defined id: none of them may come from untrusted text."""
+    @property
+    def digest(self) -> str:
+        """sha256 over what decides ids: ids are authoritative only for the tokenizer of this digest."""
+        ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def bos_ids(self) -> tuple[int, ...]:
+        """Ids that open every transcript (empty for many models)."""
+        ...
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """Ids that end a reply."""
+        ...
+
+    @property
+    def control_ids(self) -> frozenset[int]:
+        """Every added, control or user-defined id: none of them may come from untrusted text."""
+        ...
 
     def encode_trusted(self, text: str) -> tuple[int, ...]:
         """Ids of the agent's own text; control tokens in it are control tokens. Never adds BOS or EOS."""
@@ -99,5 +112,5 @@ class Policy(Protocol):
         ...
 
     def release(self, session: int) -> None:
-        """The session ended: its rows are free again."""
+        """The session ended: its requests still under way are dropped and its rows are free again."""
         ...

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from rest_jax.core.effects import Status
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.core.transcript import Source
-from rest_jax.tasks.metrics import Score, normalize_answer
+from rest_jax.tasks.metrics import Score, normalise
 
-ScoreAnswer = Callable[[str, Question], Score]
+ScoreAnswer = Callable[[str | None, Question], Score]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Record:
 
 def record(trajectory: Trajectory, question: Question, score: ScoreAnswer) -> Record:
     """Judge a trajectory by its task's own metric. What is not answered scores 0; what is masked does not count."""
-    judged = Score(0.0, 0.0) if trajectory.answer is None else score(trajectory.answer, question)
+    judged = score(trajectory.answer, question)
     return Record(
         question_id=trajectory.question_id,
         sample=trajectory.sample,
@@ -57,14 +57,14 @@ def is_grounded(trajectory: Trajectory) -> bool:
     """Whether the answer stood, as whole normalised words, in an observation of this trajectory (not of its shots)."""
     if trajectory.answer is None:
         return False
-    answer = normalize_answer(trajectory.answer)
+    answer = normalise(trajectory.answer)
     seen = (
         segment.text
         for call in trajectory.calls
         for segment in call.segments
         if segment.source is Source.TOOL and not segment.shots
     )
-    return bool(answer) and any(f" {answer} " in f" {normalize_answer(text)} " for text in seen)
+    return bool(answer) and any(f" {answer} " in f" {normalise(text)} " for text in seen)
 
 
 def judge(trajectories: list[Trajectory], questions: Mapping[str, Question], score: ScoreAnswer) -> tuple[Record, ...]:

@@ -1,0 +1,138 @@
+"""Prompts: how a transcript opens with a question, and how it goes on after a turn.
+
+Two styles. `base` is plain text in which a turn is ONE line:
+
+    Question: Who founded Vell?
+    Thought: I need Vell. Action: Search[Vell]
+    Observation: Vell: Vell is a town founded by Ada Orr.
+    Thought: Ada Orr founded it. Action: Finish[Ada Orr]
+
+The model says what stands after the cue `Thought:`, up to and including the token that ends the line. In the classic
+two-line form with the stop string "\\nObservation" no model token ends a turn: the token that does would never be a
+target of the loss, and a model trained on such transcripts would go on to invent its own observations. Here a turn
+ends with the line's own newline and the last turn with the end-of-sequence token; both are sampled, stored and learned.
+
+`chat` writes the same words into the model's own chat turns: the instruction is the system turn, questions and
+observations are user turns, and a turn ends with the token that ends a reply (or at the newline, if the model writes
+one first).
+
+The space after `Question:` and `Observation:` belongs to the untrusted text that follows, because a tokenizer's words
+begin with their space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rest_jax.core.chat import ChatFormat
+from rest_jax.core.transcript import Transcript
+
+QUESTION = "Question:"
+OBSERVATION = "Observation:"
+NEW_LINE = "\n"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One turn of a worked example: what the model says after the cue, and what it is shown then."""
+
+    said: str
+    observation: str | None = None
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A worked example."""
+
+    question: str
+    lines: Sequence[Line]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How a method's transcripts open and go on.
+
+    All of the instruction and the shots is marked `shots`, so that a *bare* training example leaves it out: exactly
+    the transcript of `bare()` remains, segment by segment.
+    """
+
+    cue: str
+    """What the model's words follow, such as `Thought:`."""
+    instruction: str = ""
+    shots: tuple[Shot, ...] = ()
+    chat: ChatFormat | None = None
+    """The model's chat turns; None is the style `base`."""
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """What ends a turn, beside an end-of-sequence token."""
+        return (NEW_LINE,)
+
+    @property
+    def ends_every_turn(self) -> bool:
+        """Whether a demonstrated turn ends with an end-of-sequence token; if not, only the last one does."""
+        return self.chat is not None
+
+    def bare(self) -> Prompt:
+        """The prompt of a model that was trained to do without instruction and worked examples."""
+        return replace(self, instruction="", shots=())
+
+    def open(self, question: str) -> Transcript:
+        """A transcript that ends where the model's first turn begins."""
+        transcript = Transcript()
+        if self.chat is None:
+            if self.instruction:
+                transcript = transcript.prompted(f"{self.instruction}\n\n", shots=True)
+        else:
+            transcript = transcript.prompted(self.chat.begin)
+            if self.instruction:
+                before, after = self.chat.system
+                transcript = transcript.prompted(f"{before}{self.instruction}{after}", shots=True)
+        for shot in self.shots:
+            transcript = self._show(transcript, shot)
+        return self._ask(transcript, "", QUESTION, question)
+
+    def observe(self, transcript: Transcript, observation: str, *, closed: bool = False) -> Transcript:
+        """The transcript of a turn continued by the untrusted text that answers it; ends where the next turn begins.
+
+        `closed` when the turn's last token is an end-of-sequence token, which a chat turn then needs no second time.
+        """
+        # A token may hold more of the lines that follow than the newline; those characters stand where they stand.
+        between = transcript.overhang
+        if self.chat is None:
+            between = between or NEW_LINE
+        else:
+            between += self._close(closed=closed)
+        return self._ask(transcript, between, OBSERVATION, observation)
+
+    def _ask(
+        self, transcript: Transcript, between: str, label: str, untrusted: str, *, shots: bool = False
+    ) -> Transcript:
+        """Append `between`, the label with its untrusted text, and the cue."""
+        before, after = ("", NEW_LINE) if self.chat is None else self.chat.user
+        speak = "" if self.chat is None else self.chat.assistant[0]
+        transcript = transcript.prompted(f"{between}{before}{label}", shots=shots)
+        append = transcript.observed if label == OBSERVATION else transcript.quoted
+        return append(f" {untrusted}", shots=shots).prompted(f"{after}{speak}{self.cue}", shots=shots)
+
+    def _show(self, transcript: Transcript, shot: Shot) -> Transcript:
+        """Append a worked example; what it says is untrusted, because tasks quote data in it."""
+        transcript = self._ask(transcript, "", QUESTION, shot.question, shots=True)
+        for line in shot.lines:
+            transcript = transcript.quoted(line.said, shots=True)
+            between = NEW_LINE if self.chat is None else self._close(closed=False)
+            if line.observation is not None:
+                transcript = self._ask(transcript, between, OBSERVATION, line.observation, shots=True)
+            else:
+                transcript = transcript.prompted(NEW_LINE * 2 if self.chat is None else between, shots=True)
+        return transcript
+
+    def _close(self, *, closed: bool) -> str:
+        """What ends a chat turn of the model; `closed` when it has sampled the ending token itself.
+
+        What follows that token in a chat format is white space.
+        """
+        assert self.chat is not None
+        after = self.chat.assistant[1]
+        return after[len(after.rstrip()) :] if closed else after

@@ -1,0 +1,76 @@
+"""ReAct: reason, act, observe, in one growing transcript (Yao et al. 2023, section 2)."""
+
+from __future__ import annotations
+
+from rest_jax.agents.actions import Finish, Lookup, Malformed, Search, action_text, parse_action
+from rest_jax.agents.demonstration import Demonstration
+from rest_jax.agents.limits import Limits, cut
+from rest_jax.agents.prompt import Line, Prompt
+from rest_jax.core import effects
+from rest_jax.core.effects import Agent, CallTool, Generate, Generated, Outcome, Status, ToolReply, finished, stopped
+from rest_jax.core.trajectory import Question
+
+CUE = "Thought:"
+
+
+def react(question: Question, prompt: Prompt, limits: Limits) -> Agent:
+    """Answer a question by searching. Each turn is one call of step `act`, then one tool call unless it finishes."""
+    transcript = prompt.open(question.text)
+    page: str | None = None
+    looked_up: list[str] = []
+    for _ in range(limits.turns):
+        reply = yield Generate(transcript, step="act", max_tokens=limits.turn_tokens, stop=prompt.stop)
+        match parse_action(reply.text):
+            case Finish(answer):
+                return finished(answer)
+            case Malformed(why):
+                return _without_action(reply, why)
+            case Search(query):
+                result = yield CallTool("search", {"query": query})
+                page = _first_title(result)
+                looked_up = []
+            case Lookup(keyword):
+                if page is None:
+                    result = ToolReply("Nothing to look in yet: use Search first.")
+                else:
+                    arguments = {"title": page, "keyword": keyword, "index": looked_up.count(keyword.lower())}
+                    result = yield CallTool("lookup", arguments)
+                    looked_up.append(keyword.lower())
+        if result.fault is not None and result.fault.kind.is_infrastructure:
+            return stopped(Status.TOOL_FAILURE, result.fault.message)
+        closed = reply.finish is effects.Finish.EOS
+        transcript = prompt.observe(transcript.said(reply), _observation(result, limits), closed=closed)
+    return stopped(Status.STEP_LIMIT, f"no answer within {limits.turns} turns")
+
+
+def react_lines(demonstration: Demonstration) -> tuple[Line, ...]:
+    """A demonstration's turns, a line each: ` thought Action: Verb[argument]`."""
+    return tuple(
+        Line(" " + " ".join(f"{turn.thought} {action_text(turn.action, turn.argument)}".split()), turn.observation)
+        for turn in demonstration.turns
+    )
+
+
+def _without_action(reply: Generated, why: str) -> Outcome:
+    """Why a turn holds no action: the model was cut short, or it wrote none."""
+    match reply.finish:
+        case effects.Finish.CONTEXT:
+            return stopped(Status.CONTEXT_LIMIT, "the transcript fills the model's context")
+        case effects.Finish.NONFINITE:
+            return stopped(Status.NONFINITE, "the model produced a NaN")
+        case effects.Finish.LENGTH:
+            return stopped(Status.TOKEN_LIMIT, f"the turn's tokens were used up: {why}")
+        case _:
+            return stopped(Status.MALFORMED, why)
+
+
+def _first_title(result: ToolReply) -> str | None:
+    """The page that a search opened; None when it found none."""
+    results = result.data.get("results") or [{}]
+    return results[0].get("title")
+
+
+def _observation(result: ToolReply, limits: Limits) -> str:
+    """What the model is shown: the tool's words, verbatim but for their length, or what it did wrong."""
+    text = result.content if result.fault is None else f"Error: {result.fault.message}"
+    return cut(text, limits.observation_chars)

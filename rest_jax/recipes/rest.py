@@ -1,0 +1,276 @@
+"""ReST: prompted → pilot → (Grow → reward → Improve) for each generation, with controls at equal budget.
+
+Sources: ReST (Gulcehre et al. 2023, Algorithm 1), ReST-EM (Singh et al. 2023), ReST meets ReAct (Aksitov et al. 2023,
+sections 3.3 to 3.6). Every step is a stage; a stage's inputs name all that decides it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rest_jax.agents.demonstration import Demonstration
+from rest_jax.config.settings import GenerationSettings, ImproveSettings, RestConfig
+from rest_jax.core.effects import Sampling
+from rest_jax.core.events import notice, warning
+from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.evaluation.records import Record, judge
+from rest_jax.evaluation.statistics import value
+from rest_jax.evaluation.table import to_json
+from rest_jax.recipes import mixture
+from rest_jax.recipes.improve import MODEL, improve
+from rest_jax.recipes.plan import majority_samples
+from rest_jax.recipes.seeds import derived_seed
+from rest_jax.recipes.stages import Done, RunFolder, Work, write_json
+from rest_jax.recipes.summary import Measured
+from rest_jax.recipes.workbench import TRAJECTORIES, Player, Sitting, Workbench
+from rest_jax.rollout import store
+from rest_jax.tasks.splits import Reader
+
+REWARDS = "rewards.json"
+RECORDS = "records.json"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The loop of one seed, over one run folder and one workbench."""
+
+    config: RestConfig
+    seed: int
+    run: RunFolder
+    bench: Workbench
+
+    def __call__(self) -> list[Measured]:
+        """All rows of this seed, in the table's order."""
+        ev, bench = self.config.evaluate, self.bench
+        pilot_settings = self.config.pilot
+        demonstrations = self.demonstrate(
+            "demonstrations", bench.task.demonstrations(pilot_settings.source, pilot_settings.demonstrations, self.seed)
+        )
+        pilot = self.improved("pilot", bench.base, demonstrations, pilot_settings.improve)
+        rows = [self.measured("pilot", "pilot", pilot, ev.pilot)]
+        player, grown_by_generation = pilot, []
+        for number, generation in enumerate(self.config.generations, 1):
+            grown = self.grow(f"gen-{number}/grow", player, generation, number)
+            grown_by_generation.append(grown)
+            player, kept = self.improve_on(number, grown, generation.improve, player, demonstrations)
+            n = ev.final if number == len(self.config.generations) else ev.generations
+            rows.append(self.measured(f"gen-{number}", f"gen {number}", player, n, kept_fraction=kept))
+        return rows + self.controls(pilot, demonstrations, grown_by_generation)
+
+    # Stages
+
+    def grow(self, name: str, player: Player, generation: GenerationSettings, number: int) -> mixture.Grown:
+        """Sample trajectories on train questions and reward them."""
+        settings = generation.grow
+        questions = self.grow_questions(generation)
+        sampling = Sampling(settings.temperature, settings.top_k, settings.top_p)
+        sitting = Sitting(questions, "train", settings.samples, sampling, self.seed, number)
+
+        def work(folder: Path) -> dict[str, Any]:
+            trajectories = self.bench.play(folder, player, sitting)
+            grown = self.rewarded(trajectories, questions)
+            write_json(folder / REWARDS, grown.rewards)
+            return {"trajectories": len(trajectories), "mean_reward": _null(grown.mean_reward)}
+
+        done = self.stage(name, {"player": _named(player), "grow": asdict(settings), "generation": number}, work)
+        return read_grown(done)
+
+    def improve_on(
+        self,
+        number: int,
+        grown: mixture.Grown,
+        settings: ImproveSettings,
+        player: Player,
+        demonstrations: Sequence[Trajectory],
+    ) -> tuple[Player, float]:
+        """One Improve step for each threshold, rising (ReST, Algorithm 1); the last policy is the generation's."""
+        if settings.thresholds and settings.filter == "fixed" and settings.thresholds[0] < grown.mean_reward:
+            warning(
+                self.bench.emit,
+                f"gen {number}: the first threshold {settings.thresholds[0]:g} is below the mean reward "
+                f"{grown.mean_reward:.2f}; ReST wants it above",
+            )
+        kept = 0.0
+        for step, threshold in enumerate(settings.thresholds, 1):
+            chosen = mixture.thresholded(grown, settings, threshold, self.bench.emit)
+            kept = len(chosen) / max(1, len(grown.trajectories))
+            start = self.bench.base if settings.start == "base" else player
+            seeded = [*demonstrations, *chosen] if settings.include_seed else chosen
+            player = self.improved(f"gen-{number}/improve-{step}", start, seeded, settings)
+        return player, kept
+
+    def improved(self, name: str, start: Player, mix: Sequence[Trajectory], settings: ImproveSettings) -> Player:
+        """Fine-tune a player on a mixture."""
+        shots = 0 if settings.prompt == "bare" else start.shots
+
+        def work(folder: Path) -> dict[str, Any]:
+            result = improve(
+                start.folder,
+                mix,
+                settings,
+                replace(self.config.agent, shots=start.shots),
+                seed=derived_seed(self.seed, name),
+                folder=folder,
+                emit=self.bench.emit,
+            )
+            return {
+                "weights_digest": result.player.weights_digest,
+                "losses": list(result.losses),
+                "tokens": result.tokens,
+                "examples": result.examples,
+            }
+
+        inputs = {
+            "start": _named(start),
+            "mixture": sorted(f"{t.id}@{t.weights_digest[:12]}.{t.generation}" for t in mix),
+            "improve": asdict(settings),
+        }
+        done = self.stage(name, inputs, work)
+        return Player(done.folder / MODEL, done.results["weights_digest"], shots)
+
+    def demonstrate(self, name: str, demonstrations: Sequence[Demonstration]) -> tuple[Trajectory, ...]:
+        """Replay demonstrations through the real agent and tools; those that do not end rightly are dropped."""
+
+        def work(folder: Path) -> dict[str, Any]:
+            trajectories = self.bench.demonstrate(folder, demonstrations, "train")
+            rewards = self.rewarded(trajectories, [d.question for d in demonstrations]).rewards
+            write_json(folder / REWARDS, rewards)
+            good = sum(1 for reward in rewards.values() if reward)
+            notice(self.bench.emit, f"{good} of {len(trajectories)} demonstrations replayed to the right answer")
+            return {"trajectories": len(trajectories), "good": good}
+
+        inputs = {"source": self.config.pilot.source, "questions": [d.question.id for d in demonstrations]}
+        grown = read_grown(self.stage(name, inputs, work))
+        return tuple(t for t in grown.trajectories if grown.rewards[t.id])
+
+    def measured(
+        self,
+        stage: str,
+        name: str,
+        player: Player,
+        n: int,
+        *,
+        kept_fraction: float = math.nan,
+        method: str | None = None,
+    ) -> Measured:
+        """Evaluate a player, greedily, on the first n questions of the evaluation's split (as `method`, if named)."""
+        split = self.config.evaluate.split
+        questions = self.bench.task.questions(split, Reader.EVALUATION)[:n]
+
+        def work(folder: Path) -> dict[str, Any]:
+            sitting = Sitting(questions, split, seed=self.seed)
+            return self.judged(folder, self.bench.play(folder, player, sitting, method))
+
+        inputs = {"player": _named(player), "split": split, "n": n, "method": method}
+        done = self.stage(f"{stage}/evaluate-{split}", inputs, work)
+        return read_measured(done, name, player.weights_digest, kept_fraction)
+
+    # Controls at equal budget
+
+    def controls(
+        self, pilot: Player, demonstrations: Sequence[Trajectory], grown: Sequence[mixture.Grown]
+    ) -> list[Measured]:
+        """The controls that the config asks for, each with as many optimizer steps or tokens as the loop."""
+        makers = {
+            "more_pilot": lambda: self.more_pilot(pilot, demonstrations),
+            "random_samples": lambda: self.random_samples(pilot, demonstrations, grown),
+            "majority": lambda: self.majority(pilot),
+            "gold": lambda: self.gold(pilot),
+        }
+        return [makers[name]() for name in self.config.evaluate.controls]
+
+    def more_pilot(self, pilot: Player, demonstrations: Sequence[Trajectory]) -> Measured:
+        """A: the pilot trained on with its demonstrations."""
+        player = self.improved("control-more_pilot/improve", pilot, demonstrations, self.whole_budget())
+        return self.measured("control-more_pilot", "A more pilot", player, self.config.evaluate.final)
+
+    def random_samples(
+        self, pilot: Player, demonstrations: Sequence[Trajectory], grown: Sequence[mixture.Grown]
+    ) -> Measured:
+        """B: as many well-formed samples of the pilot as the filters kept in all, chosen without their reward."""
+        settings = self.whole_budget()
+        kept = sum(
+            len(mixture.thresholded(g, generation.improve, generation.improve.thresholds[-1], self.bench.emit))
+            for g, generation in zip(grown, self.config.generations, strict=True)
+        )
+        chosen = mixture.random_well_formed(grown[0], kept, derived_seed(self.seed, "random_samples"))
+        mix = [*demonstrations, *chosen] if settings.include_seed else chosen
+        player = self.improved("control-random_samples/improve", pilot, mix, settings)
+        return self.measured("control-random_samples", "B random samples", player, self.config.evaluate.final)
+
+    def majority(self, pilot: Player) -> Measured:
+        """C: the majority of as many pilot samples a question as the loop's Grows and final evaluation cost."""
+        ev, grow = self.config.evaluate, self.config.generations[0].grow
+        questions = self.bench.task.questions(ev.split, Reader.EVALUATION)[: ev.final]
+        sampling = Sampling(grow.temperature, grow.top_k, grow.top_p)
+        samples = majority_samples(self.config)
+
+        def work(folder: Path) -> dict[str, Any]:
+            sitting = Sitting(questions, ev.split, samples, sampling, self.seed)
+            return self.judged(folder, mixture.majority(self.bench.play(folder, pilot, sitting)))
+
+        inputs = {"player": _named(pilot), "split": ev.split, "n": ev.final, "samples": samples}
+        done = self.stage(f"control-majority/evaluate-{ev.split}", inputs, work)
+        return read_measured(done, f"C majority of {samples}", pilot.weights_digest)
+
+    def gold(self, pilot: Player) -> Measured:
+        """D: gold demonstrations on the questions of all Grows, a ceiling."""
+        asked = {q.id for generation in self.config.generations for q in self.grow_questions(generation)}
+        chosen = tuple(d for d in self.bench.task.sources["gold"] if d.question.id in asked)
+        demonstrations = self.demonstrate("control-gold/demonstrations", chosen)
+        player = self.improved("control-gold/improve", pilot, demonstrations, self.whole_budget())
+        return self.measured("control-gold", "D gold", player, self.config.evaluate.final)
+
+    def whole_budget(self) -> ImproveSettings:
+        """The settings of one Improve with as many optimizer steps as all of the loop's together."""
+        settings = [generation.improve for generation in self.config.generations]
+        return replace(settings[0], steps=sum(len(s.thresholds) * s.steps for s in settings))
+
+    # Parts
+
+    def stage(self, name: str, inputs: Mapping[str, Any], work: Work) -> Done:
+        """A stage of this seed; what every stage depends on is added to its inputs."""
+        common = {"seed": self.seed, "agent": asdict(self.config.agent), "engine": asdict(self.config.engine)}
+        return self.run.stage(f"seed-{self.seed}/{name}", {**common, "data": self.bench.task.digests(), **inputs}, work)
+
+    def grow_questions(self, generation: GenerationSettings) -> Sequence[Question]:
+        return self.bench.task.questions("train", Reader.TRAINING)[: generation.grow.questions]
+
+    def rewarded(self, trajectories: Sequence[Trajectory], questions: Sequence[Question]) -> mixture.Grown:
+        return mixture.rewarded(trajectories, questions, self.bench.task.reward(self.config.task.reward))
+
+    def judged(self, folder: Path, trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+        task = self.bench.task
+        asked = {q.id: q for q in task.questions(self.config.evaluate.split, Reader.EVALUATION)}
+        records = judge(trajectories, asked, task.score)
+        write_json(folder / RECORDS, [to_json(record) for record in records])
+        return {
+            "n": len(records),
+            "em": _null(value(records, "em")),
+            "well_formed": _null(value(records, "well_formed")),
+        }
+
+
+def read_grown(done: Done) -> mixture.Grown:
+    """The trajectories and rewards that a stage left behind."""
+    trajectories = store.read(done.folder / TRAJECTORIES)
+    return mixture.Grown(tuple(trajectories), json.loads((done.folder / REWARDS).read_text(encoding="utf-8")))
+
+
+def read_measured(done: Done, name: str, weights: str, kept_fraction: float = math.nan) -> Measured:
+    """The records that an evaluation left behind."""
+    records = json.loads((done.folder / RECORDS).read_text(encoding="utf-8"))
+    return Measured(name, tuple(Record(**record) for record in records), weights, done.seconds, kept_fraction)
+
+
+def _named(player: Player) -> dict[str, Any]:
+    return {"weights_digest": player.weights_digest, "shots": player.shots}
+
+
+def _null(number: float) -> float | None:
+    return None if math.isnan(number) else number

@@ -1,0 +1,69 @@
+"""summary.json: the rows and comparisons of a run, pooled over its seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rest_jax.evaluation.records import Record
+from rest_jax.evaluation.statistics import compare
+from rest_jax.evaluation.table import row, to_json
+
+COMPARED = ("em", "em_well_formed", "em_grounded")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluated policy of one seed: the name of its row, and its records."""
+
+    name: str
+    records: tuple[Record, ...]
+    weights_digest: str
+    seconds: float
+    kept_fraction: float = math.nan
+
+
+def summarise(
+    measured: Sequence[Measured], *, title: str, task: str, split: str, against: Sequence[str], notes: Sequence[str]
+) -> dict[str, Any]:
+    """The content of summary.json. Measurements of one name are pooled (their seeds differ).
+
+    The last generation is compared with every row that `against` names.
+    """
+    pooled: dict[str, list[Measured]] = {}
+    for entry in measured:
+        pooled.setdefault(entry.name, []).append(entry)
+    records = {name: [r for entry in entries for r in entry.records] for name, entries in pooled.items()}
+    final = [name for name in pooled if name.startswith("gen ")][-1:]
+    pairs = [(last, name) for last in final for name in pooled if name in against and name != last]
+    return {
+        "schema_version": 1,
+        "title": title,
+        "rows": [to_json(_row(name, entries, task, split)) for name, entries in pooled.items()],
+        "comparisons": [
+            to_json(compare(a, b, metric, records[a], records[b])) for a, b in pairs for metric in COMPARED
+        ],
+        "notes": list(notes),
+    }
+
+
+def curve(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows that form the curve over generations."""
+    return [r for r in summary["rows"] if r["name"] in ("prompted", "pilot") or r["name"].startswith("gen ")]
+
+
+def _row(name: str, entries: Sequence[Measured], task: str, split: str) -> Any:
+    kept = [entry.kept_fraction for entry in entries]
+    digests = sorted({entry.weights_digest for entry in entries})
+    return row(
+        name,
+        [record for entry in entries for record in entry.records],
+        task=task,
+        split=split,
+        # Several seeds have several weights: each is named.
+        weights_digest=",".join(digests),
+        seconds=sum(entry.seconds for entry in entries),
+        kept_fraction=sum(kept) / len(kept),
+    )

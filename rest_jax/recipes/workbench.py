@@ -1,0 +1,165 @@
+"""The shared tools of a run: task, engine, tool adapter; opened once, closed with the run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rest_jax.agents.demonstration import Demonstration, author
+from rest_jax.agents.limits import Limits
+from rest_jax.agents.prompt import Prompt
+from rest_jax.agents.registry import Method, agent
+from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, ToolsSettings
+from rest_jax.core.effects import Role, Sampling
+from rest_jax.core.errors import UserError
+from rest_jax.core.events import Listener
+from rest_jax.core.policy import Policy
+from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.models import catalog, checkpoint
+from rest_jax.models.dtypes import compute_dtype
+from rest_jax.policies.scripted import ScriptedPolicy
+from rest_jax.rollout import store
+from rest_jax.rollout.journal import Journal
+from rest_jax.rollout.runner import Job, rollout
+from rest_jax.sampling.engine import Engine
+from rest_jax.tasks.task import Task
+from rest_jax.tools.client import ToolClient
+from rest_jax.tools.process import adapter
+
+TRAJECTORIES = "trajectories.parquet"
+JOURNAL = "journal.jsonl"
+GREEDY = Sampling(temperature=0.0)
+
+
+@dataclass(frozen=True)
+class Player:
+    """A policy as stages name it: its weights' folder, and how many worked examples its prompt shows.
+
+    A prompt without worked examples is bare: it has no instruction either (the weights were trained that way).
+    """
+
+    folder: Path
+    weights_digest: str
+    shots: int = 0
+
+
+@dataclass(frozen=True)
+class Sitting:
+    """Which questions are answered how often, and by what randomness."""
+
+    questions: Sequence[Question]
+    split: str
+    samples: int = 1
+    sampling: Sampling = GREEDY
+    seed: int = 0
+    generation: int = 0
+
+
+@dataclass
+class Workbench:
+    """Everything that a stage needs to make trajectories; `open_workbench` makes one."""
+
+    task: Task
+    base: Player
+    agent: AgentSettings
+    tools: ToolClient
+    emit: Listener
+    engine: Engine
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What tables have to say: corpus digest, retriever, results per search."""
+
+    def play(self, folder: Path, player: Player, sitting: Sitting, method: str | None = None) -> list[Trajectory]:
+        """Trajectories of a player, kept in `folder`; what is already there is not made again."""
+        chosen = agent(method or self.agent.name)
+        self._seat(player)
+        return self._roll(folder, self.engine, chosen, self.prompt(chosen, player.shots), sitting)
+
+    def demonstrate(self, folder: Path, demonstrations: Sequence[Demonstration], split: str) -> list[Trajectory]:
+        """Demonstrations replayed through the real agent and the real tools, their text encoded as imported."""
+        method = agent(self.agent.name)
+        prompt = self.prompt(method, 0)
+        policy = ScriptedPolicy(self.engine.codec, author(demonstrations, method.lines, prompt))
+        sitting = Sitting([demonstration.question for demonstration in demonstrations], split)
+        return self._roll(folder, policy, method, prompt, sitting)
+
+    def prompt(self, method: Method, shots: int) -> Prompt:
+        """The method's prompt with this many of the task's worked examples; bare when there are none."""
+        prompt = method.prompt(self.agent.style, self.task.shots(shots), self.engine.codec.chat)
+        return prompt if shots else prompt.bare()
+
+    def _seat(self, player: Player) -> None:
+        if self.engine.weights_digest != player.weights_digest:
+            model = checkpoint.load(player.folder, self.engine.dtype)
+            self.engine.load(model.params, player.weights_digest)
+
+    def _roll(self, folder: Path, policy: Policy, method: Method, prompt: Prompt, sitting: Sitting) -> list[Trajectory]:
+        finished = folder / TRAJECTORIES
+        if finished.is_file():
+            return store.read(finished)
+        limits = Limits.of(self.agent)
+        jobs = [
+            Job(question, sample, sitting.seed, sitting.generation, self.task.name, sitting.split, method.name)
+            for question in sitting.questions
+            for sample in range(sitting.samples)
+        ]
+        with Journal(folder / JOURNAL) as journal:
+            trajectories = list(
+                rollout(
+                    jobs,
+                    lambda job: method.run(job.question, prompt, limits),
+                    {Role.ACTOR: policy},
+                    self.tools,
+                    journal=journal,
+                    sampling=sitting.sampling,
+                    emit=self.emit,
+                )
+            )
+        trajectories.sort(key=lambda t: (t.question_id, t.sample))
+        store.write(finished, trajectories)
+        (folder / JOURNAL).unlink()
+        return trajectories
+
+
+def agent_of(folder: Path, given: AgentSettings | None = None) -> AgentSettings:
+    """How a model is played: as given, else as its agent.json says, else by default.
+
+    Raises UserError for an agent.json that this version cannot read.
+    """
+    file = folder / checkpoint.AGENT
+    if given is not None or not file.is_file():
+        return given or AgentSettings()
+    try:
+        return AgentSettings(**checkpoint.read_json(folder, checkpoint.AGENT))
+    except TypeError as error:
+        raise UserError(f"{file}: not of this rest_jax ({error}); give the agent's settings") from error
+
+
+@contextlib.contextmanager
+def open_workbench(
+    task: Task,
+    *,
+    model: ModelSettings,
+    agent_settings: AgentSettings,
+    engine: EngineSettings,
+    tools: ToolsSettings,
+    emit: Listener,
+    offline: bool = False,
+    log: Path,
+) -> Iterator[Workbench]:
+    """Load the model, start or check the tool adapter, and close both at the end."""
+    base_folder = catalog.resolve(model.name, offline=offline)
+    with adapter(tools, task.corpus(), log=log) as handle, contextlib.closing(ToolClient(handle.url, tools)) as client:
+        dtype = compute_dtype(model.dtype)
+        loaded = checkpoint.load(base_folder, dtype)
+        yield Workbench(
+            task=task,
+            base=Player(base_folder, loaded.weights_digest, agent_settings.shots),
+            agent=agent_settings,
+            tools=client,
+            emit=emit,
+            engine=Engine(loaded, engine, dtype=dtype),
+            facts={"adapter": handle.health},
+        )

@@ -1,0 +1,128 @@
+"""The journal: what a rollout must not do twice. Append-only JSON lines, safe against `kill -9` at any byte.
+
+It keeps the replies of tools and the finished trajectories. After a crash the finished ones are there; the others
+begin again at their question, sample the same tokens (a token is a function of its key) and get the same replies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from rest_jax.core.canonical import digest
+from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
+from rest_jax.core.errors import UserError
+from rest_jax.core.schema import from_row, to_row
+from rest_jax.core.trajectory import SCHEMA_VERSION, Trajectory
+
+
+class ToolKey(NamedTuple):
+    """Names a tool call within a job: its place among the job's tool calls, and what was asked."""
+
+    ordinal: int
+    digest: str
+    """sha256 of tool and arguments: a reply is reused only for the very same question."""
+
+    @staticmethod
+    def of(ordinal: int, tool: str, arguments: Mapping[str, Any]) -> ToolKey:
+        return ToolKey(ordinal, digest([tool, arguments]))
+
+
+class Journal:
+    """An open journal. Records are handed to the system at once and are durable after `commit`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the journal at `path`; a last line that a crash tore is cut off.
+
+        Raises UserError when another line is damaged, or when the schema version is another.
+        """
+        self.path = path
+        self.finished: dict[str, Trajectory] = {}
+        """Finished trajectories by job key."""
+        self.replies: defaultdict[str, dict[ToolKey, ToolReply]] = defaultdict(dict)
+        """Tool replies by job key."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab+")
+        try:
+            self._load()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def add_reply(self, job: str, key: ToolKey, reply: ToolReply) -> None:
+        """Record a tool's reply, before the agent gets it."""
+        self.replies[job][key] = reply
+        self._append({"kind": "reply", "job": job, "key": key, "reply": asdict(reply)})
+
+    def add_trajectory(self, job: str, trajectory: Trajectory) -> None:
+        """Record a finished trajectory; its replies are no longer needed."""
+        self.finished[job] = trajectory
+        self.replies.pop(job, None)
+        self._append({"kind": "trajectory", "job": job, "row": to_row(trajectory)})
+
+    def commit(self) -> None:
+        """Return when everything recorded so far is on the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.flush()
+
+    def _load(self) -> None:
+        self._file.seek(0)
+        whole = 0
+        for number, line in enumerate(self._file, start=1):
+            if not line.endswith(b"\n"):
+                break
+            self._take(number, line)
+            whole += len(line)
+        self._file.truncate(whole)
+        if whole == 0:
+            self._append({"kind": "journal", "schema_version": SCHEMA_VERSION})
+
+    def _take(self, number: int, line: bytes) -> None:
+        try:
+            record = json.loads(line)
+            kind = record["kind"]
+            if number == 1:
+                version = record["schema_version"]
+            elif kind == "reply":
+                self.replies[record["job"]][ToolKey(*record["key"])] = _reply(record["reply"])
+            elif kind == "trajectory":
+                self.finished[record["job"]] = from_row(record["row"])
+                self.replies.pop(record["job"], None)
+            else:
+                raise ValueError(f"unknown record {kind!r}")
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.path}:{number}: this line of the journal is damaged; delete the file to sample its stage again"
+            ) from error
+        if number == 1 and version != SCHEMA_VERSION:
+            raise UserError(
+                f"{self.path}: schema version {version}, this program reads {SCHEMA_VERSION}; use the version of "
+                f"rest_jax that wrote it, or run in another folder"
+            )
+
+
+def _reply(row: Mapping[str, Any]) -> ToolReply:
+    fault = row["fault"]
+    if fault is not None:
+        fault = ToolFault(ToolErrorKind(fault["kind"]), fault["message"])
+    return ToolReply(row["content"], row["data"], fault, row["tool_version"])

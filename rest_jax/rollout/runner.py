@@ -1,0 +1,270 @@
+"""The runner: thousands of agents over policies and tools. The device never waits for a tool."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any, Protocol
+
+from rest_jax.core.effects import Agent, Outcome, Role, Sampling, Status, ToolReply, stopped
+from rest_jax.core.errors import UserError
+from rest_jax.core.events import Event, Listener, silent, warning
+from rest_jax.core.policy import Policy, Request, ScoreRequest
+from rest_jax.core.trajectory import Trajectory
+from rest_jax.rollout.episode import Episode, Job, Order, ToolRequest, well_formed
+from rest_jax.rollout.journal import Journal, ToolKey
+from rest_jax.rollout.recording import encoder
+
+POLL_S = 1.0
+"""The longest wait for a tool's reply before the runner looks around (an interrupt is noticed then)."""
+
+# Unique in the process: what an interrupted rollout left behind in a policy or a client is never taken for another's.
+_TICKETS = count()
+_SESSIONS = count()
+
+
+class Tools(Protocol):
+    """What a rollout needs of the tools; `tools.client.ToolClient` is one. A failure is a reply with a fault."""
+
+    def submit(self, id: int, tool: str, arguments: Mapping[str, Any], episode: str) -> None: ...
+
+    def poll(self, timeout_s: float | None) -> list[tuple[int, ToolReply]]:
+        """Replies that have arrived; waits for the first one at most `timeout_s`."""
+        ...
+
+
+def rollout(
+    jobs: Sequence[Job],
+    make_agent: Callable[[Job], Agent],
+    policies: Mapping[Role, Policy],
+    tools: Tools,
+    *,
+    sampling: Sampling,
+    journal: Journal | None = None,
+    attempts: int = 3,
+    emit: Listener = silent,
+    stage: str = "rollout",
+) -> Iterator[Trajectory]:
+    """Make the jobs' trajectories and yield each as soon as it has ended (first those that the journal holds).
+
+    The content of a trajectory does not depend on the others, on time, or on how often the rollout was killed and
+    begun again with its journal; the order of the yields does. A trajectory is durable in the journal before it is
+    yielded. A trajectory whose tools fail for reasons of infrastructure begins again, `attempts` times in all, and
+    keeps the replies that it has; then it ends as `tool_failure`. An agent whose code raises ends as `agent_error`.
+
+    Raises UserError when an agent asks for a role that has no policy, or when the journal is of another policy;
+    ValueError when two jobs have one key or the policies have several tokenizers.
+    """
+    if len({job.key for job in jobs}) < len(jobs):
+        raise ValueError("two jobs of one rollout have the same seed, generation, question id and sample")
+    if len({policy.codec.digest for policy in policies.values()}) > 1:
+        raise ValueError("the policies of one rollout must share a tokenizer: a transcript's ids are its tokenizer's")
+    runner = _Runner(make_agent, policies, tools, sampling, journal, attempts, emit)
+    progress = _Progress(emit, stage, len(jobs))
+    for trajectory in runner.run(jobs):
+        progress.add(trajectory)
+        yield trajectory
+
+
+class _Progress:
+    """Tells the listener how far a rollout is."""
+
+    def __init__(self, emit: Listener, stage: str, total: int) -> None:
+        self._emit, self._stage, self._total = emit, stage, total
+        self._began = time.monotonic()
+        self._done = self._masked = self._tokens = 0
+
+    def add(self, trajectory: Trajectory) -> None:
+        self._done += 1
+        self._masked += trajectory.status.is_masked
+        self._tokens += trajectory.model_tokens
+        rates = {"tokens_per_second": self._tokens / max(time.monotonic() - self._began, 1e-9), "masked": self._masked}
+        data = {"stage": self._stage, "done": self._done, "total": self._total, "unit": "trajectories"}
+        self._emit(Event("progress", data | rates))
+
+
+class _Runner:
+    """The episodes under way, and where each result belongs."""
+
+    def __init__(
+        self,
+        make_agent: Callable[[Job], Agent],
+        policies: Mapping[Role, Policy],
+        tools: Tools,
+        sampling: Sampling,
+        journal: Journal | None,
+        attempts: int,
+        emit: Listener,
+    ) -> None:
+        self._make_agent = make_agent
+        self._policies = policies
+        self._actor = policies[Role.ACTOR]
+        self._tools = tools
+        self._sampling = sampling
+        self._journal = journal
+        self._attempts = attempts
+        self._emit = emit
+        self._encode = encoder(self._actor.codec)
+        self._capacity = min(policy.sessions for policy in policies.values())
+        self._waiting: deque[tuple[Job, int]] = deque()
+        self._live: dict[int, Episode] = {}
+        self._ended: list[Episode] = []
+        self._owner: dict[int, Episode] = {}
+        self._tool_requests: dict[int, ToolRequest] = {}
+        self._used: defaultdict[int, set[Policy]] = defaultdict(set)
+        self._replies: defaultdict[str, dict[ToolKey, ToolReply]] = defaultdict(dict)
+        self._began: dict[str, float] = {}
+        self._warned: set[str] = set()
+
+    def run(self, jobs: Sequence[Job]) -> Iterator[Trajectory]:
+        for job in jobs:
+            if self._journal is not None and job.key in self._journal.finished:
+                yield self._checked(self._journal, job)
+            else:
+                self._waiting.append((job, 1))
+        if self._journal is not None:
+            self._replies.update({job: dict(replies) for job, replies in self._journal.replies.items()})
+        try:
+            while self._waiting or self._live:
+                self._admit()
+                self._work()
+                yield from self._harvest()
+        finally:
+            for episode in tuple(self._live.values()):
+                episode.close()
+                self._leave(episode)
+
+    def _checked(self, journal: Journal, job: Job) -> Trajectory:
+        trajectory = journal.finished[job.key]
+        if trajectory.weights_digest != self._actor.weights_digest:
+            raise UserError(
+                f"{journal.path}: holds trajectories of other weights ({trajectory.weights_digest[:12]}, not "
+                f"{self._actor.weights_digest[:12]}); delete it, or run in another folder"
+            )
+        return trajectory
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._live) < self._capacity:
+            job, attempt = self._waiting.popleft()
+            self._began.setdefault(job.key, time.monotonic())
+            episode = Episode(
+                job,
+                self._make_agent(job),
+                session=next(_SESSIONS),
+                attempt=attempt,
+                encode=self._encode,
+                bos_ids=self._actor.codec.bos_ids,
+                sampling=self._sampling,
+                replies=self._replies[job.key],
+                tickets=_TICKETS,
+            )
+            self._live[episode.session] = episode
+            self._advance(episode)
+
+    def _work(self) -> None:
+        """A block of every policy that has work, then what the tools have; wait for a tool only if no policy works."""
+        worked = False
+        for policy in dict.fromkeys(self._policies.values()):
+            if policy.busy:
+                worked = True
+                for ticket, candidate in policy.step():
+                    self._settle(ticket, candidate)
+        if self._tool_requests:
+            for ticket, reply in self._tools.poll(0.0 if worked or self._ended else POLL_S):
+                if ticket in self._tool_requests:
+                    self._settle(ticket, self._keep(ticket, well_formed(reply)))
+        elif self._live and not (worked or self._ended):
+            raise RuntimeError(f"{len(self._owner)} requests were neither answered nor are they under way")
+
+    def _settle(self, ticket: int, result: Any) -> None:
+        episode = self._owner.pop(ticket, None)
+        if episode is None:
+            return
+        episode.settle(ticket, result)
+        if not episode.waiting:
+            self._advance(episode)
+
+    def _keep(self, ticket: int, reply: ToolReply) -> ToolReply:
+        """A reply is journaled before its agent gets it; a failure of the infrastructure is nothing to keep."""
+        request = self._tool_requests.pop(ticket)
+        if reply.fault is None or not reply.fault.kind.is_infrastructure:
+            job = self._owner[ticket].job
+            self._replies[job.key][request.key] = reply
+            if self._journal is not None:
+                self._journal.add_reply(job.key, request.key, reply)
+        return reply
+
+    def _advance(self, episode: Episode) -> None:
+        failure = episode.failure
+        if failure is not None and episode.attempt < self._attempts:
+            episode.close()
+            self._leave(episode)
+            self._waiting.append((episode.job, episode.attempt + 1))
+            return
+        for order in episode.advance():
+            self._place(episode, order)
+        if episode.outcome is None:
+            return
+        if failure is not None and not episode.outcome.status.is_masked:
+            episode.outcome = stopped(Status.TOOL_FAILURE, failure.message)
+        self._leave(episode)
+        self._ended.append(episode)
+
+    def _place(self, episode: Episode, order: Order) -> None:
+        self._owner[order.id] = episode
+        match order:
+            case Request() | ScoreRequest():
+                if order.role not in self._policies:
+                    raise UserError(f"agent '{episode.job.agent}': it asks for a {order.role}, and the run has none")
+                policy = self._policies[order.role]
+                self._used[episode.session].add(policy)
+                policy.submit(order)
+            case ToolRequest():
+                self._tool_requests[order.id] = order
+                self._tools.submit(order.id, order.tool, order.arguments, episode.job.key)
+
+    def _leave(self, episode: Episode) -> None:
+        del self._live[episode.session]
+        for policy in self._used.pop(episode.session, ()):
+            policy.release(episode.session)
+
+    def _harvest(self) -> Iterator[Trajectory]:
+        ended, self._ended = self._ended, []
+        trajectories = [self._trajectory(episode) for episode in ended]
+        if self._journal is not None and ended:
+            for episode, trajectory in zip(ended, trajectories, strict=True):
+                self._journal.add_trajectory(episode.job.key, trajectory)
+            self._journal.commit()
+        for trajectory in trajectories:
+            if trajectory.status is Status.AGENT_ERROR and trajectory.why not in self._warned:
+                self._warned.add(trajectory.why)
+                warning(self._emit, f"agent '{trajectory.agent}' failed on {trajectory.id}: {trajectory.why}")
+            yield trajectory
+
+    def _trajectory(self, episode: Episode) -> Trajectory:
+        job = episode.job
+        outcome = episode.outcome
+        assert isinstance(outcome, Outcome)
+        self._replies.pop(job.key, None)
+        return Trajectory(
+            question_id=job.question.id,
+            question=job.question.text,
+            sample=job.sample,
+            seed=job.seed,
+            generation=job.generation,
+            agent=job.agent,
+            task=job.task,
+            split=job.split,
+            status=outcome.status,
+            answer=outcome.answer,
+            why=outcome.why,
+            # An agent that raised may have begun calls that were never made.
+            calls=tuple(call for call in episode.recording.calls if call.candidates),
+            tool_calls=tuple(episode.tool_calls),
+            tokenizer_digest=self._actor.codec.digest,
+            weights_digest=self._actor.weights_digest,
+            seconds=time.monotonic() - self._began.pop(job.key),
+            attempts=episode.attempt,
+        )

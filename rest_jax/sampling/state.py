@@ -1,0 +1,124 @@
+"""What lives on the device between two calls: the rows' state and their key/value cache. All arrays: values never
+recompile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rest_jax.core.effects import Sampling
+from rest_jax.core.keys import KeyPath
+from rest_jax.models.config import ModelConfig
+
+
+class Phase(IntEnum):
+    """What a row is doing. Only RUNNING rows decode; a row leaves RUNNING on the device, the moment that it ends."""
+
+    IDLE = 0
+    """No candidate is being sampled: the row is free, or parked until its session goes on."""
+    RUNNING = 1
+    STOP = 2
+    EOS = 3
+    LENGTH = 4
+    NONFINITE = 5
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one pool; every field is an array [B], `key` [B, 2]. (`row` makes one with scalar fields.)"""
+
+    phase: Any
+    """int32: a `Phase`."""
+    token: Any
+    """int32: the last token of the transcript. Its key and value are not cached yet: the next step caches them."""
+    length: Any
+    """int32: tokens whose keys and values are cached; also the position of `token`. Beyond it lies garbage."""
+    position: Any
+    """int32: which token of the candidate comes next, from 0; the last part of its random key."""
+    budget: Any
+    """int32: tokens that the candidate may still take."""
+    stop: Any
+    """int32: the row's state in the stop table (`stops.StopTable`)."""
+    key: Any
+    """uint32 [B, 2]: the threefry key of the candidate; a token's own key folds its position into it."""
+    temperature: Any
+    """float32; 0 is greedy."""
+    top_k: Any
+    """int32; 0 keeps all tokens."""
+    top_p: Any
+    """float32; 1 keeps all tokens."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Cache:
+    """Keys and values of every row, one buffer per layer, so that decoding updates them in place."""
+
+    keys: tuple[jax.Array, ...]
+    """L buffers [B, K, H, S]."""
+    values: tuple[jax.Array, ...]
+    """L buffers [B, K, S, H]."""
+
+
+def idle_rows(count: int) -> Rows:
+    """Rows in which nothing runs."""
+    return Rows(
+        phase=jnp.full(count, Phase.IDLE, jnp.int32),
+        token=jnp.zeros(count, jnp.int32),
+        length=jnp.zeros(count, jnp.int32),
+        position=jnp.zeros(count, jnp.int32),
+        budget=jnp.zeros(count, jnp.int32),
+        stop=jnp.zeros(count, jnp.int32),
+        key=jnp.zeros((count, 2), jnp.uint32),
+        temperature=jnp.zeros(count, jnp.float32),
+        top_k=jnp.zeros(count, jnp.int32),
+        top_p=jnp.ones(count, jnp.float32),
+    )
+
+
+def row(ids: tuple[int, ...], key: KeyPath, sampling: Sampling, budget: int, stop: int) -> Rows:
+    """The state of one row (scalar fields) whose cache holds all of `ids` but the last, about to sample."""
+    return Rows(
+        phase=np.int32(Phase.RUNNING),
+        token=np.int32(ids[-1]),
+        length=np.int32(len(ids) - 1),
+        position=np.int32(0),
+        budget=np.int32(budget),
+        stop=np.int32(stop),
+        key=np.asarray(candidate_key(np.asarray(key.words(), np.uint32))),
+        temperature=np.float32(sampling.temperature),
+        top_k=np.int32(sampling.top_k),
+        top_p=np.float32(sampling.top_p),
+    )
+
+
+@jax.jit
+def candidate_key(words: jax.Array) -> jax.Array:
+    """The threefry key data uint32 [2] of a candidate: the eight words of its `KeyPath` folded in, in order."""
+    key = jax.random.key(0, impl="threefry2x32")
+    for index in range(words.shape[0]):
+        key = jax.random.fold_in(key, words[index])
+    return jax.random.key_data(key)
+
+
+def empty_cache(config: ModelConfig, rows: int, width: int, dtype: Any) -> Cache:
+    """A cache of zeros for `rows` rows of `width` tokens."""
+    k_shape = (rows, config.kv_heads, config.head_dim, width)
+    v_shape = (rows, config.kv_heads, width, config.head_dim)
+    layers = range(config.layers)
+    return Cache(
+        keys=tuple(jnp.zeros(k_shape, dtype) for _ in layers),
+        values=tuple(jnp.zeros(v_shape, dtype) for _ in layers),
+    )
+
+
+def cache_bytes_per_token(config: ModelConfig, dtype: Any) -> int:
+    """Bytes that one token of one row takes in the cache."""
+    return 2 * config.layers * config.kv_heads * config.head_dim * jnp.dtype(dtype).itemsize

@@ -1,0 +1,203 @@
+"""The device core: pure, compiled functions over weights, cache and rows.
+
+A chunk is `extend`ed onto one row's cached history; a block of tokens is decoded for all rows together. The last token
+of a transcript is never extended: the next decode step caches it and draws what follows, so the first token of a reply
+is drawn by the same program as all others.
+
+Layers are unrolled over per-layer buffers, which are donated: scanning over layers with the cache copies it whole for
+every token. The number of steps of a block is static: a dynamic loop makes a GPU's host wait after each token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rest_jax.models import attention, decoder
+from rest_jax.models.config import ModelConfig
+from rest_jax.sampling.draw import draw
+from rest_jax.sampling.state import Cache, Phase, Rows
+from rest_jax.sampling.stops import ENDED, STOPPED
+
+View = dict[str, Any]
+"""Parameters as decoding wants them: embed [V, D], layers (a tuple of each layer's own), norm [D], head [D, V]."""
+
+
+class Block(NamedTuple):
+    """What a block produced, for every step and row: arrays [steps, B]."""
+
+    tokens: jax.Array
+    """int32."""
+    logprobs: jax.Array
+    """f32."""
+    valid: jax.Array
+    """bool: the row was running and its logits were finite."""
+
+
+@partial(jax.jit, static_argnums=(0, 2))
+def view(config: ModelConfig, params: decoder.Params, dtype: Any) -> View:
+    """The decode view of parameters, made once per weights: slices taken inside the loop would be taken every step."""
+    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
+    return {
+        "embed": params["embed"],
+        "layers": tuple(decoder.layer(params, index) for index in range(config.layers)),
+        "norm": params["norm"],
+        "head": decoder.head_dv(config, params),
+    }
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
+def extend(config: ModelConfig, weights: View, cache: Cache, row: jax.Array, start: jax.Array, ids_t: jax.Array) -> Cache:
+    """The cache with ids_t int32 [T] at positions start … start + T - 1 of one row (start + T ≤ S).
+
+    Padding at the end writes beyond the row's length, where nothing is read.
+    """
+    return _extend(config, weights, cache, row, start, ids_t)[0]
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
+def score(
+    config: ModelConfig,
+    weights: View,
+    cache: Cache,
+    row: jax.Array,
+    start: jax.Array,
+    ids_t: jax.Array,
+    next_t: jax.Array,
+) -> tuple[Cache, jax.Array]:
+    """`extend`, and the f32 log-probs [T] of the tokens next_t int32 [T] that follow each of ids_t."""
+    cache, x_1td = _extend(config, weights, cache, row, start, ids_t)
+    logprobs_tv = jax.nn.log_softmax(_logits(config, weights, x_1td[0]), axis=-1)
+    return cache, jnp.take_along_axis(logprobs_tv, next_t[:, None], axis=-1)[:, 0]
+
+
+@partial(jax.jit, static_argnums=(0, 5), donate_argnums=(2, 3))
+def decode_block(
+    config: ModelConfig, weights: View, cache: Cache, rows: Rows, table: jax.Array, steps: int
+) -> tuple[Cache, Rows, Block]:
+    """`steps` tokens for every running row. `table` uint16 [states, V] is the stop table (`stops.StopTable.rows`).
+
+    A row freezes in the step in which it ends. A frozen row repeats its last step's work at the same place, which is
+    beyond its length: what it has cached stays as it is.
+    """
+
+    def step(carry: tuple[Cache, Rows], _: None) -> tuple[tuple[Cache, Rows], Block]:
+        cache, rows = carry
+        cache, x_b1d = _forward(config, weights, cache, rows.token[:, None], rows.length[:, None], _write_all(rows.length))
+        token_b, logprob_b = draw(_logits(config, weights, x_b1d[:, 0]), rows)
+        rows, valid_b = _advance(rows, table, token_b, jnp.isfinite(logprob_b))
+        return (cache, rows), Block(token_b, logprob_b, valid_b)
+
+    (cache, rows), block = jax.lax.scan(step, (cache, rows), length=steps)
+    return cache, rows, block
+
+
+@partial(jax.jit, donate_argnums=0)
+def place(rows: Rows, row: jax.Array, values: Rows) -> Rows:
+    """The rows with one of them set to `values` (scalar fields)."""
+    return jax.tree.map(lambda field, value: field.at[row].set(value), rows, values)
+
+
+@jax.jit
+def read_row(cache: Cache, row: jax.Array) -> Cache:
+    """A copy of one row of the cache: buffers [1, ...]."""
+    return jax.tree.map(lambda buffer: jax.lax.dynamic_slice_in_dim(buffer, row, 1), cache)
+
+
+@partial(jax.jit, donate_argnums=0)
+def write_row(cache: Cache, row: jax.Array, content: Cache) -> Cache:
+    """The cache with one row's beginning replaced by `content` (buffers [1, ...] of the same or a smaller width)."""
+
+    def write(buffer: jax.Array, part: jax.Array) -> jax.Array:
+        return jax.lax.dynamic_update_slice(buffer, part, (row, 0, 0, 0))
+
+    return jax.tree.map(write, cache, content)
+
+
+Write = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array, jax.Array]]
+"""(k_bkhs, v_bksh, k_btkh, v_btkh) -> the two buffers updated, and the rows of both that are attended to."""
+
+
+def _forward(
+    config: ModelConfig, weights: View, cache: Cache, ids_bt: jax.Array, positions_bt: jax.Array, write: Write
+) -> tuple[Cache, jax.Array]:
+    """All layers over new tokens: the updated cache and x_btd."""
+    keys, values = list(cache.keys), list(cache.values)
+    x_btd = decoder.embed(config, weights, ids_bt)
+    for index, layer in enumerate(weights["layers"]):
+
+        def attend(q_btnh: jax.Array, k_btkh: jax.Array, v_btkh: jax.Array, index: int = index) -> jax.Array:
+            keys[index], values[index], k_bkhs, v_bksh = write(keys[index], values[index], k_btkh, v_btkh)
+            return attention.cached(q_btnh, k_bkhs, v_bksh, positions_bt)
+
+        x_btd = decoder.apply_block(config, layer, x_btd, positions_bt, attend)
+    return Cache(tuple(keys), tuple(values)), x_btd
+
+
+def _extend(
+    config: ModelConfig, weights: View, cache: Cache, row: jax.Array, start: jax.Array, ids_t: jax.Array
+) -> tuple[Cache, jax.Array]:
+    positions_1t = (start + jnp.arange(ids_t.shape[0]))[None]
+
+    def write(k_bkhs: jax.Array, v_bksh: jax.Array, k_1tkh: jax.Array, v_1tkh: jax.Array):
+        k_bkhs = jax.lax.dynamic_update_slice(k_bkhs, k_1tkh.transpose(0, 2, 3, 1), (row, 0, 0, start))
+        v_bksh = jax.lax.dynamic_update_slice(v_bksh, v_1tkh.transpose(0, 2, 1, 3), (row, 0, start, 0))
+        return (
+            k_bkhs,
+            v_bksh,
+            jax.lax.dynamic_slice_in_dim(k_bkhs, row, 1),
+            jax.lax.dynamic_slice_in_dim(v_bksh, row, 1),
+        )
+
+    return _forward(config, weights, cache, ids_t[None], positions_1t, write)
+
+
+def _write_all(length_b: jax.Array) -> Write:
+    """Writes one token into each row, at that row's length."""
+
+    def write(k_bkhs: jax.Array, v_bksh: jax.Array, k_b1kh: jax.Array, v_b1kh: jax.Array):
+        k_bkhs = jax.vmap(partial(jax.lax.dynamic_update_slice_in_dim, axis=2))(
+            k_bkhs, k_b1kh.transpose(0, 2, 3, 1), length_b
+        )
+        v_bksh = jax.vmap(partial(jax.lax.dynamic_update_slice_in_dim, axis=1))(
+            v_bksh, v_b1kh.transpose(0, 2, 1, 3), length_b
+        )
+        return k_bkhs, v_bksh, k_bkhs, v_bksh
+
+    return write
+
+
+def _logits(config: ModelConfig, weights: View, x: jax.Array) -> jax.Array:
+    """f32 [..., V], from the view's own [D, V] head: on CPU a transposed head is many times slower."""
+    normed = decoder.final_norm(config, weights, x)
+    return jnp.matmul(normed, weights["head"], preferred_element_type=jnp.float32)
+
+
+def _advance(rows: Rows, table: jax.Array, token_b: jax.Array, finite_b: jax.Array) -> tuple[Rows, jax.Array]:
+    """The rows after a drawn token, and which draws count."""
+    running_b = rows.phase == Phase.RUNNING
+    valid_b = running_b & finite_b
+    stop_b = table[rows.stop, token_b].astype(jnp.int32)
+    phase_b = jnp.select(
+        [~finite_b, stop_b == STOPPED, stop_b == ENDED, rows.budget <= 1],
+        [jnp.int32(Phase.NONFINITE), jnp.int32(Phase.STOP), jnp.int32(Phase.EOS), jnp.int32(Phase.LENGTH)],
+        jnp.int32(Phase.RUNNING),
+    )
+    taken_b = valid_b.astype(jnp.int32)
+    advanced = Rows(
+        phase=jnp.where(running_b, phase_b, rows.phase),
+        token=jnp.where(valid_b, token_b, rows.token),
+        length=rows.length + taken_b,
+        position=rows.position + taken_b,
+        budget=rows.budget - taken_b,
+        stop=jnp.where(valid_b, stop_b, rows.stop),
+        key=rows.key,
+        temperature=rows.temperature,
+        top_k=rows.top_k,
+        top_p=rows.top_p,
+    )
+    return advanced, valid_b

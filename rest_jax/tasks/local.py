@@ -1,0 +1,40 @@
+"""A task from two files of the user's own, for evaluation alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rest_jax.core.errors import UserError
+from rest_jax.core.trajectory import Question
+from rest_jax.tasks.files import read_jsonl
+from rest_jax.tasks.splits import Split
+from rest_jax.tasks.task import Task
+
+
+def local(questions: Path, corpus: Path) -> Task:
+    """A task whose report split is `questions`, JSONL of `{"id", "question", "answer"}` in the file's order, over
+    `corpus`, JSONL of `{"title", "text"}`. Further keys of a question go into its `meta`.
+
+    Raises UserError that names file and line for a malformed line or an id that comes twice.
+    """
+    for _ in read_jsonl(corpus, {"title": str, "text": str}, "passage"):
+        pass
+    return Task(
+        name="local",
+        corpus_file=corpus,
+        splits={Split.REPORT: read_questions(questions)},
+        notes={"corpus": corpus.name, "questions": questions.name},
+    )
+
+
+def read_questions(path: Path) -> tuple[Question, ...]:
+    """The questions of a JSONL file of `{"id", "question", "answer"}`."""
+    read: dict[str, Question] = {}
+    for row in read_jsonl(path, {"id": str, "question": str, "answer": str}, "question"):
+        id, text, answer = row.pop("id"), row.pop("question"), row.pop("answer")
+        if id in read:
+            raise UserError(f"{path}: the id '{id}' comes twice; give every question its own")
+        read[id] = Question(id, text, answer, row)
+    if not read:
+        raise UserError(f'{path}: no questions; a line is {{"id", "question", "answer"}}')
+    return tuple(read.values())

@@ -1,0 +1,48 @@
+"""Rewards: the default, and the table of those that users register."""
+
+from __future__ import annotations
+
+from rest_jax.core.effects import Status
+from rest_jax.core.errors import UserError
+from rest_jax.core.reward import Reward
+from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.tasks.metrics import score_answer
+
+WASTED_SEARCH = 0.05
+"""The share of the reward that one wasted search costs."""
+
+_REGISTERED: dict[str, Reward] = {}
+
+
+def wasted_searches(trajectory: Trajectory, question: Question) -> int:
+    """Searches beyond those that the question needs (`meta["searches"]`); none where the need is not known."""
+    needed = question.meta.get("searches")
+    return 0 if needed is None else max(0, trajectory.searches - int(needed))
+
+
+def answer_reward(trajectory: Trajectory, question: Question) -> float | None:
+    """Answer F1 × (1 - 0.05 per wasted search), never below 0. Format alone earns nothing.
+
+    None for endings that say nothing about the policy (`Status.is_masked`); 0 for every trajectory without an answer.
+    """
+    if trajectory.status.is_masked:
+        return None
+    if trajectory.status is not Status.FINISHED:
+        return 0.0
+    price = WASTED_SEARCH * wasted_searches(trajectory, question)
+    return score_answer(trajectory.answer, question.answer).f1 * max(0.0, 1.0 - price)
+
+
+def register_reward(name: str, reward: Reward) -> None:
+    """Make a reward available as `task.reward: NAME`. Raises UserError for a name that is taken."""
+    if name == "default" or _REGISTERED.get(name, reward) is not reward:
+        raise UserError(f"reward '{name}': the name is taken; choose another for register_reward")
+    _REGISTERED[name] = reward
+
+
+def registered_reward(name: str) -> Reward:
+    """The reward of this name. Raises UserError when nobody registered one."""
+    if name not in _REGISTERED:
+        known = ", ".join(["default", *sorted(_REGISTERED)])
+        raise UserError(f"reward '{name}': nobody registered it; use one of {known}, or call register_reward first")
+    return _REGISTERED[name]

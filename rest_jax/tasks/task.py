@@ -1,0 +1,132 @@
+"""What a task is: three splits of questions, a corpus, demonstrations, a metric and a reward. All of it plain data."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rest_jax.core.canonical import digest_file, digest_lines
+from rest_jax.core.errors import UserError
+from rest_jax.core.reward import Reward
+from rest_jax.core.trajectory import Question
+from rest_jax.tasks.metrics import Score, score_answer
+from rest_jax.tasks.rewards import answer_reward, registered_reward
+from rest_jax.tasks.splits import Reader, Split, SplitRead, SplitReads, parse_split, refuse_unless_allowed
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of a demonstration: a thought, an action, and what the tool said."""
+
+    thought: str
+    action: Literal["search", "lookup", "finish"]
+    argument: str
+    observation: str | None = None
+    """The passage that the tool shows, `Title: text`. None for `finish`, and where the demonstration came without one:
+    then the action has to be executed again."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A question answered well."""
+
+    question: Question
+    turns: tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as data. The modules of this package build it; nobody subclasses it.
+
+    `splits` holds the questions in their fixed order: the first n are the n that a run uses. `gold` and every other
+    entry of `sources` hold demonstrations of train questions.
+    """
+
+    name: str
+    corpus_file: Path
+    """JSONL of `{"title", "text"}`, one passage a line."""
+    splits: Mapping[Split, tuple[Question, ...]]
+    sources: Mapping[str, tuple[Demonstration, ...]] = field(default_factory=dict)
+    """Demonstrations by the name of where they come from; `gold` is the task's own script."""
+    examples: tuple[Demonstration, ...] = ()
+    """Worked examples for prompts, with observations; their questions are in no split."""
+    agent: str = "react"
+    """The agent that this task is meant for, by name."""
+    default_reward: Reward = answer_reward
+    version: str = "1"
+    """Rises when the same files would give other questions."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """What a reader of its tables has to know: the kind of corpus, what was left out and how much."""
+    reads: SplitReads = field(default_factory=SplitReads, compare=False)
+
+    def corpus(self) -> Path:
+        """The corpus: a JSONL file of `{"title", "text"}`."""
+        return self.corpus_file
+
+    def questions(self, split: str, reader: Reader) -> tuple[Question, ...]:
+        """All questions of a split, in their fixed order; the read is recorded.
+
+        Raises UserError when the task has no such split or the reader must not see it.
+        """
+        wanted = parse_split(split)
+        refuse_unless_allowed(wanted, reader)
+        if wanted not in self.splits:
+            raise UserError(f"task '{self.name}': it has no split '{wanted}', only {', '.join(self.splits)}")
+        questions = self.splits[wanted]
+        self.reads.reads.append(SplitRead(self.name, wanted, reader, len(questions)))
+        return questions
+
+    def demonstrations(self, source: str, n: int, seed: int) -> tuple[Demonstration, ...]:
+        """n demonstrations of a source, drawn by the seed: those of n - 1 are the first of those of n.
+
+        Raises UserError when there is no such source or it has fewer than n.
+        """
+        if source not in self.sources:
+            known = ", ".join(self.sources) or "none"
+            raise UserError(f"task '{self.name}': no demonstrations called '{source}'; it has {known}")
+        pool = list(self.sources[source])
+        if n > len(pool):
+            raise UserError(f"task '{self.name}': '{source}' has {len(pool)} demonstrations, {n} wanted; ask for fewer")
+        random.Random(f"{self.name}/{source}/{seed}").shuffle(pool)
+        self.reads.reads.append(SplitRead(self.name, Split.TRAIN, Reader.TRAINING, n))
+        return tuple(pool[:n])
+
+    def shots(self, n: int) -> tuple[Demonstration, ...]:
+        """The first n worked examples for a prompt, observations written out."""
+        if n > len(self.examples):
+            raise UserError(f"task '{self.name}': it has {len(self.examples)} worked examples, {n} wanted; lower shots")
+        return self.examples[:n]
+
+    def reward(self, name: str) -> Reward:
+        """The reward of this name; `default` is the task's own. Raises UserError when there is none."""
+        return self.default_reward if name == "default" else registered_reward(name)
+
+    def score(self, answer: str | None, question: Question) -> Score:
+        """Exact match and F1 of an answer."""
+        return score_answer(answer, question.answer)
+
+    def digests(self) -> dict[str, str]:
+        """The data's version, and sha256 of the corpus file and of every split's questions."""
+        questions = {
+            f"{split}_questions": digest_lines([q.id, q.text, q.answer, q.meta] for q in self.splits[split])
+            for split in self.splits
+        }
+        return {"task": self.name, "version": self.version, "corpus": digest_file(self.corpus_file), **questions}
+
+    def describe(self) -> dict[str, Any]:
+        """Questions and difficulty per split (`meta["level"]`), demonstrations per source, and the notes."""
+        return {
+            "splits": {
+                str(split): {
+                    "questions": len(questions),
+                    "levels": dict(sorted(Counter(str(q.meta.get("level", "unknown")) for q in questions).items())),
+                }
+                for split, questions in self.splits.items()
+            },
+            "demonstrations": {name: len(demonstrations) for name, demonstrations in self.sources.items()},
+            "notes": dict(self.notes),
+        }

@@ -1,0 +1,133 @@
+"""The rollout's door to the adapter: submit calls, poll for replies, never block on a tool."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Coroutine, Mapping
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+
+from rest_jax.config.settings import ToolsSettings
+from rest_jax.core.effects import ToolReply
+from rest_jax.core.errors import UserError
+from rest_jax.tools import protocol
+from rest_jax.tools.protocol import Call, ProtocolError
+from rest_jax.tools.transport import TOKEN_VARIABLE, Transport
+
+TICK_S = 0.001
+"""Calls submitted within this time travel in one request."""
+
+
+class ToolClient:
+    """A synchronous client, for use by one thread; its asyncio loop lives in another, so it works in notebooks too.
+
+    Whatever happens to a call, `poll` returns a reply for it: a failure is the reply's fault. `check` before the first
+    call: it learns which tools are stateful, and a call of those is never sent twice.
+    """
+
+    def __init__(self, url: str, settings: ToolsSettings) -> None:
+        self.url = url.rstrip("/")
+        self._in_flight: set[int] = set()
+        self._replies: queue.SimpleQueue[tuple[int, ToolReply] | BaseException] = queue.SimpleQueue()
+        self._outbox: list[Call] = []
+        self._requests: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="tool-client", daemon=True)
+        self._thread.start()
+        self._transport: Transport = self._wait_for(self._open(settings))
+
+    @property
+    def in_flight(self) -> int:
+        """Calls submitted whose replies `poll` has not yet returned."""
+        return len(self._in_flight)
+
+    def check(self) -> dict[str, Any]:
+        """What the adapter says of itself (`GET /healthz`). Raises UserError when it cannot be reached."""
+        try:
+            return self._wait_for(self._transport.health())
+        except (aiohttp.ClientError, TimeoutError, OSError, ProtocolError) as error:
+            reason = str(error) or type(error).__name__
+            raise UserError(
+                f"no tool adapter answers at {self.url} ({reason}); start one with "
+                f"`rest-jax tools serve --corpus FILE`, correct tools.url, or set {TOKEN_VARIABLE} to its token"
+            ) from error
+
+    def submit(self, id: int, tool: str, arguments: Mapping[str, Any], episode: str) -> None:
+        """Send a call. `id` is the caller's own and must not be in flight; `episode` names the trajectory."""
+        if id in self._in_flight:
+            raise ValueError(f"call {id} is in flight already")
+        self._in_flight.add(id)
+        self._loop.call_soon_threadsafe(self._collect, Call(id, tool, dict(arguments), episode))
+
+    def poll(self, timeout_s: float | None) -> list[tuple[int, ToolReply]]:
+        """The replies that are there, waiting for the first at most `timeout_s` seconds (None: as long as it takes).
+
+        Empty when the time is over or nothing is in flight.
+        """
+        replies: list[tuple[int, ToolReply]] = []
+        while len(replies) < len(self._in_flight):
+            try:
+                reply = self._replies.get(block=not replies, timeout=timeout_s)
+            except queue.Empty:
+                break
+            if isinstance(reply, BaseException):
+                raise reply
+            replies.append(reply)
+        self._in_flight.difference_update(id for id, _ in replies)
+        return replies
+
+    def close(self) -> None:
+        """Give up what is in flight and close the connections."""
+        if self._loop.is_closed():
+            return
+        self._wait_for(self._shut())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> ToolClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    # What follows runs on the loop's thread.
+
+    async def _open(self, settings: ToolsSettings) -> Transport:
+        return Transport(self.url, settings)
+
+    async def _shut(self) -> None:
+        requests = tuple(self._requests)
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(*requests, return_exceptions=True)
+        await self._transport.close()
+
+    def _collect(self, call: Call) -> None:
+        if not self._outbox:
+            self._loop.call_later(TICK_S, self._send)
+        self._outbox.append(call)
+
+    def _send(self) -> None:
+        calls, self._outbox = self._outbox, []
+        for start in range(0, len(calls), protocol.MAX_CALLS):
+            batch = calls[start : start + protocol.MAX_CALLS]
+            request = self._loop.create_task(self._transport.deliver(batch, self._reply))
+            self._requests.add(request)
+            request.add_done_callback(self._done)
+
+    def _reply(self, id: int, reply: ToolReply) -> None:
+        self._replies.put((id, reply))
+
+    def _done(self, request: asyncio.Task[None]) -> None:
+        """A defect of the client itself must reach its caller, who would wait for ever."""
+        self._requests.discard(request)
+        if not request.cancelled() and (error := request.exception()) is not None:
+            self._replies.put(error)

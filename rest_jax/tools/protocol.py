@@ -1,0 +1,181 @@
+"""The wire format of `POST /v1/call`: a batch of calls, a deadline, and a typed result for each call.
+
+Request
+    {"deadline_ms": 20000, "calls": [{"id": 7, "episode": "q1#0", "tool": "search", "arguments": {"query": "…"}}]}
+Response
+    {"results": [{"id": 7, "ok": true, "content": "…", "data": {…}, "error": null, "attempts": 1,
+                  "latency_ms": 1.5, "tool_version": "…"}]}
+    `error` of a call that failed: {"kind": "timeout", "message": "…", "retryable": false}.
+    With `Accept: application/x-ndjson` each result is a line of its own, sent as soon as it is there.
+
+Both sides are strict: an unknown, missing or wrong field raises `ProtocolError`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
+
+MAX_CALLS = 1024
+"""Calls in one batch."""
+
+MAX_BODY_BYTES = 8 * 2**20
+"""Bytes of one request's body."""
+
+MAX_CONTENT_CHARS = 65_536
+"""A result's content is cut here."""
+
+LINES = "application/x-ndjson"
+
+RETRYABLE = frozenset({ToolErrorKind.RATE_LIMITED, ToolErrorKind.INFRA})
+"""Failures after which the same call may do better. A timeout is none: the call has had its time."""
+
+
+class ProtocolError(ValueError):
+    """What arrived is not of this format; the message says where and how."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a tool. `episode` names the trajectory on whose behalf it is made."""
+
+    id: int
+    tool: str
+    arguments: Mapping[str, Any]
+    episode: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Calls that travel together; those without an answer after `deadline_s` seconds get a timeout."""
+
+    calls: tuple[Call, ...]
+    deadline_s: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """The answer to the call `id`."""
+
+    id: int
+    reply: ToolReply
+    retryable: bool = False
+    attempts: int = 1
+    latency_ms: float = 0.0
+
+
+def failure(id: int, kind: ToolErrorKind, message: str, *, retryable: bool | None = None) -> Result:
+    """A call's failure; retryable as its kind is, unless the caller knows better."""
+    fault = ToolFault(kind, message)
+    return Result(id, ToolReply("", fault=fault), kind in RETRYABLE if retryable is None else retryable)
+
+
+def dump_batch(batch: Batch) -> bytes:
+    calls = [
+        {"id": call.id, "episode": call.episode, "tool": call.tool, "arguments": dict(call.arguments)}
+        for call in batch.calls
+    ]
+    return json.dumps({"deadline_ms": round(batch.deadline_s * 1000), "calls": calls}).encode()
+
+
+def parse_batch(body: bytes) -> Batch:
+    fields = _fields(_json(body), "request", {"deadline_ms": (int, float), "calls": list})
+    if fields["deadline_ms"] <= 0:
+        raise ProtocolError("request: deadline_ms is not positive")
+    if len(fields["calls"]) > MAX_CALLS:
+        raise ProtocolError(f"request: {len(fields['calls'])} calls are more than {MAX_CALLS}")
+    calls = tuple(_call(value, f"calls[{place}]") for place, value in enumerate(fields["calls"]))
+    if len({call.id for call in calls}) < len(calls):
+        raise ProtocolError("request: two calls have one id")
+    return Batch(calls, fields["deadline_ms"] / 1000)
+
+
+def _call(value: Any, where: str) -> Call:
+    fields = _fields(value, where, {"id": int, "tool": str, "arguments": dict}, optional={"episode": str})
+    return Call(**fields)
+
+
+def dump_result(result: Result) -> bytes:
+    """One result as a line of JSON."""
+    return json.dumps(result_fields(result)).encode() + b"\n"
+
+
+def result_fields(result: Result) -> dict[str, Any]:
+    reply, fault = result.reply, result.reply.fault
+    error = fault and {"kind": fault.kind.value, "message": fault.message, "retryable": result.retryable}
+    return {
+        "id": result.id,
+        "ok": reply.ok,
+        "content": reply.content[:MAX_CONTENT_CHARS],
+        "data": dict(reply.data),
+        "error": error,
+        "attempts": result.attempts,
+        "latency_ms": round(result.latency_ms, 3),
+        "tool_version": reply.tool_version,
+    }
+
+
+def parse_result(line: bytes) -> Result:
+    fields = _fields(
+        _json(line),
+        "result",
+        {
+            "id": int,
+            "ok": bool,
+            "content": str,
+            "data": dict,
+            "error": (dict, type(None)),
+            "attempts": int,
+            "latency_ms": (int, float),
+            "tool_version": str,
+        },
+    )
+    if fields["ok"] is not (fields["error"] is None):
+        raise ProtocolError("result: ok and error contradict each other")
+    reply = ToolReply(fields["content"], fields["data"], None, fields["tool_version"])
+    result = Result(fields["id"], reply, attempts=fields["attempts"], latency_ms=fields["latency_ms"])
+    if fields["error"] is None:
+        return result
+    error = _fields(fields["error"], "error", {"kind": str, "message": str, "retryable": bool})
+    try:
+        fault = ToolFault(ToolErrorKind(error["kind"]), error["message"])
+    except ValueError as unknown:
+        raise ProtocolError(f"error: {unknown}") from None
+    return replace(result, reply=replace(reply, fault=fault), retryable=error["retryable"])
+
+
+def parse_health(body: bytes) -> dict[str, Any]:
+    """The answer to `GET /healthz`: further fields are the adapter's own affair."""
+    health = _json(body)
+    if not isinstance(health, dict) or health.get("status") != "ok" or not isinstance(health.get("stateful"), list):
+        raise ProtocolError("healthz: not what a tool adapter answers")
+    return health
+
+
+_Types = Mapping[str, type | tuple[type, ...]]
+
+
+def _fields(value: Any, where: str, required: _Types, *, optional: _Types | None = None) -> dict[str, Any]:
+    """The object's fields, each of its type; none missing, none unknown."""
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{where}: not a JSON object")
+    types = {**required, **(optional or {})}
+    for name in required.keys() - value.keys():
+        raise ProtocolError(f"{where}: {name} is missing")
+    for name, field in value.items():
+        if name not in types:
+            raise ProtocolError(f"{where}: {name} is unknown; there is {', '.join(types)}")
+        if not isinstance(field, types[name]) or (isinstance(field, bool) and types[name] is not bool):
+            raise ProtocolError(f"{where}: {name} has the wrong type")
+    return value
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not JSON: {error}") from None

@@ -1,0 +1,195 @@
+"""The decoder: one block serves scan and unrolled loops; packing, caching and remat change no result."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rest_jax.core.errors import UserError
+from rest_jax.models import attention, decoder
+from rest_jax.models.axes import parameter_axes
+from rest_jax.models.config import Llama3Rope, ModelConfig
+from rest_jax.models.rope import inverse_frequencies, rotate
+
+CONFIG = ModelConfig(
+    vocab=97, width=48, layers=2, heads=6, kv_heads=2, head_dim=8, hidden=80, max_positions=64, tied=True
+)
+UNTIED = ModelConfig(
+    vocab=97, width=48, layers=2, heads=4, kv_heads=4, head_dim=8, hidden=80, max_positions=64, tied=False
+)
+
+
+@pytest.fixture(scope="module")
+def params(random_params) -> decoder.Params:
+    return random_params(CONFIG)
+
+
+def _batch(rows: int = 2, length: int = 16) -> tuple[jax.Array, jax.Array, jax.Array]:
+    ids_bt = jnp.asarray(np.random.default_rng(1).integers(CONFIG.vocab, size=(rows, length)), jnp.int32)
+    positions_bt = jnp.tile(jnp.arange(length), (rows, 1))
+    return ids_bt, positions_bt, jnp.ones((rows, length), jnp.int32)
+
+
+def _normal(*shape: int, seed: int = 0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def _unrolled(config: ModelConfig, params, ids_bt, positions_bt, segments_bt) -> jax.Array:
+    attend = partial(attention.packed_causal, segments_bt=segments_bt)
+    x_btd = decoder.embed(config, params, ids_bt)
+    for index in range(config.layers):
+        x_btd = decoder.apply_block(config, decoder.layer(params, index), x_btd, positions_bt, attend)
+    return x_btd
+
+
+def test_scan_equals_unrolled_bit_for_bit(params) -> None:
+    scanned = jax.jit(partial(decoder.hidden_states, CONFIG))(params, *_batch())
+    unrolled = jax.jit(partial(_unrolled, CONFIG))(params, *_batch())
+    assert scanned.shape == (2, 16, CONFIG.width)
+    np.testing.assert_array_equal(scanned, unrolled)
+
+
+def test_remat_changes_neither_value_nor_gradient(params) -> None:
+    def loss(params, remat):
+        return jnp.square(decoder.hidden_states(CONFIG, params, *_batch(), remat=remat)).sum()
+
+    value_and_grad = jax.jit(jax.value_and_grad(loss), static_argnums=1)
+    (plain, plain_grad), (saved, saved_grad) = value_and_grad(params, False), value_and_grad(params, True)
+    np.testing.assert_allclose(plain, saved, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain_grad, saved_grad)
+
+
+def test_packed_segments_do_not_see_each_other(params) -> None:
+    """Row 0 packs the tokens of rows 1 and 2, which stand alone; all are padded to one length."""
+    first, second = _batch(2, 6)[0].tolist()
+    rows = [(first[:4], second), (first[:4],), (second,)]
+
+    def padded(fill) -> jax.Array:
+        flat = [[value for index, part in enumerate(row) for value in fill(index, part)] for row in rows]
+        return jnp.array([row + [0] * (13 - len(row)) for row in flat])
+
+    ids_bt, positions_bt = padded(lambda _, part: part), padded(lambda _, part: range(len(part)))
+    segments_bt = padded(lambda index, part: [index + 1] * len(part))
+    x_btd = jax.jit(partial(decoder.hidden_states, CONFIG))(params, ids_bt, positions_bt, segments_bt)
+    np.testing.assert_allclose(x_btd[0, :4], x_btd[1, :4], atol=1e-6)
+    np.testing.assert_allclose(x_btd[0, 4:10], x_btd[2, :6], atol=1e-6)
+    assert np.isfinite(x_btd).all()
+
+
+def test_later_tokens_change_nothing_before_them(params) -> None:
+    ids_bt, positions_bt, segments_bt = _batch()
+    changed = ids_bt.at[:, 9:].add(1) % CONFIG.vocab
+    run = jax.jit(partial(decoder.hidden_states, CONFIG))
+    before, after = run(params, ids_bt, positions_bt, segments_bt), run(params, changed, positions_bt, segments_bt)
+    np.testing.assert_array_equal(before[:, :9], after[:, :9])
+    assert (before[:, 9] != after[:, 9]).any()
+
+
+@partial(jax.jit, static_argnames="start")
+def _decode_chunk(params, caches, ids_bt, start: int):
+    """One chunk through every layer over per-layer caches, as a sampler does it."""
+    positions_bt = start + jnp.broadcast_to(jnp.arange(ids_bt.shape[1]), ids_bt.shape)
+    x_btd, written = decoder.embed(CONFIG, params, ids_bt), []
+    for index, (old_k_bkhs, old_v_bksh) in enumerate(caches):
+
+        def attend(q_btnh, k_btkh, v_btkh, old_k_bkhs=old_k_bkhs, old_v_bksh=old_v_bksh):
+            end = start + k_btkh.shape[1]
+            k_bkhs = old_k_bkhs.at[..., start:end].set(k_btkh.transpose(0, 2, 3, 1))
+            v_bksh = old_v_bksh.at[:, :, start:end].set(v_btkh.transpose(0, 2, 1, 3))
+            written.append((k_bkhs, v_bksh))
+            return attention.cached(q_btnh, k_bkhs, v_bksh, positions_bt)
+
+        x_btd = decoder.apply_block(CONFIG, decoder.layer(params, index), x_btd, positions_bt, attend)
+    return x_btd, written
+
+
+def test_decoding_over_a_cache_equals_the_packed_forward(params) -> None:
+    ids_bt, positions_bt, segments_bt = _batch(2, 12)
+    whole = jax.jit(partial(decoder.hidden_states, CONFIG))(params, ids_bt, positions_bt, segments_bt)
+    b, k, h, s = 2, CONFIG.kv_heads, CONFIG.head_dim, 20
+    caches = [(jnp.zeros((b, k, h, s)), jnp.zeros((b, k, s, h)))] * CONFIG.layers
+    pieces = []
+    for start, end in [(0, 9), (9, 12)]:
+        x_btd, caches = _decode_chunk(params, caches, ids_bt[:, start:end], start)
+        pieces.append(x_btd)
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, atol=2e-6)
+
+
+def test_a_query_that_sees_nothing_is_finite() -> None:
+    q_btnh = jnp.ones((1, 2, 4, 8))
+    o_btnh = attention.cached(q_btnh, jnp.ones((1, 2, 8, 6)), jnp.ones((1, 2, 6, 8)), jnp.array([[-1, 0]]))
+    assert np.isfinite(o_btnh).all()
+
+
+def test_attention_equals_the_textbook_with_repeated_heads() -> None:
+    q_btnh, k_btkh, v_btkh = _normal(2, 7, 6, 8), _normal(2, 7, 2, 8, seed=1), _normal(2, 7, 2, 8, seed=2)
+    textbook = jax.jit(partial(jax.nn.dot_product_attention, is_causal=True))(q_btnh, k_btkh, v_btkh)
+    ours = jax.jit(attention.packed_causal)(q_btnh, k_btkh, v_btkh, jnp.ones((2, 7), jnp.int32))
+    np.testing.assert_allclose(ours, textbook, atol=1e-6)
+
+
+def test_unknown_attention_backend_is_refused() -> None:
+    assert attention.backend("xla").cached is attention.cached
+    with pytest.raises(UserError, match="xla"):
+        attention.backend("flash9")
+
+
+def test_bfloat16_computes_in_bfloat16_with_f32_logits(random_params) -> None:
+    params = random_params(CONFIG, jnp.bfloat16)
+    x_btd = jax.jit(partial(decoder.hidden_states, CONFIG))(params, *_batch())
+    assert x_btd.dtype == jnp.bfloat16
+    assert decoder.logits(CONFIG, params, decoder.final_norm(CONFIG, params, x_btd)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("config", [CONFIG, UNTIED])
+def test_head_and_shapes(config: ModelConfig, random_params) -> None:
+    params = random_params(config)
+    assert ("head" in params) is (not config.tied)
+    assert decoder.head_dv(config, params).shape == (config.width, config.vocab)
+    x = _normal(5, config.width)
+    expected = np.asarray(x) @ (np.asarray(params["embed"]).T if config.tied else np.asarray(params["head"]))
+    np.testing.assert_allclose(decoder.logits(config, params, x), expected, atol=1e-5)
+    axes = jax.tree.map(len, parameter_axes(config), is_leaf=lambda node: isinstance(node, tuple))
+    assert axes == jax.tree.map(jnp.ndim, params)
+
+
+def test_init_draws_every_layer_anew() -> None:
+    params = decoder.init(UNTIED, jax.random.key(0))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, decoder.abstract_params(UNTIED))
+    first, second = decoder.layer(params, 0), decoder.layer(params, 1)
+    assert (np.asarray(first["attention"]["query"]["kernel"]) != second["attention"]["query"]["kernel"]).any()
+    assert float(np.std(first["feedforward"]["up"]["kernel"])) == pytest.approx(0.02, rel=0.1)
+    assert (np.asarray(params["norm"]) == 1).all()
+
+
+def test_rotation_is_relative_and_keeps_length() -> None:
+    q, k = _normal(2, 1, 1, 1, 8)
+    dots = [
+        float(jnp.vdot(rotate(q, jnp.array([[m]]), CONFIG), rotate(k, jnp.array([[n]]), CONFIG)))
+        for m, n in [(3, 1), (12, 10), (1, 3)]
+    ]
+    assert dots[0] == pytest.approx(dots[1], abs=1e-5)
+    assert dots[0] != pytest.approx(dots[2], abs=1e-3)
+    assert float(jnp.linalg.norm(rotate(q, jnp.array([[40]]), CONFIG))) == pytest.approx(float(jnp.linalg.norm(q)))
+
+
+def test_llama3_frequencies_equal_transformers() -> None:
+    """Values of transformers' `_compute_llama3_parameters` are recomputed here from its published formula."""
+    scaling = Llama3Rope(32.0, 1.0, 4.0, 8192)
+    config = ModelConfig(97, 64, 1, 1, 1, 64, 64, 131072, rope_theta=500000.0, rope_scaling=scaling)
+    plain = 1.0 / 500000.0 ** (np.arange(0, 64, 2) / 64)
+    expected = []
+    for frequency in plain:
+        wavelength = 2 * np.pi / frequency
+        if wavelength < 8192 / 4.0:
+            expected.append(frequency)
+        elif wavelength > 8192 / 1.0:
+            expected.append(frequency / 32.0)
+        else:
+            smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0)
+            expected.append((1 - smooth) * frequency / 32.0 + smooth * frequency)
+    np.testing.assert_allclose(inverse_frequencies(config), expected, rtol=1e-6)

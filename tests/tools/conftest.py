@@ -1,0 +1,42 @@
+"""A real server on loopback, in a thread of the test's own process, so that tests can bring their own tools."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from aiohttp import web
+
+ServeApp = Callable[[Callable[[], web.Application]], str]
+
+
+@pytest.fixture
+def serve_app() -> Iterator[ServeApp]:
+    """serve(make_app) serves the application that `make_app` returns until the test ends; gives its URL."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    runners: list[web.AppRunner] = []
+
+    async def start(make_app: Callable[[], web.Application]) -> str:
+        runner = web.AppRunner(make_app(), shutdown_timeout=0.1, handler_cancellation=True)
+        runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    async def stop() -> None:
+        for runner in runners:
+            await runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+    yield lambda make_app: asyncio.run_coroutine_threadsafe(start(make_app), loop).result()
+    asyncio.run_coroutine_threadsafe(stop(), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

@@ -1,0 +1,188 @@
+"""The adapter as a process: it starts, survives kill -9, and never outlives its run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rest_jax.config.settings import ToolsSettings
+from rest_jax.core.effects import ToolReply
+from rest_jax.core.errors import UserError
+from rest_jax.tools.client import ToolClient
+from rest_jax.tools.process import adapter
+from rest_jax.tools.transport import TOKEN_VARIABLE
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = ToolsSettings(results=2, k1=1.2, timeout_s=60)
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REST_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.jsonl"
+    rows = [{"title": f"Town {i}", "text": f"Town {i} lies by river {i % 7}. It is old."} for i in range(100)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def wait_until_gone(pid: int) -> None:
+    give_up = time.monotonic() + 60
+    while not is_gone(pid):
+        assert time.monotonic() < give_up, f"process {pid} is still alive"
+        time.sleep(0.02)
+
+
+def ask(client: ToolClient, ids: range) -> dict[int, ToolReply]:
+    for id in ids:
+        client.submit(id, "search", {"query": f"town {id % 100}"}, "e")
+    replies: dict[int, ToolReply] = {}
+    while client.in_flight:
+        replies.update(client.poll(None))
+    return replies
+
+
+def serve(corpus: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "rest_jax.tools", "serve", f"--corpus={corpus}", *arguments],
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_adapter_lives_as_long_as_its_block(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH")
+    monkeypatch.syspath_prepend(ROOT)
+    with adapter(SETTINGS, corpus, log=tmp_path / "run" / "tools.log") as running:
+        with ToolClient(running.url, SETTINGS) as client:
+            replies = ask(client, range(100))
+        health = running.health
+    assert all(reply.data["results"][0]["title"] == f"Town {id}" for id, reply in replies.items())
+    assert all(len(reply.data["results"]) == 2 for reply in replies.values())
+    assert health["corpus"]["passages"] == 100
+    assert (health["index"]["k1"], health["index"]["b"], health["index"]["stemmer"]) == (1.2, 0.75, "english")
+    assert is_gone(health["pid"])
+    assert (tmp_path / "run" / "tools.log").read_text() == ""
+
+
+def test_calls_succeed_although_the_adapter_is_killed(corpus: Path, tmp_path: Path):
+    with (
+        adapter(SETTINGS, corpus, log=tmp_path / "tools.log") as running,
+        ToolClient(running.url, SETTINGS) as client,
+    ):
+        before = ask(client, range(300))
+        pid = client.check()["pid"]
+        for id in range(300, 600):
+            client.submit(id, "search", {"query": f"town {id % 100}"}, "e")
+        os.kill(pid, signal.SIGKILL)
+        during = ask(client, range(600, 900))
+        assert running.restarts == 1
+        assert client.check()["pid"] != pid
+        last = client.check()["pid"]
+    assert set(during) == set(range(300, 900))
+    assert [reply for reply in during.values() if not reply.ok] == []
+    assert all(during[id] == before[id % 100] for id in during)
+    assert is_gone(last)
+
+
+def test_killing_the_run_leaves_no_orphan(corpus: Path, tmp_path: Path):
+    script = """if True:
+        import sys, time
+        from pathlib import Path
+        from rest_jax.config.settings import ToolsSettings
+        from rest_jax.tools.process import adapter
+        with adapter(ToolsSettings(), Path(sys.argv[1]), log=Path(sys.argv[2])) as running:
+            print(running.health["pid"], flush=True)
+            time.sleep(600)
+    """
+    run = subprocess.Popen(
+        [sys.executable, "-c", script, str(corpus), str(tmp_path / "tools.log")], stdout=subprocess.PIPE, text=True
+    )
+    assert run.stdout is not None
+    with run.stdout as printed:
+        pid = int(printed.readline())
+    assert not is_gone(pid)
+    run.kill()
+    run.wait()
+    wait_until_gone(pid)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, r"cannot read the corpus .*corpus\.jsonl: No such file"),
+        ('{"title": "A", "text": "b"}\n{"title": "A"}\n', r'corpus\.jsonl:2: malformed passage \("text" is missing\)'),
+    ],
+)
+def test_a_bad_corpus_is_one_line_for_the_user(corpus: Path, tmp_path: Path, content: str | None, says: str):
+    corpus.unlink()
+    if content is not None:
+        corpus.write_text(content)
+    log = tmp_path / "tools.log"
+    log.write_text("what an earlier run said\n")
+    with pytest.raises(UserError, match=says) as error, adapter(SETTINGS, corpus, log=log):
+        pass
+    assert "\n" not in str(error.value)
+
+
+def test_a_given_url_is_used_and_left_running(corpus: Path, tmp_path: Path):
+    process = serve(corpus, "--port=0", **{TOKEN_VARIABLE: ""})
+    assert process.stdout is not None
+    url = json.loads(process.stdout.readline())["url"]
+    given = ToolsSettings(url=url)
+    with adapter(given, tmp_path / "no corpus", log=tmp_path / "tools.log") as running:
+        assert (running.url, running.restarts) == (url, 0)
+        assert running.health["pid"] == process.pid
+    with ToolClient(url, given) as client:
+        client.check()
+    process.terminate()
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    with pytest.raises(UserError, match="no tool adapter answers"), adapter(given, corpus, log=tmp_path / "tools.log"):
+        pass
+
+
+def test_an_address_open_to_others_needs_a_token(corpus: Path):
+    process = serve(corpus, "--host=0.0.0.0", "--port=0")
+    _, errors = process.communicate()
+    assert process.returncode == 2
+    assert errors.splitlines() == [
+        "error: --host 0.0.0.0 is open to others; set REST_JAX_TOOLS_TOKEN or listen on 127.0.0.1"
+    ]
+
+
+def test_a_taken_port_is_one_line_for_the_user(corpus: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        process = serve(corpus, f"--port={port}")
+        _, errors = process.communicate()
+    assert process.returncode == 2
+    (line,) = errors.splitlines()
+    assert line.startswith(f"error: cannot listen on 127.0.0.1:{port} (")
+    assert line.endswith("address already in use); choose another --host or --port")
