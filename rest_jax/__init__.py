@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rest_jax.api import Grown, Policy, Row, Task, evaluate, grow, improve, register_reward, run
 
 __version__ = "0.1.0"
 __all__ = ["Grown", "Policy", "Row", "Task", "evaluate", "grow", "improve", "register_reward", "run"]

@@ -25,7 +25,7 @@ def value_of(node: Node, kind: Any, path: str) -> Any:
     A whole number is taken where a float is wanted, and `1e-5` is one. Unquoted `no` or `off` is text for a str and
     refused for a bool. Raises `Misfit`.
     """
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _dataclass_of(node, kind, path)
     if get_origin(kind) in (Union, UnionType):
         return None if _is_null(node) else value_of(node, _without_none(kind), path)
@@ -109,7 +109,8 @@ def _got(node: Node) -> str:
         return "a list"
     if _is_null(node):
         return "nothing (null)"
-    return f"'{node.value}'" if node.style is None else f"the quoted text '{node.value}'"
+    quoted = isinstance(node, ScalarNode) and node.style is not None
+    return f"the quoted text '{node.value}'" if quoted else f"'{node.value}'"
 
 
 def _mend(node: ScalarNode, kind: type) -> str:

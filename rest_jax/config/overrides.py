@@ -31,17 +31,17 @@ def overridden(value: T, overrides: Sequence[str]) -> T:
             raise UserError(f"{where}: {misfit}") from None
         except yaml.YAMLError:
             raise UserError(f"{where}: '{text}' is not YAML; put it in quotes") from None
-        except (LookupError, ValueError) as error:
-            raise UserError(f"{where}: {error.args[0]}") from None
+        except (UserError, ValueError) as error:  # ValueError: a dataclass's own check of its values
+            raise UserError(f"{where}: {error}") from None
     return value
 
 
 def _replaced(value: Any, kind: Any, parts: Sequence[str], above: tuple[str, ...], text: str) -> Any:
-    """`value` with the setting at `parts` read from `text`. LookupError: the path leads nowhere."""
+    """`value` with the setting at `parts` read from `text`."""
     path = ".".join(above)
     if not parts:
-        if dataclasses.is_dataclass(kind):
-            raise LookupError(f"{path} is a group of settings; name one of {', '.join(field_kinds(kind))}")  # pyright: ignore[reportArgumentType]
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            raise UserError(f"{path} is a group of settings; name one of {', '.join(field_kinds(kind))}")
         node = compose(text, path) or compose("null", path)
         assert node is not None
         return value_of(node, kind, path)
@@ -50,13 +50,13 @@ def _replaced(value: Any, kind: Any, parts: Sequence[str], above: tuple[str, ...
         kinds = field_kinds(type(value))
         if part not in kinds:
             inside = f" in {path}" if path else ""
-            raise LookupError(f"unknown key '{part}'{inside}; {did_you_mean(part, kinds)}")
+            raise UserError(f"unknown key '{part}'{inside}; {did_you_mean(part, kinds)}")
         new = _replaced(getattr(value, part), kinds[part], rest, (*above, part), text)
         return dataclasses.replace(value, **{part: new})
     if isinstance(value, tuple) and get_origin(kind) is tuple:
         if not part.isdecimal() or int(part) >= len(value):
-            raise LookupError(f"{path} has {len(value)} entries, numbered from 0; '{part}' is none of them")
+            raise UserError(f"{path} has no entry '{part}'; its entries count from 0 to {len(value) - 1}")
         index = int(part)
         new = _replaced(value[index], get_args(kind)[0], rest, (*above, part), text)
         return (*value[:index], new, *value[index + 1 :])
-    raise LookupError(f"{path} is one value and has no part '{part}'; set {path} itself")
+    raise UserError(f"{path} is one value and has no part '{part}'; set {path} itself")

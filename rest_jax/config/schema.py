@@ -68,11 +68,10 @@ def _default(field: dataclasses.Field[Any]) -> dict[str, Any]:
 
 
 def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    if dataclasses.is_dataclass(kind):
-        name = kind.__name__  # pyright: ignore[reportAttributeAccessIssue]
-        if name not in definitions:
-            definitions[name] = _object(kind, definitions)  # pyright: ignore[reportArgumentType]
-        return {"$ref": f"#/$defs/{name}"}
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if kind.__name__ not in definitions:
+            definitions[kind.__name__] = _object(kind, definitions)
+        return {"$ref": f"#/$defs/{kind.__name__}"}
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return {"anyOf": [_schema(option, definitions) for option in arguments]}

@@ -13,6 +13,9 @@ from rest_jax.core.errors import UserError
 
 EXTENDS = "extends"
 STANDARD_TAG = "tag:yaml.org,2002:"
+KNOWN_TAGS = {
+    STANDARD_TAG + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge", "value")
+}
 
 
 class Misfit(Exception):
@@ -118,8 +121,8 @@ def _check(node: Node, above: tuple[Node, ...], checked: set[int]) -> None:
     if id(node) in checked:
         return
     checked.add(id(node))
-    if not node.tag.startswith(STANDARD_TAG):
-        raise Misfit(node, f"tag {node.tag} is not allowed; write a plain value")
+    if node.tag not in KNOWN_TAGS:
+        raise Misfit(node, f"the tag {node.tag} is not allowed; write a plain value")
     inside = (*above, node)
     if isinstance(node, SequenceNode):
         for item in node.value:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rest_jax.core.chat import ChatFormat
 from rest_jax.core.effects import Candidate, Role, Sampling
 from rest_jax.core.keys import KeyPath
 
@@ -34,6 +35,11 @@ class TextCodec(Protocol):
     @property
     def control_ids(self) -> frozenset[int]:
         """Every added, control or user-defined id: none of them may come from untrusted text."""
+        ...
+
+    @property
+    def chat(self) -> ChatFormat | None:
+        """The model's chat turns; None when it has no chat template."""
         ...
 
     def encode_trusted(self, text: str) -> tuple[int, ...]:

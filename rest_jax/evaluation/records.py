@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rest_jax.core.effects import Status
@@ -67,7 +67,9 @@ def is_grounded(trajectory: Trajectory) -> bool:
     return bool(answer) and any(f" {answer} " in f" {normalise(text)} " for text in seen)
 
 
-def judge(trajectories: list[Trajectory], questions: Mapping[str, Question], score: ScoreAnswer) -> tuple[Record, ...]:
+def judge(
+    trajectories: Sequence[Trajectory], questions: Mapping[str, Question], score: ScoreAnswer
+) -> tuple[Record, ...]:
     """Records in the order (question, sample), so that equal trajectories give equal tables."""
     ordered = sorted(trajectories, key=lambda t: (t.question_id, t.sample))
     return tuple(record(trajectory, questions[trajectory.question_id], score) for trajectory in ordered)

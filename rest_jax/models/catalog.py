@@ -1,6 +1,6 @@
 """Models by name: fetched once into the cache, checked, and from then on a folder on this machine.
 
-The cache is $REST_JAX_CACHE, else ~/.cache/rest_jax; a model's folder in it is models/NAME. Folders appear whole or
+A model's folder is models/NAME in the cache (`core.cache`). Folders appear whole or
 not at all, and a lock lets one process fetch while others wait.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from rest_jax.core.cache import cache_folder
 from rest_jax.core.canonical import digest_file
 from rest_jax.core.errors import UserError
 
@@ -95,12 +96,6 @@ ENTRIES: Mapping[str, Entry] = {
 }
 
 NAMES = tuple(ENTRIES)
-
-
-def cache_folder() -> Path:
-    """$REST_JAX_CACHE, else ~/.cache/rest_jax."""
-    named = os.environ.get("REST_JAX_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "rest_jax"
 
 
 def get(name: str, *, offline: bool = False, cache: Path | None = None) -> Path:

@@ -95,7 +95,7 @@ def save(
         _write_json(folder / "config.json", {**config.to_hf(), **token_ids, "dtype": dtype})
     except OSError as error:
         raise UserError(
-            f"{folder}: cannot write the model ({error.strerror or error}); free some space there or choose another folder"
+            f"{folder}: cannot write the model ({error.strerror or error}); free some space or choose another folder"
         ) from error
 
 

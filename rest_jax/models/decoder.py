@@ -175,7 +175,10 @@ def hidden_states(
     All three inputs are int32 [B, T]. Positions restart with each segment; segment 0 is padding. `remat` recomputes
     each block in the backward pass instead of keeping its activations. `backend` is a name of `attention.BACKENDS`.
     """
-    attend = partial(attention.backend(backend).packed_causal, segments_bt=segments_bt)
+    packed_causal = attention.backend(backend).packed_causal
+
+    def attend(q_btnh: jax.Array, k_btkh: jax.Array, v_btkh: jax.Array) -> jax.Array:
+        return packed_causal(q_btnh, k_btkh, v_btkh, segments_bt)
 
     def step(x_btd: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
         return apply_block(config, layer_params, x_btd, positions_bt, attend), None

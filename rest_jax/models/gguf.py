@@ -129,9 +129,11 @@ def convert(path: Path, folder: Path, source: Mapping[str, Any] | None = None) -
 def _tensors(model: GGUFModel) -> Iterator[np.ndarray]:
     for name in model.stored:
         try:
-            yield model.tensor(name)
-        except (ValueError, IndexError) as why:
+            with np.errstate(invalid="raise"):
+                tensor = model.tensor(name)
+        except (ValueError, IndexError, ArithmeticError) as why:
             raise UserError(f"{model.path} is no whole GGUF file (tensor {name}: {why}): fetch it again") from None
+        yield tensor
 
 
 def _model(path: Path, metadata: Mapping[str, Any], tensors: list[ReaderTensor]) -> GGUFModel:

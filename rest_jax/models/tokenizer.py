@@ -81,7 +81,7 @@ class Tokenizer:
             return b""
         return self.plain.surfaces[token]
 
-    @cached_property
+    @property
     def chat(self) -> ChatFormat | None:
         """The model's chat turns; None when it has no chat template.
 

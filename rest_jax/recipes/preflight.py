@@ -10,8 +10,9 @@ from rest_jax.config.settings import RestConfig
 from rest_jax.core.effects import Sampling
 from rest_jax.evaluation.statistics import pass_at_k, smallest_effect
 from rest_jax.recipes import plan
+from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.mixture import Grown, rewarded
-from rest_jax.recipes.workbench import Player, Sitting, Workbench
+from rest_jax.recipes.workbench import Player, Sitting, Workbench, tokens_per_trajectory
 from rest_jax.tasks.splits import Reader
 
 RIGHT = 0.9
@@ -65,7 +66,7 @@ def preflight(
     grown = rewarded(trajectories, asked, bench.task.reward(config.task.reward))
     right: Counter[str] = Counter({question.id: 0 for question in asked})
     right.update(t.question_id for t in trajectories if (grown.rewards[t.id] or 0.0) > RIGHT)
-    whole = plan.total(plan.plan(config, bench.tokens_per_trajectory()))
+    whole = plan.total(plan.plan(config, tokens_per_trajectory(bench.task, bench.engine.codec, config.agent.name)))
     kept = {tau: _kept(grown, tau) * grow.questions * grow.samples for tau in config.generations[0].improve.thresholds}
     return Preflight(
         questions=len(asked),
@@ -74,8 +75,8 @@ def preflight(
         pass_at_1=sum(pass_at_k(samples, n, 1) for n in right.values()) / len(asked),
         pass_at_k=sum(pass_at_k(samples, n, samples) for n in right.values()) / len(asked),
         kept=kept,
-        minutes=plan.seconds(whole, bench.rates()) / 60,
-        row_bytes=bench.engine.row_bytes,
+        minutes=plan.seconds(whole, measured_rates(bench.engine)) / 60,
+        row_bytes=bench.engine.pool_bytes(max(config.engine.widths)) // config.engine.rows,
         smallest_effect=smallest_effect(config.evaluate.final),
         advice=_advice(config, player, kept),
     )

@@ -16,7 +16,7 @@ from typing import Any
 from rest_jax.agents.demonstration import Demonstration
 from rest_jax.config.settings import GenerationSettings, ImproveSettings, RestConfig
 from rest_jax.core.effects import Sampling
-from rest_jax.core.events import notice, warning
+from rest_jax.core.events import notice
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.evaluation.records import Record, judge
 from rest_jax.evaluation.statistics import value
@@ -89,12 +89,6 @@ class Loop:
         demonstrations: Sequence[Trajectory],
     ) -> tuple[Player, float]:
         """One Improve step for each threshold, rising (ReST, Algorithm 1); the last policy is the generation's."""
-        if settings.thresholds and settings.filter == "fixed" and settings.thresholds[0] < grown.mean_reward:
-            warning(
-                self.bench.emit,
-                f"gen {number}: the first threshold {settings.thresholds[0]:g} is below the mean reward "
-                f"{grown.mean_reward:.2f}; ReST wants it above",
-            )
         kept = 0.0
         for step, threshold in enumerate(settings.thresholds, 1):
             chosen = mixture.thresholded(grown, settings, threshold, self.bench.emit)

@@ -8,12 +8,14 @@ from typing import Any
 from rest_jax.config.loader import Loaded
 from rest_jax.config.settings import RestConfig
 from rest_jax.core.events import Listener, notice
+from rest_jax.models import catalog, tokenizer
 from rest_jax.recipes import floors, plan
+from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.report import write_run_report
 from rest_jax.recipes.rest import Loop
 from rest_jax.recipes.stages import open_run, write_json
 from rest_jax.recipes.summary import Measured, summarise
-from rest_jax.recipes.workbench import Workbench, open_workbench
+from rest_jax.recipes.workbench import Workbench, open_workbench, tokens_per_trajectory
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 
@@ -54,15 +56,28 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
                 notes=notes(config, bench),
             )
         write_json(run_dir / SUMMARY, summary)
-        write_run_report(run_dir, summary, loaded.text, folder.stages)
+        gold = {q.id: q.answer for split in task.splits.values() for q in split}
+        write_run_report(run_dir / REPORT, summary, loaded.text, folder.stages, gold)
     return summary
+
+
+def dry_run(config: RestConfig, run_dir: Path, *, offline: bool = False) -> list[str]:
+    """What a run would do, stage by stage, without doing it: the settings, the task and the model are checked."""
+    task = open_task(config.task, run_dir / "data")
+    codec = tokenizer.load(catalog.resolve(config.model.name, offline=offline))
+    work = plan.plan(config, tokens_per_trajectory(task, codec, config.agent.name))
+    return [
+        f"{w.name:32} {w.trajectories:6} trajectories {w.sampled_tokens / 1000:7.0f}k sampled "
+        f"{w.trained_tokens / 1000:7.0f}k trained tokens"
+        for w in (*work, plan.total(work))
+    ]
 
 
 def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
     """Say, before the work begins, what it will be and how long it will take here."""
-    work = plan.plan(config, bench.tokens_per_trajectory())
+    work = plan.plan(config, tokens_per_trajectory(bench.task, bench.engine.codec, config.agent.name))
     whole = plan.total(work)
-    rates = bench.rates()
+    rates = measured_rates(bench.engine)
     notice(
         emit,
         f"{whole.trajectories} trajectories, about {whole.sampled_tokens / 1000:.0f}k sampled and "
@@ -73,13 +88,12 @@ def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
 
 def notes(config: RestConfig, bench: Workbench) -> list[str]:
     """What a reader has to know beside the numbers."""
-    health = bench.facts["adapter"]
     corpus = bench.task.digests()["corpus"]
     return [
         f"{bench.task.name}, split {config.evaluate.split}, greedy; intervals: 95 % bootstrap over questions; "
         f"seeds {', '.join(map(str, config.seeds))}",
         f"corpus {corpus[:12]}, retriever BM25 (k1 {config.tools.k1:g}, b {config.tools.b:g}), "
-        f"{config.tools.results} passage(s) a search, adapter {health.get('version', '')}".rstrip(" ,adpter"),
+        f"{config.tools.results} passage(s) a search",
         *(f"{name}: {note}" for name, note in bench.task.notes.items()),
     ]
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rest_jax.agents.demonstration import Demonstration, author
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Prompt
 from rest_jax.agents.registry import Method, agent
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, ToolsSettings
+from rest_jax.core.cache import cache_folder
 from rest_jax.core.effects import Role, Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener
-from rest_jax.core.policy import Policy
+from rest_jax.core.policy import Policy, TextCodec
 from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.distributed.compilation import keep_compiled
 from rest_jax.models import catalog, checkpoint
 from rest_jax.models.dtypes import compute_dtype
 from rest_jax.policies.scripted import ScriptedPolicy
@@ -68,8 +69,6 @@ class Workbench:
     tools: ToolClient
     emit: Listener
     engine: Engine
-    facts: dict[str, Any] = field(default_factory=dict)
-    """What tables have to say: corpus digest, retriever, results per search."""
 
     def play(self, folder: Path, player: Player, sitting: Sitting, method: str | None = None) -> list[Trajectory]:
         """Trajectories of a player, kept in `folder`; what is already there is not made again."""
@@ -92,8 +91,7 @@ class Workbench:
 
     def _seat(self, player: Player) -> None:
         if self.engine.weights_digest != player.weights_digest:
-            model = checkpoint.load(player.folder, self.engine.dtype)
-            self.engine.load(model.params, player.weights_digest)
+            self.engine.load(checkpoint.load(player.folder).params, player.weights_digest)
 
     def _roll(self, folder: Path, policy: Policy, method: Method, prompt: Prompt, sitting: Sitting) -> list[Trajectory]:
         finished = folder / TRAJECTORIES
@@ -123,6 +121,14 @@ class Workbench:
         return trajectories
 
 
+def tokens_per_trajectory(task: Task, codec: TextCodec, method: str) -> float:
+    """Model tokens of a trajectory, as the task's gold demonstrations have them."""
+    lines = agent(method).lines
+    some = task.sources["gold"][:100]
+    tokens = [len(codec.encode_untrusted(line.said)) + 1 for demonstration in some for line in lines(demonstration)]
+    return sum(tokens) / len(some)
+
+
 def agent_of(folder: Path, given: AgentSettings | None = None) -> AgentSettings:
     """How a model is played: as given, else as its agent.json says, else by default.
 
@@ -150,16 +156,15 @@ def open_workbench(
     log: Path,
 ) -> Iterator[Workbench]:
     """Load the model, start or check the tool adapter, and close both at the end."""
+    keep_compiled(cache_folder() / "compiled")
     base_folder = catalog.resolve(model.name, offline=offline)
     with adapter(tools, task.corpus(), log=log) as handle, contextlib.closing(ToolClient(handle.url, tools)) as client:
-        dtype = compute_dtype(model.dtype)
-        loaded = checkpoint.load(base_folder, dtype)
+        loaded = checkpoint.load(base_folder)
         yield Workbench(
             task=task,
             base=Player(base_folder, loaded.weights_digest, agent_settings.shots),
             agent=agent_settings,
             tools=client,
             emit=emit,
-            engine=Engine(loaded, engine, dtype=dtype),
-            facts={"adapter": handle.health},
+            engine=Engine(loaded, engine, dtype=compute_dtype(model.dtype)),
         )

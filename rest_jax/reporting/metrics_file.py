@@ -12,15 +12,16 @@ from rest_jax.core.events import Event
 
 
 class MetricsFile:
-    """A listener that appends metrics, warnings and stage ends to a file; use it as a context manager."""
+    """A listener that appends metrics, warnings and stage ends to a file; use it as a context manager.
+
+    The file is made with its first line, so that a run that is refused leaves nothing behind.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: TextIO | None = None
 
     def __enter__(self) -> MetricsFile:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("a", encoding="utf-8")
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -28,7 +29,10 @@ class MetricsFile:
             self._file.close()
 
     def __call__(self, event: Event) -> None:
-        if event.kind in ("metrics", "warning", "stage_finished") and self._file:
+        if event.kind in ("metrics", "warning", "stage_finished"):
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("a", encoding="utf-8")
             line = {"time": round(time.time(), 3), "kind": event.kind, **{k: _plain(v) for k, v in event.data.items()}}
             self._file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
             self._file.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -51,10 +51,14 @@ def comparison_line(entry: Mapping[str, Any]) -> str:
 
 def cell(key: str, value: Any) -> str:
     """One cell: rates in percent, an en dash where nothing was measured."""
-    if value is None or (isinstance(value, Sequence) and not isinstance(value, str) and None in value):
-        return "–"
-    if key == "em_ci":
-        return f"{100 * value[0]:.1f}–{100 * value[1]:.1f}"
-    if key == "n":
-        return str(value)
-    return f"{value:.1f}" if key == "searches_per_trajectory" else f"{100 * value:.1f}"
+    match key, value:
+        case _, None | [None, *_]:
+            return "–"
+        case "em_ci", [low, high]:
+            return f"{100 * low:.1f}–{100 * high:.1f}"
+        case "n", _:
+            return str(value)
+        case "searches_per_trajectory", _:
+            return f"{value:.1f}"
+        case _:
+            return f"{100 * value:.1f}"

@@ -1,7 +1,7 @@
 """Which request runs in which row, and what of it is already cached there. Plain Python, deterministic, no jax.
 
-A *pool* is `rows` cache rows of one width; a *slot* is one of them. A session has `rows_per_session` *lanes*, each with a
-queue of requests and at most one slot. A lane keeps its slot between requests (the row is parked), so sessions ×
+A *pool* is `rows` cache rows of one width; a *slot* is one of them. A session has `rows_per_session` *lanes*, each with
+a queue of requests and at most one slot. A lane keeps its slot between requests (the row is parked), so sessions ×
 rows_per_session ≤ rows means that no pool ever lacks a free slot: nothing waits for a row, nothing can deadlock.
 
 What a row computes must be a function of its own trajectory, never of its neighbours or of timing:
@@ -12,7 +12,8 @@ What a row computes must be a function of its own trajectory, never of its neigh
 - Several requests with the same ids (n candidates): the first is prefilled, the others copy its row.
 - A transcript that outgrows its width is copied into a wider row.
 - Everything else starts from scratch, in chunks from position 0. Whole chunks that any row of the pool computed that
-  way from the same ids are copied instead: the bits are the same, so this may depend on the neighbours.
+  way from the same ids are copied instead: the bits are the same, so this may depend on the neighbours. (So few-shot
+  examples are computed once.)
 """
 
 from __future__ import annotations
@@ -83,11 +84,12 @@ class Scheduler:
     """Sessions, lanes and slots. `submit` queues; `admit` starts what can start; `ended` and `release` give back."""
 
     def __init__(self, widths: Sequence[int], rows: int, rows_per_session: int, chunk: int):
+        self.widths = tuple(sorted(widths))
         self.sessions = rows // rows_per_session
         self._rows_per_session = rows_per_session
         self._chunk = chunk
         self._buckets = buckets(chunk)
-        self._pools = {width: [Slot(width, row) for row in range(rows)] for width in sorted(widths)}
+        self._pools = {width: [Slot(width, row) for row in range(rows)] for width in self.widths}
         self._lanes: dict[int, list[_Lane]] = {}
 
     @property
@@ -101,14 +103,18 @@ class Scheduler:
                 raise ValueError(f"session {request.session}: {self.sessions} sessions are open already; release one")
             self._lanes[request.session] = [_Lane() for _ in range(self._rows_per_session)]
         lanes = self._lanes[request.session]
-        lane = self._lane_for(lanes, request.ids)
+        # Idle lanes first; of these one that the ids continue, then one that has no transcript to lose.
+        lane = min(
+            lanes, key=lambda lane: (lane.load, -_reusable(lane.slot, request.ids), bool(lane.slot and lane.slot.ids))
+        )
         twin = None if lane.load else self._twin(lanes, request.ids)
         lane.queue.append(_Job(request, need, twin))
 
     def admit(self) -> Iterator[Admission]:
         """Starts the first request of every idle lane. Carry out each admission before asking for the next."""
         starting = [lane for lanes in self._lanes.values() for lane in lanes if lane.queue and lane.running is None]
-        for lane in starting:
+        # A twin comes after the one whose row it copies.
+        for lane in sorted(starting, key=lambda lane: lane.queue[0].twin is not None):
             lane.running = lane.queue.popleft()
             yield self._plan(lane, lane.running)
 
@@ -120,7 +126,7 @@ class Scheduler:
         for lane in self._lanes.get(request.session, ()):
             if lane.running and lane.running.request is request and lane.slot:
                 lane.slot.ids = () if poisoned else (*request.ids, *said)[:-1]
-                lane.slot.fresh = min(lane.slot.fresh, len(lane.slot.ids))
+                lane.slot.fresh = 0 if poisoned else lane.slot.fresh
                 lane.running = None
 
     def release(self, session: int) -> list[Slot]:
@@ -129,15 +135,13 @@ class Scheduler:
         for lane in lanes:
             if lane.slot:
                 lane.slot.taken = False
-        interrupted = [lane.slot for lane in lanes if lane.running and lane.slot]
-        for slot in interrupted:
-            slot.ids = slot.ids[: slot.fresh]
-        return interrupted
+        return [lane.slot for lane in lanes if lane.running and lane.slot]
 
     def forget(self) -> None:
         """All that is cached is void: the weights changed."""
-        for slot in self._slots():
-            slot.ids, slot.fresh = (), 0
+        for pool in self._pools.values():
+            for slot in pool:
+                slot.ids, slot.fresh = (), 0
 
     def pieces(self, ids: Sequence[int], start: int, end: int, width: int) -> Iterator[Chunk]:
         """Positions start … end - 1 of a transcript as chunks. A last chunk that would stick out of the row begins
@@ -148,46 +152,66 @@ class Scheduler:
             begin = min(first, width - size)
             yield Chunk(begin, tuple(ids[begin:last]), size)
 
-    def _slots(self) -> Iterator[Slot]:
-        for pool in self._pools.values():
-            yield from pool
-
-    def _lane_for(self, lanes: list[_Lane], ids: tuple[int, ...]) -> _Lane:
-        """An idle lane that the ids continue, else an idle lane without a transcript, else the least loaded lane."""
-
-        def rank(lane: _Lane) -> tuple[int, int]:
-            cached = lane.slot.ids if lane.slot else ()
-            return lane.load, -_reusable(cached, ids) if cached else 0
-
-        idle_and_empty = [lane for lane in lanes if not lane.load and not (lane.slot and lane.slot.ids)]
-        best = min(lanes, key=rank)
-        return idle_and_empty[0] if idle_and_empty and rank(best)[1] == 0 else best
-
     def _twin(self, lanes: list[_Lane], ids: tuple[int, ...]) -> _Lane | None:
-        return next((lane for lane in lanes if lane.queue and not lane.running and lane.queue[0].request.ids == ids), None)
+        """The lane that starts, in the coming round, the first request with these ids."""
+        starting = (lane for lane in lanes if lane.queue and not lane.running)
+        return next((lane for lane in starting if lane.queue[0].request.ids == ids and not lane.queue[0].twin), None)
 
     def _plan(self, lane: _Lane, job: _Job) -> Admission:
         ids = job.request.ids
         source = job.twin.slot if job.twin else lane.slot
-        reused = _reusable(source.ids, ids) if source else 0
-        width = next(width for width in self._pools if width >= job.need)
-        if reused and lane.slot is source and source:
+        reused = _reusable(source, ids)
+        width = next(width for width in self.widths if width >= job.need)
+        if source and reused:
             width = max(width, source.width)
         slot = self._slot_of_width(lane, width)
-        if not reused:
-            source, reused = self._computed_before(slot, ids)
-        chunks = tuple(self.pieces(ids, reused, len(ids) - 1, width))
-        if source is slot or not source:
-            copy_from = None
+        if source and reused:
+            chunks = tuple(self.pieces(ids, reused, len(ids) - 1, width))
+            first_new = min((chunk.start for chunk in chunks), default=reused)
+            fresh = min(source.fresh, first_new) if source.width == width else 0
         else:
-            copy_from = source
-            slot.fresh = source.fresh if source.width == width else 0
-        # What is extended from scratch stays from scratch; anything else ends the fresh part where it begins.
-        if reused == slot.fresh_until(self._chunk, reused):
-            pass
-        slot.ids = ids[:-1]
-        return Admission(job.request, slot, copy_from, chunks)
+            source, reused = self._computed_before(slot, ids)
+            chunks = tuple(self.pieces(ids, reused, len(ids) - 1, width))
+            fresh = self._whole(len(ids) - 1)
+        slot.ids, slot.fresh = ids[:-1], fresh
+        return Admission(job.request, slot, None if source is slot else source, chunks)
+
+    def _slot_of_width(self, lane: _Lane, width: int) -> Slot:
+        """The lane's own slot when it has that width, else a free one; the old one is free again."""
+        if lane.slot is None or lane.slot.width != width:
+            if lane.slot:
+                lane.slot.taken = False
+            lane.slot = next(slot for slot in self._pools[width] if not slot.taken)
+            lane.slot.taken = True
+        return lane.slot
+
+    def _computed_before(self, slot: Slot, ids: tuple[int, ...]) -> tuple[Slot | None, int]:
+        """The slot of this one's pool that shares most whole fresh chunks with the ids (itself, if it does), and how
+        many tokens they are."""
+
+        def shared(other: Slot) -> int:
+            most = self._whole(min(other.fresh, len(ids) - 1))
+            starts = range(self._chunk, most + 1, self._chunk)
+            return max((end for end in starts if other.ids[:end] == ids[:end]), default=0)
+
+        best = max((slot, *self._pools[slot.width]), key=shared)
+        return (best, shared(best)) if shared(best) else (None, 0)
+
+    def _whole(self, tokens: int) -> int:
+        """Tokens in whole chunks."""
+        return tokens // self._chunk * self._chunk
 
 
-def _reusable(cached, ids):
-    ...
+def buckets(chunk: int) -> tuple[int, ...]:
+    """The compiled sizes of a chunk: powers of two from 16, up to `chunk` itself."""
+    sizes = (_SMALLEST_BUCKET << power for power in range(chunk.bit_length()))
+    return (*(size for size in sizes if size < chunk), chunk)
+
+
+def _reusable(slot: Slot | None, ids: tuple[int, ...]) -> int:
+    """How many leading tokens a slot has cached of a transcript: all that it can when the one continues the other,
+    else none."""
+    if slot is None:
+        return 0
+    shared = min(len(slot.ids), len(ids) - 1)
+    return shared if slot.ids[:shared] == ids[:shared] else 0

@@ -4,7 +4,7 @@ recompile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -70,7 +70,7 @@ class Cache:
 def idle_rows(count: int) -> Rows:
     """Rows in which nothing runs."""
     return Rows(
-        phase=jnp.full(count, Phase.IDLE, jnp.int32),
+        phase=jnp.full(count, np.int32(Phase.IDLE)),
         token=jnp.zeros(count, jnp.int32),
         length=jnp.zeros(count, jnp.int32),
         position=jnp.zeros(count, jnp.int32),
@@ -97,6 +97,12 @@ def row(ids: tuple[int, ...], key: KeyPath, sampling: Sampling, budget: int, sto
         top_k=np.int32(sampling.top_k),
         top_p=np.float32(sampling.top_p),
     )
+
+
+def parked_row(length: int) -> Rows:
+    """The state of one row (scalar fields) in which nothing runs and `length` tokens are cached."""
+    parked = jax.tree.map(lambda field: np.zeros(field.shape[1:], field.dtype), jax.eval_shape(lambda: idle_rows(1)))
+    return replace(parked, phase=np.int32(Phase.IDLE), length=np.int32(length))
 
 
 @jax.jit

@@ -51,7 +51,9 @@ def view(config: ModelConfig, params: decoder.Params, dtype: Any) -> View:
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
-def extend(config: ModelConfig, weights: View, cache: Cache, row: jax.Array, start: jax.Array, ids_t: jax.Array) -> Cache:
+def extend(
+    config: ModelConfig, weights: View, cache: Cache, row: jax.Array, start: jax.Array, ids_t: jax.Array
+) -> Cache:
     """The cache with ids_t int32 [T] at positions start … start + T - 1 of one row (start + T ≤ S).
 
     Padding at the end writes beyond the row's length, where nothing is read.
@@ -87,7 +89,9 @@ def decode_block(
 
     def step(carry: tuple[Cache, Rows], _: None) -> tuple[tuple[Cache, Rows], Block]:
         cache, rows = carry
-        cache, x_b1d = _forward(config, weights, cache, rows.token[:, None], rows.length[:, None], _write_all(rows.length))
+        cache, x_b1d = _forward(
+            config, weights, cache, rows.token[:, None], rows.length[:, None], _write_all(rows.length)
+        )
         token_b, logprob_b = draw(_logits(config, weights, x_b1d[:, 0]), rows)
         rows, valid_b = _advance(rows, table, token_b, jnp.isfinite(logprob_b))
         return (cache, rows), Block(token_b, logprob_b, valid_b)

@@ -67,7 +67,8 @@ class StopTable:
     """All stop sets seen so far as one table, `rows` [states, V] uint16: state × token → state.
 
     A set's automaton occupies consecutive rows; a request begins in its set's root row. The first rows are shared:
-    STOPPED and ENDED (both final) and UNSTOPPABLE (the root of the empty set).
+    STOPPED and ENDED (both final) and UNSTOPPABLE (the root of the empty set). `rows` is replaced, never changed, when
+    a set is added.
     """
 
     def __init__(self, codec: TextCodec, vocab: int):
@@ -92,12 +93,11 @@ class StopTable:
         capacity = -(-(first + count) // _GROWTH) * _GROWTH
         if capacity > np.iinfo(np.uint16).max:
             raise ValueError(f"more than {np.iinfo(np.uint16).max} bytes of stop strings in one run")
-        if capacity > len(self.rows):
-            grown = np.zeros((capacity, self.rows.shape[1]), np.uint16)
-            grown[: len(self.rows)] = self.rows
-            self.rows = grown
-        self.rows[first : first + count] = self._spelling.lift(stops, first)
-        self.rows[first : first + count, self._eos] = ENDED
+        rows = np.zeros((capacity, self.rows.shape[1]), np.uint16)
+        rows[: len(self.rows)] = self.rows
+        rows[first : first + count] = self._spelling.lift(stops, first)
+        rows[first : first + count, self._eos] = ENDED
+        self.rows = rows
         self._used += count
         return first
 
@@ -142,15 +142,16 @@ def candidate(
     spelled = [b"" if token in codec.eos_ids else codec.token_bytes(token) for token in ids]
     ends = np.cumsum([len(spelling) for spelling in spelled])
     content = b"".join(spelled)
+    floats = None if logprobs is None else tuple(float(logprob) for logprob in logprobs)
     begin = _first_stop(stops, content)
     if begin is None:
-        return Candidate(tuple(ids), _floats(logprobs), content.decode("utf-8", "replace"), finish)
+        return Candidate(tuple(ids), floats, content.decode("utf-8", "replace"), finish)
     kept = int(np.searchsorted(ends, begin, side="right")) + 1
     while kept < len(ids) and not _is_text(content[begin : ends[kept - 1]]):
         kept += 1
     return Candidate(
         ids=tuple(ids[:kept]),
-        logprobs=_floats(logprobs)[:kept] if logprobs is not None else None,
+        logprobs=floats and floats[:kept],
         text=content[:begin].decode("utf-8", "replace"),
         finish=Finish.STOP,
         overhang=content[begin : ends[kept - 1]].decode("utf-8", "replace"),
@@ -175,7 +176,3 @@ def _is_text(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _floats(logprobs: Sequence[float] | None) -> tuple[float, ...] | None:
-    return None if logprobs is None else tuple(float(logprob) for logprob in logprobs)

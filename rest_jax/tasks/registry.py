@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rest_jax.config.settings import TaskSettings
+from rest_jax.core.cache import cache_folder
 from rest_jax.core.errors import UserError
-from rest_jax.models.catalog import cache_folder
 from rest_jax.tasks.rewards import register_reward
 from rest_jax.tasks.task import Task
 

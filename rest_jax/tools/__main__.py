@@ -19,20 +19,18 @@ from rest_jax.core.errors import UserError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM. Prints {"url", "pid"} as one JSON line once it listens; returns the exit code."""
-    options = _parser().parse_args(arguments)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    if options.lifeline:
-        threading.Thread(target=_end_with_stdin, name="lifeline", daemon=True).start()
+    parser = argparse.ArgumentParser(prog="python -m rest_jax.tools")
+    add_serve_command(parser)
     try:
-        _serve(options)
+        serve_until_stopped(parser.parse_args(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m rest_jax.tools")
+def add_serve_command(parser: argparse.ArgumentParser) -> None:
+    """The command `serve` and its options; also those of `rest-jax tools serve`."""
     serve = parser.add_subparsers(required=True).add_parser(
         "serve", help="answer tool calls over HTTP", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
@@ -48,10 +46,13 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--results", type=int, default=1, help="passages that a search shows unless it says how many")
     serve.add_argument("--timeout-s", type=float, default=20.0, help="the most seconds that one call may take")
     serve.add_argument("--lifeline", action="store_true", help="end when standard input closes")
-    return parser
 
 
-def _serve(options: argparse.Namespace) -> None:
+def serve_until_stopped(options: argparse.Namespace) -> None:
+    """Announce the address on stdout as one JSON line, then answer until SIGTERM. Raises UserError."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    if options.lifeline:
+        threading.Thread(target=_end_with_stdin, name="lifeline", daemon=True).start()
     # Imported here: by now the lifeline is watched, and --help or a wrong option has been answered at once.
     from rest_jax.tools.corpus import read_corpus
     from rest_jax.tools.index import IndexSettings

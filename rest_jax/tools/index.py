@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import numpy as np
 import Stemmer
 from filelock import FileLock
 
+from rest_jax.core.cache import cache_folder
 from rest_jax.core.canonical import digest
 from rest_jax.core.errors import UserError
 from rest_jax.tools.corpus import Corpus
@@ -92,15 +92,10 @@ def top(scores_n: np.ndarray, k: int) -> np.ndarray:
     return at_least_cut[np.argsort(-scores_n[at_least_cut], kind="stable")][:k]
 
 
-def cache_folder() -> Path:
-    """Where indexes are kept: $REST_JAX_CACHE/indexes, or ~/.cache/rest_jax/indexes."""
-    return Path(os.environ.get("REST_JAX_CACHE") or Path.home() / ".cache" / "rest_jax") / "indexes"
-
-
 def index_of(corpus: Corpus, settings: IndexSettings) -> Index:
     """The index of a corpus, from the cache if it is there; else built, and kept if the cache can be written."""
     name = digest({"corpus": corpus.digest, "settings": settings.described()})
-    folder = cache_folder() / name
+    folder = cache_folder() / "indexes" / name
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):

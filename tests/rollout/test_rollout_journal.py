@@ -15,6 +15,17 @@ def rows(trajectories):
     return [canonical_row(trajectory) for trajectory in trajectories]
 
 
+def torn_ends(lines):
+    """Byte offsets: all within the last reply, and some within every other record, borders included."""
+    last_reply = max(place for place, line in enumerate(lines) if b'"kind": "reply"' in line)
+    start = 0
+    for place, line in enumerate(lines):
+        yield from range(start, start + len(line), 1 if place == last_reply else max(1, len(line) // 7))
+        yield start + len(line) - 1
+        start += len(line)
+    yield start
+
+
 def test_every_torn_end_is_mended_and_the_rollout_ends_the_same(tmp_path):
     some = jobs(2, 1)
     whole = LateTools(article)
@@ -23,7 +34,7 @@ def test_every_torn_end_is_mended_and_the_rollout_ends_the_same(tmp_path):
     text = (tmp_path / "whole.jsonl").read_bytes()
     lines = text.splitlines(keepends=True)
     assert len(lines) == 1 + 4 + 2
-    for cut in range(len(text) + 1):
+    for cut in torn_ends(lines):
         path = tmp_path / "torn.jsonl"
         path.write_bytes(text[:cut])
         tools = LateTools(article)

@@ -148,7 +148,7 @@ def test_a_truncated_file_is_refused_at_every_length(tmp_path, made):
 def test_files_that_are_not_ours_are_refused(tmp_path):
     foreign = tmp_path / "foreign.parquet"
     pq.write_table(pa.table({"a": [1]}), foreign)
-    with pytest.raises(UserError, match="foreign.parquet: this Parquet file holds no trajectories of rest_jax"):
+    with pytest.raises(UserError, match=r"foreign\.parquet: this Parquet file holds no trajectories of rest_jax"):
         store.read(foreign)
     with pytest.raises(UserError, match="there is no such file; repeat the command"):
         store.read(tmp_path / "absent.parquet")

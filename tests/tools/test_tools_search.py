@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rest_jax.core.cache import cache_folder
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools.corpus import Passage, corpus_of, read_corpus
-from rest_jax.tools.index import IndexSettings, cache_folder, index_of, top
+from rest_jax.tools.index import IndexSettings, index_of, top
 from rest_jax.tools.registry import ToolFailure
 from rest_jax.tools.search import Searcher, search_tools
 from rest_jax.tools.text import sentences, stems
@@ -115,7 +116,7 @@ def test_corpus_without_a_word_is_refused():
 
 def test_cache_is_used_and_a_damaged_one_rebuilt(caplog: pytest.LogCaptureFixture):
     built = index_of(CORPUS, IndexSettings())
-    (folder,) = (path for path in cache_folder().iterdir() if path.is_dir())
+    (folder,) = (path for path in (cache_folder() / "indexes").iterdir() if path.is_dir())
     written = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     cached = index_of(CORPUS, IndexSettings())
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == written
@@ -141,7 +142,8 @@ def test_scores_do_not_depend_on_the_hash_seed(tmp_path: Path):
         import sys
         from pathlib import Path
         from rest_jax.tools.corpus import read_corpus
-        from rest_jax.tools.index import IndexSettings
+        from rest_jax.core.cache import cache_folder
+from rest_jax.tools.index import IndexSettings
         from rest_jax.tools.search import Searcher
         hits = Searcher(read_corpus(Path(sys.argv[1])), IndexSettings()).search("the capital of Norway, King Harald", 4)
         assert not {"jax", "transformers", "torch"} & set(sys.modules), "a tool process must not load these"

@@ -1,0 +1,40 @@
+"""`rest-jax ask MODEL_OR_RUN "question"`."""
+
+from __future__ import annotations
+
+import argparse
+
+STYLES = {"model": ("thinks", "cyan"), "tool": ("observes", "yellow"), "answer": ("answers", "bold green")}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL_OR_RUN", help="a run's folder, a model's folder, or a model's name")
+    parser.add_argument("question", help="the question")
+    parser.add_argument("--compare", metavar="ROW", help="ask this row of the run too, such as pilot")
+    parser.add_argument("--corpus", metavar="FILE", help="search this corpus instead of the run's task's")
+    parser.add_argument("--tools-url", metavar="URL", help="use the tool adapter there")
+    parser.add_argument("--offline", action="store_true", help="never wait for a network")
+
+
+def execute(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.text import Text
+
+    from rest_jax.recipes.ask import ask
+
+    console = Console(highlight=False)
+
+    def tell(who: str, kind: str, text: str) -> None:
+        verb, style = STYLES[kind]
+        console.print(Text.assemble((f"{who} {verb}  ", style), text), soft_wrap=True)
+
+    ask(
+        options.model,
+        options.question,
+        tell,
+        compare=options.compare,
+        corpus=options.corpus,
+        tools_url=options.tools_url,
+        offline=options.offline,
+    )
+    return 0

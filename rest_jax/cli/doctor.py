@@ -1,0 +1,165 @@
+"""`rest-jax doctor`: what this machine has, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from rest_jax.core.errors import UserError
+from rest_jax.models import catalog
+
+PACKAGES = ("rest_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "transformers", "bm25s")
+EXTRAS = (("test", "pytest", "the tests"), ("dev", "ruff", "lint and types"), ("reference", "torch", "parity tests"))
+ACCELERATORS = (
+    ("NVIDIA GPU", "gpu", "/dev/nvidia0", "pip install 'rest_jax[cuda12]' (or cuda13, if the driver is for CUDA 13)"),
+    ("TPU", "tpu", "/dev/accel0", "pip install 'rest_jax[tpu]'"),
+    ("TPU", "tpu", "/dev/vfio/0", "pip install 'rest_jax[tpu]'"),
+)
+GIB = 2**30
+NEEDED_DISK, NEEDED_MEMORY = 3 * GIB, 4 * GIB
+"""What configs/quickstart.yaml needs, roughly: model, checkpoints and trajectories; model, cache and optimizer."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the table. `mend` is what to do; empty when all is well."""
+
+    section: str
+    name: str
+    value: str
+    mend: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def execute(options: argparse.Namespace) -> int:
+    found = [*_machine(), *_devices(), *_packages(), *_models(), *_sandbox(), *_extras()]
+    if options.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in found], indent=2, ensure_ascii=False))
+    else:
+        _show(found)
+    return 0
+
+
+def _show(found: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "", "found", "to mend"):
+        table.add_column(heading, overflow="fold")
+    section = ""
+    for finding in found:
+        if finding.section != section:
+            table.add_section()
+        first = finding.section if finding.section != section else ""
+        table.add_row(f"[bold]{first}[/]", finding.name, escape(finding.value), f"[yellow]{escape(finding.mend)}[/]")
+        section = finding.section
+    Console().print(table)
+
+
+def _machine() -> Iterator[Finding]:
+    yield Finding("machine", "Python", f"{platform.python_version()} in {sys.prefix}")
+    yield Finding("machine", "platform", f"{platform.platform()}, {os.cpu_count()} CPUs")
+    memory = _available_memory()
+    if memory is None:
+        yield Finding("machine", "memory", "unknown: this platform does not say")
+    else:
+        yield _amount("free memory", memory, NEEDED_MEMORY, "the quickstart may not fit; end other programs")
+    cache = cache_folder()
+    existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    yield _amount(f"free disk at {cache}", free, NEEDED_DISK, "free some, or set REST_JAX_CACHE to another folder")
+
+
+def _amount(name: str, size: int, needed: int, mend: str) -> Finding:
+    return Finding("machine", name, f"{size / GIB:.1f} GiB", "" if size >= needed else mend)
+
+
+def _available_memory() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+
+
+def _devices() -> Iterator[Finding]:
+    import jax
+
+    try:
+        devices = jax.devices()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        yield Finding("devices", "jax", f"no device: {reason}", "check JAX_PLATFORMS and the driver")
+        return
+    for device in devices:
+        yield Finding("devices", f"{device.platform}:{device.id}", device.device_kind)
+    for name, backend, path, mend in ACCELERATORS:
+        if Path(path).exists() and backend not in {device.platform for device in devices}:
+            yield Finding("devices", name, f"{path} is here, but jax does not use it", mend)
+
+
+def _packages() -> Iterator[Finding]:
+    for package in PACKAGES:
+        try:
+            yield Finding("packages", package, metadata.version(package))
+        except metadata.PackageNotFoundError:
+            mend = "pip install -e . in its folder" if package == "rest_jax" else f"pip install {package}"
+            yield Finding("packages", package, "not installed", mend)
+
+
+def _models() -> Iterator[Finding]:
+    for name in catalog.NAMES:
+        try:
+            yield Finding("models", name, str(catalog.get(name, offline=True)))
+        except UserError:
+            yield Finding("models", name, "not fetched yet (a run fetches it)", f"rest-jax models get {name}")
+
+
+def _sandbox() -> Iterator[Finding]:
+    """The strongest sandbox here for code that a model wrote."""
+    monty = importlib.util.find_spec("pydantic_monty") is not None
+    why = _bubblewrap_fault()
+    if not why:
+        yield Finding("sandbox", "tier", "bubblewrap: Python without network, in a namespace of its own")
+    elif monty:
+        yield Finding("sandbox", "tier", f"monty: arithmetic and simple functions only; {why}")
+    else:
+        mend = "apt install bubblewrap, or pip install pydantic-monty; search needs neither"
+        yield Finding("sandbox", "tier", f"none: {why}; pydantic-monty is not installed", mend)
+
+
+def _bubblewrap_fault() -> str:
+    """Why bubblewrap cannot be used; empty when it can: found out by running it."""
+    program = shutil.which("bwrap")
+    if program is None:
+        return "bubblewrap is not installed"
+    trial = [program, "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "true"]
+    try:
+        done = subprocess.run(trial, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"bubblewrap does not run ({error})"
+    reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+    return f"bubblewrap may not make namespaces here ({reason[0]})" if done.returncode else ""
+
+
+def _extras() -> Iterator[Finding]:
+    for extra, module, about in EXTRAS:
+        here = importlib.util.find_spec(module) is not None
+        mend = "" if here else f"pip install 'rest_jax[{extra}]', for {about} only"
+        yield Finding("extras", extra, "here" if here else "not installed", mend)

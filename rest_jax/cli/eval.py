@@ -1,0 +1,43 @@
+"""`rest-jax eval --model M --task T --json OUT`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="PATH_OR_NAME", required=True, help="a folder, or a name of models list")
+    parser.add_argument("--task", metavar="NAME", help="a name of tasks list; or give --questions and --corpus")
+    parser.add_argument("--data", metavar="DIR", help="folder that holds the task's files")
+    parser.add_argument("--questions", metavar="FILE", type=Path, help='your own: JSONL of {"id", "question", "answer"}')
+    parser.add_argument("--corpus", metavar="FILE", type=Path, help='what they search: JSONL of {"title", "text"}')
+    parser.add_argument("--split", choices=("select", "report"), default="report", help="(default: report)")
+    parser.add_argument("--agent", metavar="NAME", help="react, closed_book … (default: the model's agent.json, else react)")
+    parser.add_argument("--prompt-style", choices=("base", "chat"), help="(default: the model's agent.json, else base)")
+    parser.add_argument("--shots", metavar="N", type=int, help="worked examples (default: agent.json, else 2; own questions: 0)")
+    parser.add_argument("--samples", metavar="K", type=int, default=1, help="trajectories per question (1)")
+    parser.add_argument("--temperature", metavar="T", type=float, default=0.0, help="0 is greedy (default)")
+    parser.add_argument("--seed", metavar="S", type=int, default=0)
+    parser.add_argument("--limit", metavar="N", type=int, help="the first N questions only")
+    parser.add_argument("--tools-url", metavar="URL", help="use the tool adapter there")
+    parser.add_argument("--offline", action="store_true", help="never wait for a network")
+    parser.add_argument("--json", metavar="OUT", type=Path, required=True, help="file for the row and the records")
+
+
+def execute(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from rest_jax.recipes.evaluate import Wanted, evaluate_model
+    from rest_jax.recipes.stages import write_json
+    from rest_jax.reporting.table import results
+    from rest_jax.reporting.terminal import Terminal
+
+    wanted = Wanted(
+        **{name: value for name, value in vars(options).items() if name in Wanted.__dataclass_fields__},
+    )
+    with Terminal() as emit:
+        result = evaluate_model(wanted, emit)
+    write_json(options.json, result)
+    Console(highlight=False).print(results({"title": "", "rows": [result]}))
+    return 0

@@ -1,0 +1,31 @@
+"""`rest-jax generate --model M --prompts FILE --max-tokens N --json OUT`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="PATH_OR_NAME", required=True, help="a folder, or a name of models list")
+    parser.add_argument("--prompts", metavar="FILE", type=Path, required=True, help='JSONL of {"prompt"}')
+    parser.add_argument("--max-tokens", metavar="N", type=int, required=True, help="the most tokens per prompt")
+    parser.add_argument("--temperature", metavar="T", type=float, default=0.0, help="0 is greedy (default)")
+    parser.add_argument("--seed", metavar="S", type=int, default=0)
+    parser.add_argument("--offline", action="store_true", help="never wait for a network")
+    parser.add_argument("--json", metavar="OUT", type=Path, required=True, help="JSONL to write")
+
+
+def execute(options: argparse.Namespace) -> int:
+    from rest_jax.recipes.generate import generate_file
+
+    generate_file(
+        options.model,
+        options.prompts,
+        options.json,
+        max_tokens=options.max_tokens,
+        temperature=options.temperature,
+        seed=options.seed,
+        offline=options.offline,
+    )
+    return 0

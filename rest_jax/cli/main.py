@@ -1,0 +1,108 @@
+"""`rest-jax`: finds the command, imports its module alone, and turns errors into one line for people.
+
+Plain argparse and a module per command, because `rest-jax --help` must answer at once: the table below holds all that
+it prints, and jax or a tokenizer is imported only by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from typing import NoReturn
+
+from rest_jax import __version__
+from rest_jax.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A row of `--help`. The module offers `add_arguments(parser)` and `execute(options) -> int`, the exit code."""
+
+    name: str
+    module: str
+    about: str
+
+
+COMMANDS = (
+    Command("run", "run", "a whole run: prompted, pilot, generation 1, generation 2"),
+    Command("preflight", "preflight", "in two minutes: is a run worth its hours?"),
+    Command("eval", "eval", "measure a model as an agent"),
+    Command("ask", "ask", "ask one question and watch the agent"),
+    Command("generate", "generate", "continue prompts, with ids and log-probs"),
+    Command("report", "report", "write a run's report.html again"),
+    Command("run-digest", "run_digest", "one sha256 over a run's trajectories and weights"),
+    Command("config", "config", "show, validate or describe a configuration"),
+    Command("models", "models", "get and list models"),
+    Command("tasks", "tasks", "list tasks and check them"),
+    Command("tools", "tools", "serve the tool adapter"),
+    Command("doctor", "doctor", "what this machine has, what is missing, and how to get it"),
+)
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+USER_ERROR = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (2: something that the user can mend, said in one line on stderr)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = argparse.Namespace()
+    try:
+        _parser(given).parse_args(given, options)
+        code = options.execute(options)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        return _say(f"error: {error}", USER_ERROR)
+    except KeyboardInterrupt:
+        return _say("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
+        return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        folder = error.filename or getattr(options, "run_dir", None) or Path.cwd()
+        return _say(f"error: no space left for {folder}; free some and repeat the command", USER_ERROR)
+
+
+def _say(line: str, code: int) -> int:
+    print(f"rest-jax: {line}", file=sys.stderr)
+    return code
+
+
+def _parser(given: Sequence[str]) -> Parser:
+    parser = Parser("rest-jax", description="Turn a prompted language model into a small, self-improved agent.")
+    parser.add_argument("--version", action="version", version=f"rest_jax {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    wanted = next((word for word in given if not word.startswith("-")), None)
+    names = [command.name for command in COMMANDS]
+    if wanted is not None and wanted not in names:
+        near = get_close_matches(wanted, names, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "see rest-jax --help"
+        raise UserError(f"there is no command '{wanted}'; {hint}")
+    for command in COMMANDS:
+        subparser = commands.add_parser(command.name, help=command.about, description=command.about)
+        if command.name == wanted:
+            module = import_module(f"rest_jax.cli.{command.module}")
+            module.add_arguments(subparser)
+            subparser.set_defaults(execute=module.execute)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

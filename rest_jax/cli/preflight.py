@@ -1,0 +1,32 @@
+"""`rest-jax preflight CONFIG`."""
+
+from __future__ import annotations
+
+import argparse
+
+from rest_jax.cli.run import add_run_options, loaded_run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", metavar="CONFIG", help="YAML file")
+    add_run_options(parser)
+    parser.add_argument("--questions", metavar="N", type=int, default=8, help="train questions to look at (8)")
+    parser.add_argument("--samples", metavar="K", type=int, default=4, help="samples of each (4)")
+
+
+def execute(options: argparse.Namespace) -> int:
+    loaded, run_dir = loaded_run(options)
+    from rest_jax.recipes.preflight import look
+    from rest_jax.reporting.terminal import Terminal
+
+    with Terminal() as emit:
+        result = look(
+            loaded.value,
+            run_dir,
+            questions=options.questions,
+            samples=options.samples,
+            offline=options.offline,
+            emit=emit,
+        )
+    print("\n".join(result.lines()))
+    return 0

@@ -1,0 +1,41 @@
+"""What this machine does, measured on a few tokens before a run says how long it will take."""
+
+from __future__ import annotations
+
+import time
+
+from rest_jax.core.effects import Sampling
+from rest_jax.core.keys import KeyPath
+from rest_jax.core.policy import Policy, Request
+from rest_jax.recipes.plan import Rates
+
+BACKWARD = 3.0
+"""A training step costs about three forward passes: one forward, and two for the gradients of inputs and weights."""
+
+
+def measured_rates(policy: Policy, *, prompt_tokens: int = 128, reply_tokens: int = 24) -> Rates:
+    """Tokens per second with every row busy (sampled), and of a training step as predicted from prefill (trained).
+
+    The first round compiles and does not count.
+    """
+    for _ in range(2):
+        prefill_s = _round(policy, 1, prompt_tokens, 1)
+        reply_s = _round(policy, policy.sessions, 2, reply_tokens)
+    return Rates(sampled=policy.sessions * reply_tokens / reply_s, trained=prompt_tokens / prefill_s / BACKWARD)
+
+
+def _round(policy: Policy, requests: int, prompt_tokens: int, reply_tokens: int) -> float:
+    """Seconds for that many equal requests at once."""
+    token = max(policy.codec.encode_untrusted(" the"))
+    for place in range(requests):
+        # Each begins with another token, so that no request finds its prefix computed by another.
+        ids = (token - place, *[token] * (prompt_tokens - 1))
+        key = KeyPath(0, 0, "calibration", place, 0, 0, 0)
+        policy.submit(Request(place, place, ids, key, reply_tokens, (), Sampling(temperature=1.0)))
+    begun = time.perf_counter()
+    while policy.busy:
+        policy.step()
+    seconds = time.perf_counter() - begun
+    for place in range(requests):
+        policy.release(place)
+    return seconds

@@ -1,0 +1,282 @@
+"""The engine: a policy whose tokens come from a JAX model on this process's devices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rest_jax.config.settings import EngineSettings
+from rest_jax.core.effects import Candidate, Finish, Sampling
+from rest_jax.core.errors import UserError
+from rest_jax.core.keys import KeyPath
+from rest_jax.core.policy import Request, ScoreRequest
+from rest_jax.models.checkpoint import Model
+from rest_jax.models.decoder import Params
+from rest_jax.sampling import state, steps
+from rest_jax.sampling.scheduler import Admission, Chunk, Scheduler, Slot, buckets
+from rest_jax.sampling.state import Cache, Phase, Rows
+from rest_jax.sampling.stops import UNSTOPPABLE, StopTable, candidate
+
+_FINISH = {Phase.STOP: Finish.STOP, Phase.EOS: Finish.EOS, Phase.NONFINITE: Finish.NONFINITE}
+_REFUSED = Candidate((), (), "", Finish.CONTEXT)
+
+
+@dataclass
+class Stats:
+    """What the engine has done so far."""
+
+    prefilled: int = 0
+    """Tokens run through prefill, extend and score (without padding)."""
+    decoded: int = 0
+    """Tokens sampled."""
+    blocks: int = 0
+    row_steps: int = 0
+    """Rows × steps of all blocks; less `decoded` it is what parked, free and frozen rows wasted."""
+    seconds: float = 0.0
+    """Wall time inside `step`."""
+
+
+@dataclass
+class _Pool:
+    cache: Cache
+    rows: Rows
+    running: dict[int, _Sampled] = field(default_factory=dict)
+    """By row."""
+
+
+@dataclass
+class _Sampled:
+    """A request that is being sampled, and its tokens so far."""
+
+    request: Request
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class Engine:
+    """Implements `core.policy.Policy` on a decoder.
+
+    A candidate is a function of (weights, dtype, settings but `block`, the requests of its own session): its bits do
+    not depend on its row, on other sessions, on the block size or on time. Shapes are compiled when first needed, or
+    all at once by `warm_up`; values never recompile. Pools of rows are allocated when first used: see `pool_bytes`.
+
+    A session runs at most `rows_per_session` requests at once; the rest of its requests wait in line.
+    """
+
+    def __init__(self, model: Model, settings: EngineSettings, *, rows_per_session: int = 1, dtype: Any = None):
+        """`dtype`: of weights, computation and cache; None takes the parameters' own."""
+        widths = _widths(settings, model.config.max_positions)
+        if not 1 <= rows_per_session <= settings.rows:
+            raise UserError(
+                f"engine.rows is {settings.rows}, but one trajectory samples {rows_per_session} candidates at once; "
+                f"set engine.rows to {rows_per_session} or more"
+            )
+        self.codec = model.codec
+        self.context = min(widths[-1], model.config.max_positions)
+        self.stats = Stats()
+        self._config, self._settings = model.config, settings
+        self._dtype = jnp.dtype(dtype or model.params["embed"].dtype)
+        self._scheduler = Scheduler(widths, settings.rows, rows_per_session, settings.chunk)
+        self._stops = StopTable(model.codec, model.config.vocab)
+        self._uploaded = self._stops.rows
+        self._table = jnp.asarray(self._uploaded)
+        self._pools: dict[int, _Pool] = {}
+        self._done: list[tuple[int, Candidate]] = []
+        self.load(model.params, model.weights_digest)
+
+    def load(self, params: Params, weights_digest: str) -> None:
+        """Swaps the weights (same config); whatever was cached is void. ValueError while a request is unfinished."""
+        if self.busy:
+            raise ValueError("weights cannot change while requests are unfinished: step until busy is False")
+        self.weights_digest = weights_digest
+        self._weights = steps.view(self._config, params, self._dtype)
+        self._scheduler.forget()
+
+    @property
+    def sessions(self) -> int:
+        return self._scheduler.sessions
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._done) or self._scheduler.busy
+
+    def pool_bytes(self, width: int) -> int:
+        """Device bytes of the rows of one cache width."""
+        return self._settings.rows * width * state.cache_bytes_per_token(self._config, self._dtype)
+
+    def submit(self, request: Request | ScoreRequest) -> None:
+        """Queues a request. ValueError for an empty context and for more open sessions than `sessions`."""
+        if not request.ids:
+            raise ValueError(f"request {request.id}: the context is empty; a model needs at least one token")
+        if isinstance(request, Request):
+            wanted = 1
+            need = len(request.ids) + self._budget(request)
+            self._stops.root(request.stop)
+        else:
+            wanted = len(request.continuation)
+            need = len(request.ids) + wanted
+        if len(request.ids) + wanted > self.context:
+            self._done.append((request.id, _REFUSED))
+        else:
+            self._scheduler.submit(request, need)
+
+    def step(self) -> list[tuple[int, Candidate]]:
+        """Starts what can start, decodes one block in every pool where something runs, returns what ended."""
+        began = time.perf_counter()
+        for admission in self._scheduler.admit():
+            self._admit(admission)
+        blocks = {width: self._dispatch(pool) for width, pool in self._pools.items() if pool.running}
+        for width, block in blocks.items():
+            self._collect(width, block)
+        self.stats.seconds += time.perf_counter() - began
+        done, self._done = self._done, []
+        return done
+
+    def release(self, session: int) -> None:
+        """Gives a session's rows back. Its unfinished requests are dropped: they end nowhere."""
+        for slot in self._scheduler.release(session):
+            del self._pools[slot.width].running[slot.row]
+            self._place(slot, state.parked_row(len(slot.ids)))
+
+    def warm_up(self, widths: Sequence[int] | None = None, stops: Sequence[Sequence[str]] = ()) -> None:
+        """Allocates and compiles all that sampling in these cache widths (None: all) with these stop sets needs, so
+        that nothing compiles later. To be called before the first request. Scoring compiles when first used."""
+        for stop in stops:
+            self._stops.root(stop)
+        slots = [Slot(width, row=0) for width in sorted(widths or self._scheduler.widths)]
+        for slot in slots:
+            for size in buckets(self._settings.chunk):
+                self._extend(slot, Chunk(0, (0,) * size, size))
+            for narrower in slots:
+                if narrower.width <= slot.width:
+                    self._copy(narrower, slot)
+            self._place(slot, state.row((0,), KeyPath(0, 0, "", 0, 0, 0, 0), Sampling(), 1, UNSTOPPABLE))
+            self._dispatch(self._pool(slot.width))
+            self._place(slot, state.parked_row(0))
+        self._scheduler.forget()
+        jax.block_until_ready([pool.rows for pool in self._pools.values()])
+
+    def _budget(self, request: Request) -> int:
+        return min(request.max_tokens, self.context - len(request.ids))
+
+    def _admit(self, admission: Admission) -> None:
+        request, slot = admission.request, admission.slot
+        if admission.copy_from:
+            self._copy(admission.copy_from, slot)
+        for chunk in admission.chunks:
+            self._extend(slot, chunk)
+            self.stats.prefilled += len(chunk.ids)
+        if isinstance(request, ScoreRequest):
+            self._score(request, slot)
+        else:
+            root = self._stops.root(request.stop)
+            self._place(slot, state.row(request.ids, request.key, request.sampling, self._budget(request), root))
+            self._pool(slot.width).running[slot.row] = _Sampled(request)
+
+    def _score(self, request: ScoreRequest, slot: Slot) -> None:
+        ids, first = (*request.ids, *request.continuation), len(request.ids) - 1
+        logprobs = np.zeros(len(ids), np.float32)
+        pool = self._pool(slot.width)
+        for chunk in self._scheduler.pieces(ids, first, len(ids) - 1, slot.width):
+            end = chunk.start + len(chunk.ids)
+            pool.cache, found = steps.score(
+                self._config,
+                self._weights,
+                pool.cache,
+                np.int32(slot.row),
+                np.int32(chunk.start),
+                _padded(chunk.ids, chunk.size),
+                _padded(ids[chunk.start + 1 : end + 1], chunk.size),
+            )
+            logprobs[chunk.start + 1 : end + 1] = np.asarray(found)[: len(chunk.ids)]
+            self.stats.prefilled += len(chunk.ids)
+        logprobs = logprobs[first + 1 :]
+        if np.isfinite(logprobs).all():
+            text = self.codec.decode(request.continuation)
+            scored = Candidate(request.continuation, tuple(logprobs.tolist()), text, Finish.LENGTH)
+        else:
+            scored = Candidate((), (), "", Finish.NONFINITE)
+        self._place(slot, state.parked_row(first))
+        self._end(request, slot.width, slot.row, scored)
+
+    def _dispatch(self, pool: _Pool) -> steps.Block:
+        if self._uploaded is not self._stops.rows:
+            self._uploaded, self._table = self._stops.rows, jnp.asarray(self._stops.rows)
+        pool.cache, pool.rows, block = steps.decode_block(
+            self._config, self._weights, pool.cache, pool.rows, self._table, self._settings.block
+        )
+        return block
+
+    def _collect(self, width: int, block: steps.Block) -> None:
+        pool = self._pools[width]
+        tokens, logprobs, valid, phases = jax.device_get((*block, pool.rows.phase))
+        self.stats.blocks += 1
+        self.stats.row_steps += valid.size
+        self.stats.decoded += int(valid.sum())
+        for row, sampled in tuple(pool.running.items()):
+            sampled.ids += tokens[valid[:, row], row].tolist()
+            sampled.logprobs += logprobs[valid[:, row], row].tolist()
+            phase = Phase(int(phases[row]))
+            if phase is not Phase.RUNNING:
+                del pool.running[row]
+                request = sampled.request
+                cut_short = self._budget(request) < request.max_tokens
+                finish = _FINISH.get(phase) or (Finish.CONTEXT if cut_short else Finish.LENGTH)
+                reply = candidate(self.codec, request.stop, sampled.ids, sampled.logprobs, finish)
+                self._end(request, width, row, reply)
+
+    def _end(self, request: Request | ScoreRequest, width: int, row: int, result: Candidate) -> None:
+        poisoned = result.finish is Finish.NONFINITE
+        if poisoned:
+            # A NaN in the cache would outlive its row: attention multiplies masked values by zero.
+            pool = self._pools[width]
+            blank = jax.tree.map(jnp.zeros_like, steps.read_row(pool.cache, np.int32(row)))
+            pool.cache = steps.write_row(pool.cache, np.int32(row), blank)
+        said = result.ids if isinstance(request, Request) else ()
+        self._scheduler.ended(request, said, poisoned=poisoned)
+        self._done.append((request.id, result))
+
+    def _pool(self, width: int) -> _Pool:
+        if width not in self._pools:
+            rows = self._settings.rows
+            cache = state.empty_cache(self._config, rows, width, self._dtype)
+            self._pools[width] = _Pool(cache, state.idle_rows(rows))
+        return self._pools[width]
+
+    def _extend(self, slot: Slot, chunk: Chunk) -> None:
+        pool = self._pool(slot.width)
+        ids_t = _padded(chunk.ids, chunk.size)
+        row, start = np.int32(slot.row), np.int32(chunk.start)
+        pool.cache = steps.extend(self._config, self._weights, pool.cache, row, start, ids_t)
+
+    def _copy(self, source: Slot, target: Slot) -> None:
+        content = steps.read_row(self._pool(source.width).cache, np.int32(source.row))
+        pool = self._pool(target.width)
+        pool.cache = steps.write_row(pool.cache, np.int32(target.row), content)
+
+    def _place(self, slot: Slot, values: Rows) -> None:
+        pool = self._pool(slot.width)
+        pool.rows = steps.place(pool.rows, np.int32(slot.row), values)
+
+
+def _padded(ids: Sequence[int], size: int) -> np.ndarray:
+    """int32 [size], zeros at the end."""
+    return np.pad(np.asarray(ids, np.int32), (0, size - len(ids)))
+
+
+def _widths(settings: EngineSettings, longest: int) -> list[int]:
+    """The cache widths in use, ascending: none wider than the first that holds the model's longest context."""
+    for width in settings.widths:
+        if width % settings.chunk:
+            raise UserError(
+                f"engine.widths: {width} is not a multiple of engine.chunk ({settings.chunk}); "
+                f"choose multiples of it, or another chunk"
+            )
+    ascending = sorted(set(settings.widths))
+    return [width for index, width in enumerate(ascending) if index == 0 or ascending[index - 1] < longest]

@@ -1,0 +1,123 @@
+"""Training checkpoints: the state after a step, kept so that a killed run goes on with the same bits.
+
+Orbax writes each checkpoint beside its place and renames it when it is complete, so a kill at any moment leaves the
+ones before it whole. A digest over the state's bytes is kept with it; a checkpoint that does not answer to its own is
+passed over for the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from rest_jax.core.errors import UserError
+from rest_jax.core.events import Listener, warning
+from rest_jax.models.digest import weights_digest
+from rest_jax.training.step import TrainState
+
+SCHEMA_VERSION = 1
+KEPT = 2
+"""Checkpoints kept: the newest, and one to fall back on."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a fit has come; `steps` is also the cursor into its schedule of batches."""
+
+    losses: tuple[float, ...] = ()
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        return len(self.losses)
+
+
+class Checkpoints:
+    """The checkpoints of one fit, in one folder; made by `open_checkpoints`.
+
+    `inputs` is the digest of everything that decides the fit (settings, mixture, seed, model).
+    """
+
+    def __init__(self, manager: ocp.CheckpointManager, folder: Path, inputs: str, emit: Listener):
+        self._manager = manager
+        self._folder = folder
+        self._inputs = inputs
+        self._emit = emit
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Keep the state after `progress.steps` steps; returns once it is on disk."""
+        facts = {
+            "schema_version": SCHEMA_VERSION,
+            "inputs": self._inputs,
+            "state": _digest(state),
+            "progress": asdict(progress),
+        }
+        self._manager.save(
+            progress.steps,
+            args=ocp.args.Composite(state=ocp.args.StandardSave(_tree(state)), facts=ocp.args.JsonSave(facts)),
+        )
+
+    def newest(self, like: TrainState) -> tuple[TrainState, Progress] | None:
+        """The newest whole checkpoint, laid out as `like` (its shapes, dtypes and shardings); None without one.
+
+        A damaged checkpoint is passed over with a warning and deleted. UserError when the folder belongs to another
+        fit or another version of this program.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return self._restore(step, like)
+            except UserError:
+                raise
+            except Exception as damage:  # orbax raises whatever its readers meet in the bytes
+                why = str(damage).splitlines()[0] if str(damage) else type(damage).__name__
+                warning(
+                    self._emit,
+                    f"{self._folder / str(step)}: damaged checkpoint ({why[:120]}); going on from the one before",
+                )
+                self._manager.delete(step)
+        return None
+
+    def _restore(self, step: int, like: TrainState) -> tuple[TrainState, Progress]:
+        facts = self._manager.restore(step, args=ocp.args.Composite(facts=ocp.args.JsonRestore()))["facts"]
+        if facts["schema_version"] != SCHEMA_VERSION:
+            raise UserError(
+                f"{self._folder}: checkpoints of schema version {facts['schema_version']}, this program reads "
+                f"{SCHEMA_VERSION}; use the version of rest_jax that wrote them, or another run folder"
+            )
+        if facts["inputs"] != self._inputs:
+            raise UserError(
+                f"{self._folder}: holds checkpoints of a fit with other settings, seed, model or mixture; "
+                f"delete that folder or choose another run folder"
+            )
+        restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_tree(like))))
+        state = TrainState(**restored["state"])
+        if _digest(state) != facts["state"]:
+            raise ValueError("its bytes do not answer to their digest")
+        progress = facts["progress"]
+        return state, Progress(tuple(progress["losses"]), progress["tokens"], progress["seconds"])
+
+
+@contextmanager
+def open_checkpoints(folder: Path, inputs: str, emit: Listener) -> Iterator[Checkpoints]:
+    """Create or reopen the checkpoints in `folder`; unfinished ones of a killed run are cleared away."""
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=KEPT, create=True, cleanup_tmp_directories=True, enable_async_checkpointing=False
+    )
+    with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+        yield Checkpoints(manager, folder, inputs, emit)
+
+
+def _tree(state: TrainState) -> dict[str, Any]:
+    return {"params": state.params, "opt_state": state.opt_state}
+
+
+def _digest(state: TrainState) -> str:
+    leaves = jax.tree_util.tree_leaves_with_path(_tree(state))
+    return weights_digest({jax.tree_util.keystr(path): leaf for path, leaf in leaves})

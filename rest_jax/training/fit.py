@@ -1,0 +1,170 @@
+"""Fit: a model, examples and settings in; fine-tuned parameters out; a kill at any moment costs one interval."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from rest_jax.config.settings import ImproveSettings
+from rest_jax.core.canonical import digest
+from rest_jax.core.errors import UserError
+from rest_jax.core.events import Event, Listener, notice, warning
+from rest_jax.distributed.mesh import make_mesh
+from rest_jax.distributed.rules import batch_sharding
+from rest_jax.models.config import ModelConfig
+from rest_jax.models.decoder import Params
+from rest_jax.training.checkpoint import Progress, open_checkpoints
+from rest_jax.training.examples import Example
+from rest_jax.training.loss import capacity_for
+from rest_jax.training.optimizer import learning_rate, optimizer
+from rest_jax.training.packing import batch_of, fitting, most_learned, schedule
+from rest_jax.training.step import StepMetrics, abstract_state, initial_state, make_step, state_shardings
+
+STAGE = "improve"
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """What a fit made, and what it took; counts and seconds include the part before an interruption."""
+
+    params: Params
+    """f32, laid out over the fit's mesh."""
+    steps: int
+    losses: tuple[float, ...]
+    """Nats per learned token, one per step."""
+    seconds: float
+    """Wall time of the steps, compilation included."""
+    tokens: int
+    """Tokens trained on, context included and padding not."""
+
+
+def fit(
+    config: ModelConfig,
+    params: Params,
+    examples: Sequence[Example],
+    settings: ImproveSettings,
+    *,
+    seed: int,
+    folder: Path,
+    emit: Listener,
+    mesh: Mesh | None = None,
+    dtype: Any = jnp.float32,
+    remat: bool = False,
+) -> FitResult:
+    """Fine-tune `params` on `examples` for `settings.steps` optimizer steps (Improve of ReST, Algorithm 1).
+
+    The loss is the weighted mean negative log-likelihood of learned tokens. Optimizer and schedule start anew. Every
+    `settings.checkpoint_every` steps the state goes to `folder`; a repeated call goes on from there and ends in the
+    same bits (same mesh, same versions). `params` are left as they are. `dtype` is the compute dtype, parameters and
+    moments are f32; `remat` trades a fifth more time for activation memory.
+
+    Emits `metrics` and `progress` events for every step. UserError when there is nothing to learn from, when rows do
+    not divide over the mesh, when the folder belongs to another fit, or when the loss is not finite.
+    """
+    mesh = mesh or make_mesh()
+    trained = _trainable(examples, settings, emit)
+    _refuse_uneven_rows(settings, mesh)
+    plans = schedule(trained, steps=settings.steps, rows=settings.rows, length=settings.length, seed=seed)
+    made = optimizer(settings)
+    rate = learning_rate(settings)
+    shardings = state_shardings(config, made, mesh)
+    capacity = capacity_for(most_learned(trained, plans))
+    step = make_step(config, made, mesh, capacity=capacity, dtype=jnp.dtype(dtype), remat=remat)
+    inputs = digest([asdict(settings), asdict(config), seed, jnp.dtype(dtype).name, _mixture_digest(trained)])
+
+    with open_checkpoints(folder, inputs, emit) as checkpoints:
+        found = checkpoints.newest(like=abstract_state(config, made, shardings))
+        if found is None:
+            state, progress = initial_state(params, made, shardings), Progress()
+        else:
+            state, progress = found
+            notice(emit, f"going on from the checkpoint after step {progress.steps} of {settings.steps}")
+        while progress.steps < settings.steps:
+            begun = time.monotonic()
+            batch = batch_of(trained, plans[progress.steps], settings.length)
+            state, metrics = step(state, jax.device_put(batch, batch_sharding(mesh)))
+            progress = _advanced(progress, metrics, begun)
+            _emit_step(emit, progress, metrics, settings, float(jnp.asarray(rate(progress.steps - 1))))
+            if progress.steps % settings.checkpoint_every == 0 or progress.steps == settings.steps:
+                checkpoints.save(state, progress)
+    return FitResult(state.params, progress.steps, progress.losses, progress.seconds, progress.tokens)
+
+
+def _trainable(examples: Sequence[Example], settings: ImproveSettings, emit: Listener) -> list[Example]:
+    """The examples that fit into a row; those left out are counted in a warning."""
+    learnable = [example for example in examples if example.weight and example.learn[1:].any()]
+    if not learnable:
+        raise UserError(
+            "improve: the mixture is empty, no trajectory passed the threshold; lower improve.thresholds, raise "
+            "grow.samples or grow.questions, or set improve.include_seed"
+        )
+    trained = fitting(learnable, settings.length)
+    if not trained:
+        raise UserError(
+            f"improve: all {len(learnable)} examples are longer than a row; set improve.length (now {settings.length}) "
+            f"to at least {min(len(example.ids) for example in learnable)}"
+        )
+    if len(trained) < len(learnable):
+        warning(
+            emit,
+            f"improve: {len(learnable) - len(trained)} of {len(learnable)} examples are longer than improve.length="
+            f"{settings.length} tokens and were left out; the longest has "
+            f"{max(len(example.ids) for example in learnable)}",
+        )
+    return trained
+
+
+def _refuse_uneven_rows(settings: ImproveSettings, mesh: Mesh) -> None:
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    if settings.rows % ways:
+        raise UserError(
+            f"improve.rows: {settings.rows} rows do not divide over {ways} devices (data x fsdp); "
+            f"set it to a multiple of {ways}"
+        )
+
+
+def _mixture_digest(examples: Sequence[Example]) -> str:
+    hasher = sha256()
+    for example in examples:
+        hasher.update(digest([example.trajectory_id, len(example.ids), example.weight]).encode())
+        hasher.update(example.ids.tobytes() + example.learn.tobytes())
+    return hasher.hexdigest()
+
+
+def _advanced(progress: Progress, metrics: StepMetrics, begun: float) -> Progress:
+    """The progress after one more step; waits for the device."""
+    loss = float(metrics.loss)
+    if not math.isfinite(loss):
+        raise UserError(
+            f"improve: the loss is {loss} at step {progress.steps + 1}; lower improve.learning_rate (the last "
+            f"checkpoint is untouched), or train in float32"
+        )
+    return Progress(
+        losses=(*progress.losses, loss),
+        tokens=progress.tokens + int(metrics.tokens),
+        seconds=progress.seconds + time.monotonic() - begun,
+    )
+
+
+def _emit_step(
+    emit: Listener, progress: Progress, metrics: StepMetrics, settings: ImproveSettings, rate: float
+) -> None:
+    numbers = {
+        "loss": progress.losses[-1],
+        "grad_norm": float(metrics.grad_norm),
+        "learning_rate": rate,
+        "learned_tokens": int(metrics.learned),
+        "tokens": int(metrics.tokens),
+        "tokens_per_second": progress.tokens / progress.seconds,
+    }
+    emit(Event("metrics", {"stage": STAGE, "step": progress.steps, **numbers}))
+    emit(Event("progress", {"stage": STAGE, "done": progress.steps, "total": settings.steps, "unit": "steps"}))

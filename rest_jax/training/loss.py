@@ -1,0 +1,70 @@
+"""Cross-entropy of the learned tokens only: positions that carry no loss never meet the LM head.
+
+The LM head is a fifth of a small model's work and its logits are the largest array of all, while an agent writes only
+part of its transcript. So learned positions are gathered first, row by row (rows stay on their own devices), and the
+head is applied to a few of them at a time; no [B, T, V] array exists.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from rest_jax.models import decoder
+from rest_jax.models.config import ModelConfig
+from rest_jax.models.decoder import Params
+from rest_jax.training.packing import Batch
+
+CHUNK = 64
+"""Positions of each row whose logits exist at one time."""
+
+
+def capacity_for(most: int) -> int:
+    """`most` learned positions per row, rounded up to whole chunks: the static size that `nll` gathers into."""
+    return -(-most // CHUNK) * CHUNK
+
+
+def nll(
+    config: ModelConfig, params: Params, batch: Batch, *, capacity: int, remat: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """(weighted sum of negative log-likelihoods, sum of weights), f32 scalars; their quotient is the loss.
+
+    They are returned apart so that callers may normalise over more than one batch. `capacity` (static, a multiple of
+    `CHUNK`) must be at least the learned positions of every row. A token of weight 0 has exactly no part in value or
+    gradient, except as context. `remat` recomputes each block in the backward pass.
+    """
+    x_btd = decoder.hidden_states(config, params, batch.ids_bt, batch.positions_bt, batch.segments_bt, remat=remat)
+    places_bm = _learned_places(batch.weights_bt, capacity)
+
+    def gathered(values_bt: jax.Array) -> jax.Array:
+        return jnp.take_along_axis(values_bt, places_bm, axis=1, mode="fill", fill_value=0)
+
+    x_bmd = jnp.take_along_axis(x_btd, places_bm[..., None], axis=1, mode="fill", fill_value=0)
+    targets_bm, weights_bm = gathered(batch.targets_bt), gathered(batch.weights_bt)
+
+    @jax.checkpoint
+    def chunk_nll(x_bcd: jax.Array, targets_bc: jax.Array, weights_bc: jax.Array) -> jax.Array:
+        logits_bcv = decoder.logits(config, params, decoder.final_norm(config, params, x_bcd))
+        nll_bc = optax.softmax_cross_entropy_with_integer_labels(logits_bcv, targets_bc)
+        return jnp.sum(nll_bc * weights_bc)
+
+    def add(total: jax.Array, chunk: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        return total + chunk_nll(*chunk), None
+
+    chunks = (_chunked(x_bmd), _chunked(targets_bm), _chunked(weights_bm))
+    total, _ = jax.lax.scan(add, jnp.zeros((), jnp.float32), chunks)
+    return total, jnp.sum(batch.weights_bt)
+
+
+def _learned_places(weights_bt: jax.Array, capacity: int) -> jax.Array:
+    """int32 [B, capacity]: each row's learned positions in order, then others, then T (beyond the row)."""
+    length = weights_bt.shape[1]
+    order_bt = jnp.argsort(weights_bt == 0, axis=1, stable=True)
+    return jnp.pad(order_bt[:, :capacity], ((0, 0), (0, max(0, capacity - length))), constant_values=length)
+
+
+def _chunked(values_bm: jax.Array) -> jax.Array:
+    """[B, M, ...] as [M / CHUNK, B, CHUNK, ...]."""
+    b, m = values_bm.shape[:2]
+    return jnp.moveaxis(values_bm.reshape(b, m // CHUNK, CHUNK, *values_bm.shape[2:]), 1, 0)

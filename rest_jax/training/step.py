@@ -1,0 +1,118 @@
+"""One optimizer step, jitted once over the mesh: forward, backward, clip, update, with the old state donated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from rest_jax.distributed.rules import batch_sharding, parameter_shardings, replicated
+from rest_jax.models.axes import axis_sizes, parameter_axes
+from rest_jax.models.config import ModelConfig
+from rest_jax.models.decoder import Params, abstract_params
+from rest_jax.training.loss import nll
+from rest_jax.training.packing import Batch
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """All that a step changes: f32 master parameters and the optimizer's moments and count."""
+
+    params: Params
+    opt_state: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class StepMetrics:
+    """Scalars of one step, over the whole batch."""
+
+    loss: jax.Array
+    """f32, nats per learned token (weighted mean)."""
+    grad_norm: jax.Array
+    """f32, global norm before clipping."""
+    learned: jax.Array
+    """int32, targets that the loss counted."""
+    tokens: jax.Array
+    """int32, tokens that are not padding."""
+
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+
+
+def state_shardings(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """A `NamedSharding` for each leaf of the state: moments lie as their parameters do, the rest is whole."""
+    params = parameter_shardings(mesh, parameter_axes(config), axis_sizes(config))
+
+    def like_params(node: Any) -> bool:
+        return isinstance(node, dict) and node.keys() == params.keys()
+
+    opt_state = jax.tree.map(
+        lambda node: params if like_params(node) else replicated(mesh),
+        jax.eval_shape(optimizer.init, abstract_params(config)),
+        is_leaf=like_params,
+    )
+    return TrainState(params, opt_state)
+
+
+def abstract_state(config: ModelConfig, optimizer: optax.GradientTransformation, shardings: TrainState) -> TrainState:
+    """The state's shapes, dtypes and shardings (`jax.ShapeDtypeStruct` leaves), with no memory behind them."""
+    params = abstract_params(config)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        TrainState(params, jax.eval_shape(optimizer.init, params)),
+        shardings,
+    )
+
+
+def initial_state(params: Params, optimizer: optax.GradientTransformation, shardings: TrainState) -> TrainState:
+    """A state that starts from `params`, which stay the caller's: the state owns f32 copies, so donation is safe."""
+    # device_put alone may alias replicated leaves of its source, even when asked not to.
+    master = jax.tree.map(lambda leaf, to: jax.device_put(jnp.array(leaf, jnp.float32), to), params, shardings.params)
+    return TrainState(master, jax.jit(optimizer.init, out_shardings=shardings.opt_state)(master))
+
+
+@lru_cache(maxsize=8)
+def make_step(
+    config: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    capacity: int,
+    dtype: Any = jnp.float32,
+    remat: bool = False,
+) -> Step:
+    """The jitted step. It donates the state: use the one that it returns, never the one that it was given.
+
+    Equal arguments give the same step, compiled once, so that the generations of a run need not wait for it again.
+    `capacity` is the loss's static number of learned positions per row (`loss.capacity_for`). Parameters are cast to
+    `dtype` for the forward and backward pass; gradients, moments and the loss are f32.
+    """
+    states, batches, whole = state_shardings(config, optimizer, mesh), batch_sharding(mesh), replicated(mesh)
+
+    def loss_of(master: Params, batch: Batch) -> jax.Array:
+        params = jax.tree.map(lambda leaf: leaf.astype(dtype), master)
+        total, weight = nll(config, params, batch, capacity=capacity, remat=remat)
+        return total / weight
+
+    @partial(jax.jit, donate_argnums=0, in_shardings=(states, batches), out_shardings=(states, whole))
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        loss, grads = jax.value_and_grad(loss_of)(state.params, batch)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        metrics = StepMetrics(
+            loss=loss,
+            grad_norm=optax.tree.norm(grads),
+            learned=jnp.sum(batch.weights_bt != 0),
+            tokens=jnp.sum(batch.segments_bt != 0),
+        )
+        params = cast(Params, optax.apply_updates(state.params, updates))
+        return TrainState(params, opt_state), metrics
+
+    return step

@@ -1,0 +1,53 @@
+"""The JSON Schema that editors use: it says what the loader does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from rest_jax.config.loader import load
+from rest_jax.config.schema import field_docs, json_schema
+from rest_jax.config.settings import GrowSettings, ImproveSettings, RestConfig
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture(scope="module")
+def validator() -> jsonschema.Draft202012Validator:
+    schema = json_schema(RestConfig)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_it_accepts_every_configuration(path: Path, validator) -> None:
+    validator.validate(yaml.safe_load(load(path, RestConfig).text))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"nmae": "x"},
+        {"engine": {"rows": "8"}},
+        {"engine": {"widths": 256}},
+        {"model": {"dtype": "float16"}},
+        {"name": None},
+        {"generations": [{"grow": {"smaples": 1}}]},
+    ],
+)
+def test_it_refuses_what_the_loader_refuses(wrong: dict, validator) -> None:
+    assert not validator.is_valid(wrong)
+
+
+def test_every_setting_is_explained_by_the_sentence_under_it() -> None:
+    schema = json_schema(RestConfig)
+    grow = schema["$defs"]["GrowSettings"]["properties"]["samples"]
+    assert grow == {"type": "integer", "description": "Trajectories per question.", "default": GrowSettings().samples}
+    assert field_docs(ImproveSettings)["filter"].endswith("maximum (ReST, appendix A.7).")
+    assert "\n" not in field_docs(ImproveSettings)["filter"]
+    for name, definition in schema["$defs"].items():
+        for key, property in definition["properties"].items():
+            assert "description" in property or "$ref" in property, f"{name}.{key} has no sentence under it"

@@ -1,0 +1,99 @@
+"""What a run will cost, and what is trained on: pure functions."""
+
+from __future__ import annotations
+
+import pytest
+
+from rest_jax.config.settings import EvaluateSettings, GenerationSettings, GrowSettings, ImproveSettings, RestConfig
+from rest_jax.core.effects import Status
+from rest_jax.core.events import Event
+from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.recipes.floors import most_frequent
+from rest_jax.recipes.mixture import Grown, majority, random_well_formed, thresholded
+from rest_jax.recipes.plan import Planned, Rates, majority_samples, plan, seconds, total
+from rest_jax.recipes.seeds import derived_seed
+from rest_jax.tasks.metrics import score_answer
+
+
+def trajectory(question: int, sample: int, answer: str | None) -> Trajectory:
+    return Trajectory(
+        question_id=f"q{question}",
+        question="?",
+        sample=sample,
+        seed=0,
+        generation=1,
+        agent="react",
+        task="atlas",
+        split="train",
+        status=Status.FINISHED if answer is not None else Status.STEP_LIMIT,
+        answer=answer,
+        why="",
+        calls=(),
+        tool_calls=(),
+        tokenizer_digest="t",
+        weights_digest="w",
+    )
+
+
+def test_plan_counts_every_seed_and_threshold() -> None:
+    config = RestConfig(
+        seeds=(0, 1),
+        generations=(
+            GenerationSettings(
+                GrowSettings(questions=10, samples=4),
+                ImproveSettings(thresholds=(0.1, 0.5), steps=3, rows=2, length=64),
+            ),
+        ),
+        evaluate=EvaluateSettings(prompted=5, pilot=6, generations=7, final=8, controls=("more_pilot", "majority")),
+    )
+    work = {planned.name: planned for planned in plan(config, tokens_per_trajectory=10)}
+    assert work["grow 1"] == Planned("grow 1", trajectories=80, sampled_tokens=800)
+    assert work["improve 1"].trained_tokens == 2 * 2 * 3 * 2 * 64
+    assert work["evaluate generation 1"].trajectories == 16
+    assert work["control more_pilot"].trained_tokens == work["improve 1"].trained_tokens
+    assert majority_samples(config) == 6
+    assert work["control majority"].trajectories == 2 * 6 * 8
+    assert total(list(work.values())).trajectories == sum(p.trajectories for p in work.values())
+    assert seconds(Planned("x", 0, 100, 50), Rates(sampled=10, trained=5)) == 20
+
+
+def test_thresholded_is_strict_and_keeps_the_order() -> None:
+    grown = Grown(tuple(trajectory(0, s, "a") for s in range(4)), {"q0#0": 0.5, "q0#1": 1.0, "q0#2": None, "q0#3": 0.9})
+    events: list[Event] = []
+    kept = thresholded(grown, ImproveSettings(per_question=None), 0.5, events.append)
+    assert [t.id for t in kept] == ["q0#1", "q0#3"]
+    assert "kept 2 of 4" in events[-1].data["text"]
+
+
+def test_random_well_formed_never_takes_the_unfinished_and_depends_on_its_seed() -> None:
+    trajectories = tuple(trajectory(q, 0, None if q % 2 else "a") for q in range(40))
+    grown = Grown(trajectories, {})
+    first = random_well_formed(grown, 10, seed=1)
+    assert len(first) == 10
+    assert all(t.answer == "a" for t in first)
+    assert first == random_well_formed(grown, 10, seed=1)
+    assert first != random_well_formed(grown, 10, seed=2)
+    assert len(random_well_formed(grown, 999, seed=1)) == 20
+
+
+@pytest.mark.parametrize(
+    ("answers", "winner"),
+    [(["b", "The A.", "a"], 1), (["b", "a"], 0), ([None, None, "c"], 2), ([None, None], 0)],
+)
+def test_majority_counts_normalised_answers_and_breaks_ties_by_the_lowest_sample(
+    answers: list[str | None], winner: int
+) -> None:
+    samples = [trajectory(0, s, answer) for s, answer in enumerate(answers)]
+    assert [t.sample for t in majority(samples[::-1])] == [winner]
+
+
+def test_most_frequent_answer_is_trains() -> None:
+    train = [Question(str(i), "?", answer) for i, answer in enumerate(["x", "y", "y"])]
+    asked = [Question("r", "?", "y"), Question("s", "?", "z")]
+    records = most_frequent(train, asked, lambda answer, question: score_answer(answer, question.answer))
+    assert [(r.answer, r.em) for r in records] == [("y", 1.0), ("y", 0.0)]
+
+
+def test_derived_seeds_differ_by_name() -> None:
+    assert len({derived_seed(0), derived_seed(1), derived_seed(0, "pilot"), derived_seed(0, "gen", 1)}) == 4
+    assert 0 <= derived_seed(5, "x") < 2**31

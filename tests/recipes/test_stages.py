@@ -1,0 +1,103 @@
+"""A run's folder: stages done once, parts kept, other runs refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rest_jax.core.errors import UserError
+from rest_jax.core.events import silent
+from rest_jax.recipes.stages import MANIFEST, finished_stages, open_run
+
+
+def opened(path: Path, digest: str = "d"):
+    return open_run(path, "name: x\n", digest, silent)
+
+
+class Counted:
+    def __init__(self, results: Mapping[str, Any]) -> None:
+        self.results, self.calls = results, 0
+
+    def __call__(self, folder: Path) -> Mapping[str, Any]:
+        self.calls += 1
+        (folder / "part").write_text("kept")
+        return self.results
+
+
+def test_a_finished_stage_is_not_done_again(tmp_path: Path) -> None:
+    work = Counted({"em": 0.5})
+    for _ in range(2):
+        with opened(tmp_path / "run") as run:
+            done = run.stage("seed-0/pilot", {"a": 1}, work)
+            assert (done.results, done.folder.name) == ({"em": 0.5}, "pilot")
+    assert work.calls == 1
+    assert [done.name for done in finished_stages(tmp_path / "run")] == ["seed-0/pilot"]
+
+
+def test_a_stage_that_failed_keeps_its_parts_and_goes_on(tmp_path: Path) -> None:
+    def fails(folder: Path) -> Mapping[str, Any]:
+        (folder / "part").write_text("kept")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path / "run") as run:
+        run.stage("grow", {"a": 1}, fails)
+    assert finished_stages(tmp_path / "run") == []
+    with opened(tmp_path / "run") as run:
+        run.stage("grow", {"a": 1}, lambda folder: {"part": (folder / "part").read_text()})
+    assert finished_stages(tmp_path / "run")[0].results == {"part": "kept"}
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_stage_of_other_inputs_is_refused_and_named(tmp_path: Path, finished: bool) -> None:
+    def work(folder: Path) -> Mapping[str, Any]:
+        if not finished:
+            raise KeyboardInterrupt
+        return {}
+
+    with opened(tmp_path / "run") as run:
+        with contextlib.suppress(KeyboardInterrupt):
+            run.stage("grow", {"seed": 0, "n": (1, 2)}, work)
+        with pytest.raises(UserError, match=r"grow: made from another seed; remove this folder, or start"):
+            run.stage("grow", {"seed": 1, "n": [1, 2]}, work)
+
+
+def test_a_folder_of_another_config_or_schema_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path / "run"):
+        pass
+    with pytest.raises(UserError, match="made with another config"), opened(tmp_path / "run", "e"):
+        pass
+    marker = tmp_path / "run" / "run.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "schema_version": 99}))
+    with pytest.raises(UserError, match="schema version 99"), opened(tmp_path / "run"):
+        pass
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match=r"holds other files \(thesis.tex …\)"), opened(tmp_path):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != ".lock") == ["thesis.tex"]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    refused = pytest.raises(UserError, match="another process works in this run")
+    with opened(tmp_path / "run"), refused, opened(tmp_path / "run"):
+        pass
+
+
+def test_what_is_no_run_folder_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not a run folder \(no run.json\)"):
+        finished_stages(tmp_path)
+
+
+def test_a_damaged_manifest_names_itself(tmp_path: Path) -> None:
+    with opened(tmp_path / "run") as run:
+        done = run.stage("grow", {}, lambda folder: {})
+    (done.folder / MANIFEST).write_text('{"schema')
+    with pytest.raises(UserError, match="not valid JSON; remove the folder"):
+        finished_stages(tmp_path / "run")

@@ -1,0 +1,175 @@
+"""Fit: it learns, it goes on in the same bits, and it survives whatever happens to its folder."""
+
+import shutil
+from collections import Counter
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from training_world import CONFIG, example, random_examples
+
+from rest_jax.config.settings import ImproveSettings
+from rest_jax.core.errors import UserError
+from rest_jax.core.events import silent
+from rest_jax.distributed.mesh import make_mesh
+from rest_jax.models import decoder
+from rest_jax.training.fit import fit
+
+SETTINGS = ImproveSettings(
+    steps=9, rows=2, length=24, learning_rate=3e-2, warmup=1, weight_decay=0.1, checkpoint_every=2
+)
+EXAMPLES = random_examples(5)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return decoder.init(CONFIG, jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def whole(params, tmp_path_factory):
+    """An uninterrupted fit: its result, its events and its folder (never changed: tests copy it)."""
+    events, folder = [], tmp_path_factory.mktemp("fit")
+    return run(params, folder, emit=events.append), events, folder
+
+
+def run(params, folder, *, settings=SETTINGS, examples=EXAMPLES, emit=silent, **more):
+    return fit(CONFIG, params, examples, settings, seed=3, folder=folder, emit=emit, **more)
+
+
+def assert_same_bits(result, expected):
+    assert result.losses == expected.losses
+    assert result.tokens == expected.tokens
+    pairs = zip(jax.tree.leaves(result.params), jax.tree.leaves(expected.params), strict=True)
+    assert all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
+
+
+def assert_untouched(params):
+    fresh = decoder.init(CONFIG, jax.random.key(0))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), params, fresh)
+
+
+def warnings_in(events):
+    return [event.data["text"] for event in events if event.kind == "warning"]
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(step):
+    def emit(event):
+        if event.kind == "metrics" and event.data["step"] == step:
+            raise Stop
+
+    return emit
+
+
+def test_it_learns_and_leaves_the_callers_parameters_alone(whole, params):
+    result, _, _ = whole
+    assert result.steps == len(result.losses) == SETTINGS.steps
+    assert np.mean(result.losses[-3:]) < np.mean(result.losses[:3]) - 0.3
+    assert_untouched(params)
+
+
+def test_it_reports_every_step(whole):
+    result, events, _ = whole
+    assert Counter(event.kind for event in events) == {"metrics": 9, "progress": 9}
+    metrics = [event.data for event in events if event.kind == "metrics"]
+    assert [numbers["step"] for numbers in metrics] == list(range(1, 10))
+    assert tuple(numbers["loss"] for numbers in metrics) == result.losses
+    assert sum(numbers["tokens"] for numbers in metrics) == result.tokens
+    np.testing.assert_allclose([n["learning_rate"] for n in metrics[:2]], [1.5e-2, 3e-2], rtol=1e-6)
+    assert all(numbers["grad_norm"] > 0 and numbers["tokens_per_second"] > 0 for numbers in metrics)
+    assert events[-1].data == {"stage": "improve", "done": 9, "total": 9, "unit": "steps"}
+
+
+@pytest.mark.parametrize("step", [1, 3, 8])
+def test_a_stopped_fit_goes_on_in_the_same_bits(whole, params, tmp_path, step):
+    with pytest.raises(Stop):
+        run(params, tmp_path, emit=stop_after(step))
+    events = []
+    assert_same_bits(run(params, tmp_path, emit=events.append), whole[0])
+    repeated = [event.data["step"] for event in events if event.kind == "metrics"]
+    assert repeated[0] == (step - 1) // SETTINGS.checkpoint_every * SETTINGS.checkpoint_every + 1
+
+
+def test_a_finished_fit_repeated_computes_nothing(whole, params, tmp_path):
+    result, _, folder = whole
+    shutil.copytree(folder, tmp_path / "copy")
+    events = []
+    assert_same_bits(run(params, tmp_path / "copy", emit=events.append), result)
+    assert [event.kind for event in events] == ["notice"]
+
+
+def flip_a_byte(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, truncate])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(whole, params, tmp_path, damage):
+    result, _, folder = whole
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    damage(max((copy / "9" / "state").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0))
+    events = []
+    assert_same_bits(run(params, copy, emit=events.append), result)
+    (text,) = warnings_in(events)
+    assert "damaged checkpoint" in text
+    assert [event.data["step"] for event in events if event.kind == "metrics"] == [9]
+
+
+def test_a_folder_of_another_fit_is_refused(whole, params, tmp_path):
+    shutil.copytree(whole[2], tmp_path / "copy")
+    for changed in ({"settings": replace(SETTINGS, learning_rate=1e-3)}, {"examples": EXAMPLES[1:]}):
+        with pytest.raises(UserError, match="other settings, seed, model or mixture"):
+            run(params, tmp_path / "copy", **changed)
+
+
+def test_a_mesh_divides_the_work_and_learns_the_same(whole, params, tmp_path):
+    result = run(params, tmp_path, mesh=make_mesh(data=1, fsdp=2, tensor=2))
+    np.testing.assert_allclose(result.losses, whole[0].losses, rtol=1e-4)
+    kernel = result.params["blocks"]["feedforward"]["up"]["kernel"]
+    assert kernel.addressable_shards[0].data.size * 4 == kernel.size
+    assert_untouched(params)
+
+
+def test_an_empty_mixture_says_what_to_change(params, tmp_path):
+    for nothing in ([], [example([1, 2, 3], [0, 0, 0])], [example([1, 2, 3], [0, 1, 1], weight=0.0)]):
+        with pytest.raises(UserError, match=r"mixture is empty.*lower improve\.thresholds"):
+            run(params, tmp_path, examples=nothing)
+
+
+def test_too_long_examples_are_counted(params, tmp_path):
+    long = example(np.arange(30), np.ones(30))
+    with pytest.raises(UserError, match=r"all 1 examples are longer than a row; set improve\.length"):
+        run(params, tmp_path, examples=[long])
+    events = []
+
+    def emit(event):
+        events.append(event)
+        stop_after(1)(event)
+
+    with pytest.raises(Stop):
+        run(params, tmp_path, examples=[long, *EXAMPLES], emit=emit)
+    (text,) = warnings_in(events)
+    assert text.startswith("improve: 1 of 6 examples are longer than improve.length=24 tokens and were left out")
+
+
+def test_rows_must_divide_over_the_mesh(params, tmp_path):
+    with pytest.raises(UserError, match="set it to a multiple of 4"):
+        run(params, tmp_path, mesh=make_mesh(data=2, fsdp=2))
+
+
+def test_a_loss_that_is_no_number_stops_the_fit(params, tmp_path):
+    broken = {**params, "norm": jnp.full_like(params["norm"], np.nan)}
+    with pytest.raises(UserError, match=r"the loss is nan at step 1; lower improve\.learning_rate"):
+        run(broken, tmp_path)

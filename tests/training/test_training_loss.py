@@ -1,0 +1,115 @@
+"""The loss against a naive one, and what must have no part in it."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from training_world import CONFIG, example, random_examples
+
+from rest_jax.models import decoder
+from rest_jax.training.loss import CHUNK, capacity_for, nll
+from rest_jax.training.packing import Batch, batch_of, most_learned, schedule
+
+ROWS, LENGTH = 2, 48
+
+
+@pytest.fixture(scope="module")
+def params():
+    made = decoder.init(CONFIG, jax.random.key(0))
+    return jax.tree.map(lambda leaf: leaf * 3 if leaf.ndim > 1 else leaf, made)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    examples = random_examples(6)
+    (plan,) = schedule(examples, steps=1, rows=ROWS, length=LENGTH, seed=0)
+    assert capacity_for(most_learned(examples, [plan])) == CHUNK
+    return batch_of(examples, plan, LENGTH)
+
+
+def naive(params, batch):
+    """Logits of every position, then the weighted mean of the targets' negative log-likelihoods."""
+    x = decoder.hidden_states(CONFIG, params, batch.ids_bt, batch.positions_bt, batch.segments_bt)
+    logprobs = jax.nn.log_softmax(decoder.logits(CONFIG, params, decoder.final_norm(CONFIG, params, x)))
+    picked = jnp.take_along_axis(logprobs, batch.targets_bt[..., None], axis=2)[..., 0]
+    return -(picked * batch.weights_bt).sum() / batch.weights_bt.sum()
+
+
+@partial(jax.jit, static_argnames=("capacity", "remat"))
+def nll_and_grads(params, batch, capacity=CHUNK, remat=False):
+    """(sum of negative log-likelihoods, its gradients, sum of weights)."""
+
+    def total_of(params):
+        return nll(CONFIG, params, batch, capacity=capacity, remat=remat)
+
+    (total, weight), grads = jax.value_and_grad(total_of, has_aux=True)(params)
+    return total, grads, weight
+
+
+def assert_close(tree, expected, tolerance=1e-5):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), tree, expected)
+
+
+def assert_same_bits(tree, expected):
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a), np.asarray(b)), tree, expected)
+
+
+@pytest.fixture(scope="module")
+def expected(params, batch):
+    return jax.jit(jax.value_and_grad(naive))(params, batch)
+
+
+@pytest.mark.parametrize(("capacity", "remat"), [(CHUNK, False), (2 * CHUNK, False), (CHUNK, True)])
+def test_it_equals_the_naive_loss(params, batch, expected, capacity, remat):
+    total, grads, weight = nll_and_grads(params, batch, capacity=capacity, remat=remat)
+    assert_close((total / weight, jax.tree.map(lambda leaf: leaf / weight, grads)), expected)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_masked_targets_and_padding_have_no_influence_at_all(params, batch, seed):
+    draw = np.random.default_rng(seed)
+    noise = draw.integers(0, CONFIG.vocab, (ROWS, LENGTH)).astype(np.int32)
+    changed = Batch(
+        ids_bt=jnp.where(batch.segments_bt == 0, noise, batch.ids_bt),
+        targets_bt=jnp.where(batch.weights_bt == 0, noise, batch.targets_bt),
+        weights_bt=batch.weights_bt,
+        positions_bt=batch.positions_bt,
+        segments_bt=batch.segments_bt,
+    )
+    assert (changed.targets_bt != batch.targets_bt).any()
+    assert_same_bits(nll_and_grads(params, changed), nll_and_grads(params, batch))
+
+
+def test_what_follows_the_last_learned_token_has_no_influence(params):
+    learn = [0, 0, 1, 0, 0, 0]
+    batch, other = (batch_of([example([1, 2, 3, *rest], learn)], ((0,), ()), LENGTH) for rest in ([4, 5, 6], [9, 9, 9]))
+    assert_same_bits(nll_and_grads(params, other), nll_and_grads(params, batch))
+
+
+def test_packed_equals_unpacked(params):
+    examples = random_examples(4, seed=3)
+    packed = nll_and_grads(params, batch_of(examples, ((0, 1), (2, 3)), LENGTH))
+    alone = [nll_and_grads(params, batch_of(examples, rows, LENGTH)) for rows in (((0,), (2,)), ((1,), (3,)))]
+    assert_close(packed, jax.tree.map(lambda a, b: a + b, *alone))
+
+
+def test_weights_weigh(params):
+    examples = [example([3, 1, 4, 1, 5], [0, 1, 1, 1, 1], weight) for weight in (1, 0.25, 2)]
+    plain, quarter, double = (nll_and_grads(params, batch_of(examples, ((i,), ()), LENGTH)) for i in range(3))
+    assert_close(quarter, jax.tree.map(lambda leaf: leaf / 4, plain))
+    assert_close(double, jax.tree.map(lambda leaf: leaf * 2, plain))
+    assert plain[2] == 4
+
+
+def test_logits_exist_for_one_chunk_at_a_time(params, batch):
+    wide = 3 * CHUNK
+    many = Batch(*(jnp.tile(leaf, (1, 4)) for leaf in jax.tree.leaves(batch)))
+    program = nll_and_grads.lower(params, many, capacity=wide).as_text()
+    assert f"tensor<{ROWS}x{CHUNK}x{CONFIG.vocab}xf32>" in program
+    assert f"x{4 * LENGTH}x{CONFIG.vocab}xf32>" not in program
+    assert f"x{wide}x{CONFIG.vocab}xf32>" not in program
