@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from rest_jax.core.cache import cache_folder
 from rest_jax.core.errors import UserError
 from rest_jax.models import catalog
 

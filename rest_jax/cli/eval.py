@@ -10,12 +10,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="PATH_OR_NAME", required=True, help="a folder, or a name of models list")
     parser.add_argument("--task", metavar="NAME", help="a name of tasks list; or give --questions and --corpus")
     parser.add_argument("--data", metavar="DIR", help="folder that holds the task's files")
-    parser.add_argument("--questions", metavar="FILE", type=Path, help='your own: JSONL of {"id", "question", "answer"}')
+    parser.add_argument(
+        "--questions", metavar="FILE", type=Path, help='your own: JSONL of {"id", "question", "answer"}'
+    )
     parser.add_argument("--corpus", metavar="FILE", type=Path, help='what they search: JSONL of {"title", "text"}')
     parser.add_argument("--split", choices=("select", "report"), default="report", help="(default: report)")
-    parser.add_argument("--agent", metavar="NAME", help="react, closed_book … (default: the model's agent.json, else react)")
+    parser.add_argument(
+        "--agent", metavar="NAME", help="react, closed_book … (default: the model's agent.json, else react)"
+    )
     parser.add_argument("--prompt-style", choices=("base", "chat"), help="(default: the model's agent.json, else base)")
-    parser.add_argument("--shots", metavar="N", type=int, help="worked examples (default: agent.json, else 2; own questions: 0)")
+    parser.add_argument(
+        "--shots", metavar="N", type=int, help="worked examples (default: agent.json, else 2; own questions: 0)"
+    )
     parser.add_argument("--samples", metavar="K", type=int, default=1, help="trajectories per question (1)")
     parser.add_argument("--temperature", metavar="T", type=float, default=0.0, help="0 is greedy (default)")
     parser.add_argument("--seed", metavar="S", type=int, default=0)

@@ -13,7 +13,7 @@ def keep_compiled(folder: Path) -> None:
 
     What is read from there is run: the folder must be the user's own, never a shared writable one.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.jax_compilation_cache_dir is not None:
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -2,13 +2,65 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from rest_jax.config.settings import RestConfig
 from rest_jax.core.effects import Agent, CallTool, Effect, Generate, Generated, Outcome, ToolReply
+from rest_jax.core.events import silent
+from rest_jax.core.trajectory import Question
+from rest_jax.models import catalog
+from rest_jax.recipes.players import config_of_run, model_of
+from rest_jax.recipes.stages import is_run
+from rest_jax.recipes.workbench import Sitting, agent_of, open_workbench
+from rest_jax.tasks.registry import task as open_task
+from rest_jax.tasks.task import Task
 
 Tell = Callable[[str, str], None]
 """Told (kind, text) for everything that happens; kind is model, tool or answer."""
+
+
+def ask(
+    model_or_run: str,
+    question: str,
+    tell: Callable[[str, str, str], None],
+    *,
+    compare: str | None = None,
+    corpus: str | None = None,
+    tools_url: str | None = None,
+    offline: bool = False,
+) -> None:
+    """Ask a model, or a run's last generation and the row `compare` beside it, one question; greedy.
+
+    `tell` is told (who, kind, text). A run is asked over its own task's corpus; a model over `corpus`, else Atlas's.
+    """
+    path = Path(model_or_run)
+    asked = {"": model_of(model_or_run)} if not is_run(path) else {"last generation": model_of(model_or_run)}
+    if compare is not None:
+        asked[compare] = model_of(model_or_run, compare)
+    config = config_of_run(path) if is_run(path) else RestConfig()
+    task = Task("corpus", Path(corpus), {}) if corpus else open_task(config.task)
+    for who, model in asked.items():
+        settings = agent_of(catalog.resolve(model, offline=offline))
+        opened = open_workbench(
+            task,
+            model=replace(config.model, name=model),
+            agent_settings=settings if task.examples else replace(settings, shots=0),
+            engine=config.engine,
+            tools=replace(config.tools, url=tools_url or config.tools.url),
+            emit=silent,
+            offline=offline,
+            log=None,
+        )
+        with opened as bench, tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
+            sitting = Sitting([Question("asked", question, "")], "asked")
+            bench.play(
+                Path(scratch), bench.base, sitting, watch=lambda agent, who=who: narrated(agent, partial(tell, who))
+            )
 
 
 def narrated(agent: Agent, tell: Tell) -> Agent:

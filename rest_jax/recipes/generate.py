@@ -5,16 +5,59 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from rest_jax.config.settings import EngineSettings
+from rest_jax.core.cache import cache_folder
 from rest_jax.core.effects import Candidate, Sampling
 from rest_jax.core.keys import KeyPath
 from rest_jax.core.policy import Policy, Request
+from rest_jax.distributed.compilation import keep_compiled
+from rest_jax.models import catalog, checkpoint
+from rest_jax.models.dtypes import compute_dtype
+from rest_jax.sampling.engine import Engine
+from rest_jax.tasks.files import read_jsonl, write_jsonl
 
 
 @dataclass(frozen=True)
 class Continued:
     prompt: str
     candidate: Candidate
+
+
+def generate_file(
+    model: str,
+    prompts: Path,
+    out: Path,
+    *,
+    max_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+    offline: bool = False,
+    engine: EngineSettings | None = None,
+) -> None:
+    """Continue the prompts of a JSONL file (`{"prompt"}`) and write `{"prompt", "ids", "text", "logprobs"}` lines.
+
+    `out` appears when all are done. Raises UserError for a missing model and, with its number, for a malformed line.
+    """
+    keep_compiled(cache_folder() / "compiled")
+    rows = list(read_jsonl(prompts, {"prompt": str}, "prompt"))
+    loaded = checkpoint.load(catalog.resolve(model, offline=offline))
+    policy = Engine(loaded, engine or EngineSettings(), dtype=compute_dtype("auto"))
+    texts = [row["prompt"] for row in rows]
+    done = generate(policy, texts, max_tokens=max_tokens, sampling=Sampling(temperature), seed=seed)
+    write_jsonl(
+        out,
+        (
+            {
+                "prompt": entry.prompt,
+                "ids": entry.candidate.ids,
+                "text": entry.candidate.text,
+                "logprobs": entry.candidate.logprobs,
+            }
+            for entry in done
+        ),
+    )
 
 
 def generate(

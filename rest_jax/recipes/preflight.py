@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rest_jax.config.settings import RestConfig
 from rest_jax.core.effects import Sampling
+from rest_jax.core.events import Listener
 from rest_jax.evaluation.statistics import pass_at_k, smallest_effect
 from rest_jax.recipes import plan
 from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.mixture import Grown, rewarded
-from rest_jax.recipes.workbench import Player, Sitting, Workbench, tokens_per_trajectory
+from rest_jax.recipes.players import models_of_run
+from rest_jax.recipes.stages import is_run
+from rest_jax.recipes.workbench import Player, Sitting, Workbench, open_workbench, tokens_per_trajectory
+from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 
 RIGHT = 0.9
@@ -50,6 +55,30 @@ class Preflight:
             f"EM differences below {100 * self.smallest_effect:.1f} points will not show at this n (power 0.8)",
             self.advice,
         ]
+
+
+def look(
+    config: RestConfig,
+    run_dir: Path,
+    *,
+    questions: int,
+    samples: int,
+    offline: bool = False,
+    emit: Listener,
+) -> Preflight:
+    """`preflight` with the run's pilot, where its folder has one, else with the prompted model."""
+    pilot = models_of_run(run_dir).get("pilot") if is_run(run_dir) else None
+    opened = open_workbench(
+        open_task(config.task),
+        model=replace(config.model, name=pilot or config.model.name),
+        agent_settings=replace(config.agent, shots=0) if pilot else config.agent,
+        engine=config.engine,
+        tools=config.tools,
+        emit=emit,
+        offline=offline,
+    )
+    with opened as bench, tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
+        return preflight(config, bench, Path(scratch), bench.base, questions=questions, samples=samples)
 
 
 def preflight(

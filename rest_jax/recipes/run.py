@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rest_jax.config.loader import Loaded
+from rest_jax.config.loader import Loaded, load
 from rest_jax.config.settings import RestConfig
+from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, notice
 from rest_jax.models import catalog, tokenizer
 from rest_jax.recipes import floors, plan
 from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.report import write_run_report
 from rest_jax.recipes.rest import Loop
-from rest_jax.recipes.stages import open_run, write_json
+from rest_jax.recipes.stages import Done, finished_stages, open_run, write_json
 from rest_jax.recipes.summary import Measured, summarise
 from rest_jax.recipes.workbench import Workbench, open_workbench, tokens_per_trajectory
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
+from rest_jax.tasks.task import Task
 
 SUMMARY = "summary.json"
 REPORT = "report.html"
@@ -56,9 +60,25 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
                 notes=notes(config, bench),
             )
         write_json(run_dir / SUMMARY, summary)
-        gold = {q.id: q.answer for split in task.splits.values() for q in split}
-        write_run_report(run_dir / REPORT, summary, loaded.text, folder.stages, gold)
+        _write_report(run_dir, summary, loaded.text, folder.stages, task)
     return summary
+
+
+def report_again(run_dir: Path) -> Path:
+    """Write a finished run's report.html again; returns its path. UserError when the run has not finished."""
+    stages = finished_stages(run_dir)
+    file = run_dir / SUMMARY
+    if not file.is_file():
+        raise UserError(f"{run_dir}: the run has not finished (no {SUMMARY}); repeat `rest-jax run` first")
+    config = load(run_dir / "config.yaml", RestConfig)
+    task = open_task(config.value.task, run_dir / "data")
+    _write_report(run_dir, json.loads(file.read_text(encoding="utf-8")), config.text, stages, task)
+    return run_dir / REPORT
+
+
+def _write_report(run_dir: Path, summary: dict[str, Any], config: str, stages: Sequence[Done], task: Task) -> None:
+    gold = {question.id: question.answer for split in task.splits.values() for question in split}
+    write_run_report(run_dir / REPORT, summary, config, stages, gold)
 
 
 def dry_run(config: RestConfig, run_dir: Path, *, offline: bool = False) -> list[str]:

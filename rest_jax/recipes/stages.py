@@ -25,6 +25,7 @@ from rest_jax.core.events import Event, Listener
 
 RUN_SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+RUN = "run.json"
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,16 @@ def open_run(path: Path, config_text: str, config_digest: str, emit: Listener) -
         lock.release()
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's."""
+    return (path / RUN).is_file()
+
+
 def finished_stages(path: Path) -> list[Done]:
     """The finished stages of a run's folder, by name. Raises UserError when it is no run folder."""
-    if not (path / "run.json").is_file():
+    if not is_run(path):
         raise UserError(f"{path}: not a run folder (no run.json); give the folder that `rest-jax run` wrote")
-    _check_version(path, _json(path / "run.json"))
+    _check_version(path, _json(path / RUN))
     root = path / "stages"
     folders = sorted(manifest.parent for manifest in root.rglob(MANIFEST))
     found = (_read(folder, folder.relative_to(root).as_posix()) for folder in folders)
@@ -124,7 +130,7 @@ def discard(folder: Path) -> None:
 
 
 def _check_identity(path: Path, config_text: str, config_digest: str) -> None:
-    marker = path / "run.json"
+    marker = path / RUN
     if not marker.is_file():
         foreign = [entry.name for entry in path.iterdir() if entry.name != ".lock"]
         if foreign:

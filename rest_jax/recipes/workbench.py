@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rest_jax.agents.prompt import Prompt
 from rest_jax.agents.registry import Method, agent
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, ToolsSettings
 from rest_jax.core.cache import cache_folder
-from rest_jax.core.effects import Role, Sampling
+from rest_jax.core.effects import Agent, Role, Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener
 from rest_jax.core.policy import Policy, TextCodec
@@ -57,6 +58,8 @@ class Sitting:
     sampling: Sampling = GREEDY
     seed: int = 0
     generation: int = 0
+    watch: Callable[[Agent], Agent] = lambda agent: agent
+    """Wraps each agent, to look on as it works."""
 
 
 @dataclass
@@ -71,7 +74,10 @@ class Workbench:
     engine: Engine
 
     def play(self, folder: Path, player: Player, sitting: Sitting, method: str | None = None) -> list[Trajectory]:
-        """Trajectories of a player, kept in `folder`; what is already there is not made again."""
+        """Trajectories of a player, kept in `folder`; what is already there is not made again.
+
+        `method` plays another agent than the settings'.
+        """
         chosen = agent(method or self.agent.name)
         self._seat(player)
         return self._roll(folder, self.engine, chosen, self.prompt(chosen, player.shots), sitting)
@@ -107,7 +113,7 @@ class Workbench:
             trajectories = list(
                 rollout(
                     jobs,
-                    lambda job: method.run(job.question, prompt, limits),
+                    lambda job: sitting.watch(method.run(job.question, prompt, limits)),
                     {Role.ACTOR: policy},
                     self.tools,
                     journal=journal,
@@ -153,12 +159,16 @@ def open_workbench(
     tools: ToolsSettings,
     emit: Listener,
     offline: bool = False,
-    log: Path,
+    log: Path | None = None,
 ) -> Iterator[Workbench]:
-    """Load the model, start or check the tool adapter, and close both at the end."""
+    """Load the model, start or check the tool adapter, and close both at the end.
+
+    `log` receives what the adapter prints; without one it is thrown away.
+    """
     keep_compiled(cache_folder() / "compiled")
     base_folder = catalog.resolve(model.name, offline=offline)
-    with adapter(tools, task.corpus(), log=log) as handle, contextlib.closing(ToolClient(handle.url, tools)) as client:
+    log = log or Path(os.devnull)
+    with adapter(tools, task.corpus(), log=log) as handle, ToolClient(handle.url, tools) as client:
         loaded = checkpoint.load(base_folder)
         yield Workbench(
             task=task,

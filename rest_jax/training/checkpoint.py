@@ -52,17 +52,23 @@ class Checkpoints:
         self._emit = emit
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Keep the state after `progress.steps` steps; returns once it is on disk."""
+        """Keep the state after `progress.steps` steps; returns once it is on disk. UserError when there is no room."""
         facts = {
             "schema_version": SCHEMA_VERSION,
             "inputs": self._inputs,
             "state": _digest(state),
             "progress": asdict(progress),
         }
-        self._manager.save(
-            progress.steps,
-            args=ocp.args.Composite(state=ocp.args.StandardSave(_tree(state)), facts=ocp.args.JsonSave(facts)),
-        )
+        contents = ocp.args.Composite(state=ocp.args.StandardSave(_tree(state)), facts=ocp.args.JsonSave(facts))
+        try:
+            self._manager.save(progress.steps, args=contents)
+        except (OSError, ValueError) as error:  # tensorstore reports a full disk as ValueError
+            needed = sum(leaf.nbytes for leaf in jax.tree.leaves(_tree(state))) >> 20
+            raise UserError(
+                f"{self._folder}: the checkpoint after step {progress.steps} could not be written "
+                f"({_first_line(error)[-160:]}); free {needed * (KEPT + 1):,} MiB and repeat the command, which goes "
+                f"on from the checkpoint before"
+            ) from error
 
     def newest(self, like: TrainState) -> tuple[TrainState, Progress] | None:
         """The newest whole checkpoint, laid out as `like` (its shapes, dtypes and shardings); None without one.
@@ -76,10 +82,10 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as damage:  # orbax raises whatever its readers meet in the bytes
-                why = str(damage).splitlines()[0] if str(damage) else type(damage).__name__
                 warning(
                     self._emit,
-                    f"{self._folder / str(step)}: damaged checkpoint ({why[:120]}); going on from the one before",
+                    f"{self._folder / str(step)}: damaged checkpoint ({_first_line(damage)[:120]}); "
+                    f"going on from the one before",
                 )
                 self._manager.delete(step)
         return None
@@ -121,3 +127,7 @@ def _tree(state: TrainState) -> dict[str, Any]:
 def _digest(state: TrainState) -> str:
     leaves = jax.tree_util.tree_leaves_with_path(_tree(state))
     return weights_digest({jax.tree_util.keystr(path): leaf for path, leaf in leaves})
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
