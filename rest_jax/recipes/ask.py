@@ -57,10 +57,8 @@ def ask(
             log=None,
         )
         with opened as bench, tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
-            sitting = Sitting([Question("asked", question, "")], "asked")
-            bench.play(
-                Path(scratch), bench.base, sitting, watch=lambda agent, who=who: narrated(agent, partial(tell, who))
-            )
+            watch = partial(narrated, tell=partial(tell, who))
+            bench.play(Path(scratch), bench.base, Sitting([Question("asked", question, "")], "asked", watch=watch))
 
 
 def narrated(agent: Agent, tell: Tell) -> Agent:
