@@ -37,6 +37,8 @@ class Done:
     inputs: Mapping[str, Any]
     results: Mapping[str, Any]
     seconds: float
+    place: int
+    """How many stages of the run come before it."""
 
 
 Work = Callable[[Path], Mapping[str, Any]]
@@ -66,7 +68,7 @@ class RunFolder:
             _claim(folder, name, inputs)
             begun = time.monotonic()
             results = work(folder)
-            done = Done(name, folder, inputs, results, time.monotonic() - begun)
+            done = Done(name, folder, inputs, results, time.monotonic() - begun, len(self.stages))
             _commit(done)
             self.emit(Event("stage_finished", {"stage": name, "seconds": done.seconds, "skipped": False}))
         else:
@@ -103,14 +105,13 @@ def is_run(path: Path) -> bool:
 
 
 def finished_stages(path: Path) -> list[Done]:
-    """The finished stages of a run's folder, by name. Raises UserError when it is no run folder."""
+    """The finished stages of a run's folder, in the order of the run. Raises UserError when it is no run folder."""
     if not is_run(path):
         raise UserError(f"{path}: not a run folder (no run.json); give the folder that `rest-jax run` wrote")
     _check_version(path, _json(path / RUN))
     root = path / "stages"
-    folders = sorted(manifest.parent for manifest in root.rglob(MANIFEST))
-    found = (_read(folder, folder.relative_to(root).as_posix()) for folder in folders)
-    return [done for done in found if done is not None]
+    found = (_read(file.parent, file.parent.relative_to(root).as_posix()) for file in root.rglob(MANIFEST))
+    return sorted((done for done in found if done is not None), key=lambda done: (done.place, done.name))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -182,6 +183,7 @@ def _commit(done: Done) -> None:
             "inputs": done.inputs,
             "results": done.results,
             "seconds": round(done.seconds, 3),
+            "place": done.place,
         },
     )
 
@@ -192,7 +194,7 @@ def _read(folder: Path, name: str) -> Done | None:
         return None
     manifest = _json(path)
     _check_version(folder, manifest)
-    return Done(name, folder, manifest["inputs"], manifest["results"], manifest["seconds"])
+    return Done(name, folder, manifest["inputs"], manifest["results"], manifest["seconds"], manifest["place"])
 
 
 def _json(path: Path) -> Any:

@@ -62,10 +62,13 @@ def fit(
 ) -> FitResult:
     """Fine-tune `params` on `examples` for `settings.steps` optimizer steps (Improve of ReST, Algorithm 1).
 
-    The loss is the weighted mean negative log-likelihood of learned tokens. Optimizer and schedule start anew. Every
-    `settings.checkpoint_every` steps the state goes to `folder`; a repeated call goes on from there and ends in the
-    same bits (same mesh, same versions). `params` are left as they are. `dtype` is the compute dtype, parameters and
-    moments are f32; `remat` trades a fifth more time for activation memory.
+    The loss is the weighted mean negative log-likelihood of learned tokens. Optimizer and schedule start anew.
+    `params` are left as they are. `dtype` is the compute dtype; parameters and moments are f32. `remat` computes
+    activations twice instead of keeping them (SmolLM2-135M at 4 x 256: 3.7 GB in all instead of 5.9, for a third more
+    work).
+
+    Every `settings.checkpoint_every` steps, the last one excepted, the state goes to `folder`; a repeated call goes on
+    from there and ends in the same bits (same mesh, same versions).
 
     Emits `metrics` and `progress` events for every step. UserError when there is nothing to learn from, when rows do
     not divide over the mesh, when the folder belongs to another fit, or when the loss is not finite.
@@ -94,7 +97,7 @@ def fit(
             state, metrics = step(state, jax.device_put(batch, batch_sharding(mesh)))
             progress = _advanced(progress, metrics, begun)
             _emit_step(emit, progress, metrics, settings, float(jnp.asarray(rate(progress.steps - 1))))
-            if progress.steps % settings.checkpoint_every == 0 or progress.steps == settings.steps:
+            if progress.steps % settings.checkpoint_every == 0 and progress.steps < settings.steps:
                 checkpoints.save(state, progress)
     return FitResult(state.params, progress.steps, progress.losses, progress.seconds, progress.tokens)
 

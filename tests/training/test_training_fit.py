@@ -96,12 +96,12 @@ def test_a_stopped_fit_goes_on_in_the_same_bits(whole, params, tmp_path, step):
     assert repeated[0] == (step - 1) // SETTINGS.checkpoint_every * SETTINGS.checkpoint_every + 1
 
 
-def test_a_finished_fit_repeated_computes_nothing(whole, params, tmp_path):
+def test_a_finished_fit_repeated_computes_its_last_interval_only(whole, params, tmp_path):
     result, _, folder = whole
     shutil.copytree(folder, tmp_path / "copy")
     events = []
     assert_same_bits(run(params, tmp_path / "copy", emit=events.append), result)
-    assert [event.kind for event in events] == ["notice"]
+    assert [event.kind for event in events] == ["notice", "metrics", "progress"]
 
 
 def flip_a_byte(file):
@@ -119,12 +119,12 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(whole, params,
     result, _, folder = whole
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    damage(max((copy / "9" / "state").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0))
+    damage(max((copy / "8" / "state").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0))
     events = []
     assert_same_bits(run(params, copy, emit=events.append), result)
     (text,) = warnings_in(events)
     assert "damaged checkpoint" in text
-    assert [event.data["step"] for event in events if event.kind == "metrics"] == [9]
+    assert [event.data["step"] for event in events if event.kind == "metrics"] == [7, 8, 9]
 
 
 def test_a_folder_of_another_fit_is_refused(whole, params, tmp_path):

@@ -1,0 +1,129 @@
+"""eval, ask, generate, preflight, report: on a tiny model, through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import rest_jax
+from rest_jax.cli.main import main
+from rest_jax.core.effects import CallTool, Generate, Status, ToolReply, finished
+from rest_jax.core.transcript import Transcript
+from rest_jax.recipes.ask import narrated
+
+
+def write_lines(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> tuple[Path, Path]:
+    questions = [{"id": str(i), "question": f"Who lives in town {i}?", "answer": "Ada"} for i in range(2)]
+    corpus = [{"title": f"Town {i}", "text": "Ada lives here."} for i in range(3)]
+    return write_lines(tmp_path / "q.jsonl", questions), write_lines(tmp_path / "c.jsonl", corpus)
+
+
+def test_eval_on_own_questions(tiny_model: Path, own: tuple[Path, Path], tmp_path: Path) -> None:
+    questions, corpus = own
+    out = tmp_path / "out.json"
+    arguments = ["eval", "--model", str(tiny_model), "--questions", str(questions), "--corpus", str(corpus)]
+    assert main([*arguments, "--samples", "2", "--temperature", "1", "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert result["n"] == 4
+    assert len(result["records"]) == 4
+    assert {record["question_id"] for record in result["records"]} == {"0", "1"}
+
+
+def test_eval_names_a_malformed_line(
+    tiny_model: Path, own: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions, corpus = own
+    corpus.write_text(corpus.read_text() + "{broken\n")
+    arguments = ["eval", "--model", str(tiny_model), "--questions", str(questions), "--corpus", str(corpus)]
+    assert main([*arguments, "--json", str(tmp_path / "out.json")]) == 2
+    error = capsys.readouterr().err
+    assert "c.jsonl:4" in error
+    assert error.count("\n") == 1
+
+
+def test_generate_is_a_function_of_prompt_seed_and_place(tiny_model: Path, tmp_path: Path) -> None:
+    prompts = write_lines(tmp_path / "p.jsonl", [{"prompt": f"Say {i}"} for i in range(3)])
+    outs = [tmp_path / f"{i}.jsonl" for i in range(3)]
+    arguments = ["generate", "--model", str(tiny_model), "--prompts", str(prompts), "--max-tokens", "5"]
+    for out, seed in zip(outs, ("0", "0", "1"), strict=True):
+        assert main([*arguments, "--temperature", "1", "--seed", seed, "--json", str(out)]) == 0
+    rows = [[json.loads(line) for line in out.read_text().splitlines()] for out in outs]
+    assert rows[0] == rows[1]
+    assert rows[0] != rows[2]
+    assert all(len(row["ids"]) == len(row["logprobs"]) and row["prompt"] for row in rows[0])
+
+
+def test_ask_narrates_a_run(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", str(finished_run), "Who founded Vell?", "--compare", "pilot"]) == 0
+    out = capsys.readouterr().out
+    assert "last generation answers" in out
+    assert "pilot answers" in out
+
+
+def test_narration_changes_nothing() -> None:
+    def agent():
+        reply = yield Generate(Transcript(), step="act", max_tokens=3)
+        result = yield CallTool("search", {"query": reply})
+        return finished(result.content)
+
+    told: list[tuple[str, str]] = []
+    wrapped = narrated(agent(), lambda kind, text: told.append((kind, text)))
+    assert next(wrapped).step == "act"
+    assert wrapped.send("x").arguments == {"query": "x"}
+    with pytest.raises(StopIteration) as stop:
+        wrapped.send(ToolReply("found"))
+    assert stop.value.value.status is Status.FINISHED
+    assert told == [("tool", "found"), ("answer", "found")]
+
+
+def test_preflight_says_when_there_is_nothing_to_keep(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "preflight",
+        str(tiny_config),
+        "--run-dir",
+        str(tmp_path / "none"),
+        "--questions",
+        "2",
+        "--samples",
+        "2",
+    ]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "pass@1 0.0 %, pass@2 0.0 %" in out
+    assert "nothing to keep from the prompted model" in out
+
+
+def test_report_is_written_again(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = finished_run / "report.html"
+    before = page.read_text()
+    page.unlink()
+    assert main(["report", str(finished_run)]) == 0
+    assert page.read_text() == before
+    assert capsys.readouterr().out.strip() == str(page)
+
+
+def test_the_python_api(finished_run: Path, tmp_path: Path) -> None:
+    def searches(trajectory, question):
+        return min(1.0, trajectory.searches / 2)
+
+    rest_jax.register_reward("searches", searches)
+    task = rest_jax.Task("atlas", reward="searches")
+    policy = rest_jax.Policy(str(finished_run / "stages" / "seed-0" / "pilot" / "model"))
+    grown = rest_jax.grow(policy, task, questions=2, samples=2, temperature=1.0)
+    assert len(grown.trajectories) == len(grown.rewards) == 4
+    better = rest_jax.improve(
+        policy, grown, threshold=-1.0, folder=tmp_path / "better", steps=1, warmup=0, rows=1, length=512
+    )
+    row = rest_jax.evaluate(better, task, n=2, split="select")
+    assert row.n == 2
+    assert (tmp_path / "better" / "model" / "config.json").is_file()

@@ -1,0 +1,101 @@
+"""A whole run on a tiny model: what it leaves behind, what it refuses, and what of it is the same again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import rest_jax
+from rest_jax.cli.main import main
+from rest_jax.core.errors import UserError
+from rest_jax.recipes.digest import run_digest
+from rest_jax.recipes.players import model_of, models_of_run
+
+ROW_KEYS = {
+    *("name", "task", "split", "n", "em", "em_well_formed", "em_grounded", "f1", "em_ci", "well_formed"),
+    *("searches_per_trajectory", "kept_fraction", "seconds", "weights_digest"),
+}
+
+
+def files(run: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in (run / "stages").rglob("*") if path.is_file()}
+
+
+def test_the_summary_has_the_documented_fields(finished_run: Path) -> None:
+    summary = json.loads((finished_run / "summary.json").read_text())
+    assert [row["name"] for row in summary["rows"]] == ["prompted", "pilot", "gen 1"]
+    assert all(set(row) >= ROW_KEYS for row in summary["rows"])
+    assert {(c["a"], c["b"], c["metric"]) for c in summary["comparisons"]} == {
+        ("gen 1", "pilot", metric) for metric in ("em", "em_well_formed", "em_grounded")
+    }
+    assert summary["rows"][-1]["n"] == 4
+
+
+def test_the_folder_holds_config_metrics_report_and_no_parts(finished_run: Path) -> None:
+    assert {path.name for path in finished_run.iterdir()} >= {"config.yaml", "run.json", "report.html", "summary.json"}
+    assert not list(finished_run.rglob("journal.jsonl"))
+    assert not list(finished_run.rglob("checkpoints"))
+    assert (finished_run / "stages" / "seed-0" / "gen-1" / "improve-1" / "model" / "agent.json").is_file()
+
+
+def test_repeating_a_finished_run_makes_nothing_again(finished_run: Path, tiny_config: Path) -> None:
+    before = files(finished_run)
+    rest_jax.run(tiny_config, run_dir=finished_run)
+    assert files(finished_run) == before
+
+
+def test_the_digest_is_that_of_the_content(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run_digest(finished_run)
+    assert main(["run-digest", str(finished_run)]) == 0
+    assert capsys.readouterr().out.strip() == whole
+    copy = shutil.copytree(finished_run, tmp_path / "copy")
+    assert run_digest(copy) == whole
+    shutil.rmtree(copy / "stages" / "seed-0" / "gen-1" / "evaluate-select")
+    assert run_digest(copy) != whole
+
+
+def test_a_stage_made_again_is_made_the_same(finished_run: Path, tiny_config: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished_run, tmp_path / "copy")
+    for stage in ("gen-1/grow", "gen-1/improve-1"):
+        shutil.rmtree(copy / "stages" / "seed-0" / stage)
+    rest_jax.run(tiny_config, run_dir=copy)
+    assert run_digest(copy) == run_digest(finished_run)
+
+
+def test_a_run_of_another_config_is_refused_in_one_line(
+    finished_run: Path, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(tiny_config), "--run-dir", str(finished_run), "--set", "agent.turns=3"]) == 2
+    error = capsys.readouterr().err
+    assert "made with another config" in error
+    assert error.count("\n") == 1
+
+
+def test_a_truncated_shard_is_named(finished_run: Path, tiny_config: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished_run, tmp_path / "copy")
+    shard = copy / "stages" / "seed-0" / "gen-1" / "grow" / "trajectories.parquet"
+    shard.write_bytes(shard.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"grow/trajectories.parquet: truncated or damaged"):
+        rest_jax.run(tiny_config, run_dir=copy)
+
+
+def test_rows_name_their_models(finished_run: Path) -> None:
+    assert list(models_of_run(finished_run)) == ["prompted", "pilot", "gen 1"]
+    assert model_of(str(finished_run)).endswith("gen-1/improve-1/model")
+    with pytest.raises(UserError, match="no row 'gen 9', only prompted, pilot, gen 1"):
+        model_of(str(finished_run), "gen 9")
+
+
+def test_dry_run_prints_the_plan_and_makes_no_run(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(tiny_config), "--run-dir", str(tmp_path / "run"), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "grow 1" in out
+    assert out.splitlines()[-1].startswith("total")
+    assert not (tmp_path / "run" / "run.json").exists()
