@@ -13,13 +13,14 @@ BACKWARD = 3.0
 """A training step costs about three forward passes: one forward, and two for the gradients of inputs and weights."""
 
 
-def measured_rates(policy: Policy, *, prompt_tokens: int = 128, reply_tokens: int = 24) -> Rates:
+def measured_rates(policy: Policy, *, prompt_tokens: int = 256, reply_tokens: int = 24) -> Rates:
     """Tokens per second with every row busy (sampled), and of a training step as predicted from prefill (trained).
 
     The first round compiles and does not count.
     """
     for _ in range(2):
-        prefill_s = _round(policy, 1, prompt_tokens, 1)
+        block_s = _round(policy, 1, 2, 1)
+        prefill_s = max(_round(policy, 1, prompt_tokens + 2, 1) - block_s, 1e-6)
         reply_s = _round(policy, policy.sessions, 2, reply_tokens)
     return Rates(sampled=policy.sessions * reply_tokens / reply_s, trained=prompt_tokens / prefill_s / BACKWARD)
 
