@@ -228,9 +228,17 @@ class Loop:
     # Parts
 
     def stage(self, name: str, inputs: Mapping[str, Any], work: Work) -> Done:
-        """A stage of this seed; what every stage depends on is added to its inputs."""
+        """A stage of this seed. Its inputs gain what every stage depends on, its results the splits that it read."""
+        task = self.bench.task
         common = {"seed": self.seed, "agent": asdict(self.config.agent), "engine": asdict(self.config.engine)}
-        return self.run.stage(f"seed-{self.seed}/{name}", {**common, "data": self.bench.task.digests(), **inputs}, work)
+
+        def recorded(folder: Path) -> dict[str, Any]:
+            results = dict(work(folder))
+            return {**results, "splits_read": [asdict(read) for read in task.reads.drain()]}
+
+        done = self.run.stage(f"seed-{self.seed}/{name}", {**common, "data": task.digests(), **inputs}, recorded)
+        task.reads.drain()  # what was read for a stage that was done already
+        return done
 
     def grow_questions(self, generation: GenerationSettings) -> Sequence[Question]:
         return self.bench.task.questions("train", Reader.TRAINING)[: generation.grow.questions]

@@ -1,0 +1,103 @@
+"""What a user can get wrong: one line on stderr with the mend, exit code 2, no traceback, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from rest_jax.cli.main import main
+from rest_jax.models import catalog
+
+QUESTION = '{"id": "1", "question": "Who?", "answer": "Ada"}\n'
+PASSAGE = '{"title": "Ada", "text": "Ada lives here."}\n'
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """The one line that a refused command says."""
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("rest-jax: error: ")
+    assert said.count("\n") == 1
+    return said
+
+
+def evaluation(folder: Path, **changed: str) -> list[str]:
+    """An eval command on own files, with options changed."""
+    (folder / "q.jsonl").write_text(QUESTION)
+    (folder / "c.jsonl").write_text(PASSAGE)
+    options = {
+        "model": "smollm2-135m-instruct-q4_1",
+        "questions": str(folder / "q.jsonl"),
+        "corpus": str(folder / "c.jsonl"),
+        "json": str(folder / "out.json"),
+    } | changed
+    return ["eval", *(part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value))]
+
+
+def test_a_model_that_is_neither_name_nor_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, evaluation(tmp_path, model="smollm3"))
+    assert "smollm3 is no folder with config.json and no model's name" in said
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_weights_that_are_cut_short(tmp_path: Path, smollm2: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in smollm2.iterdir():
+        if file.suffix == ".json":
+            (broken / file.name).write_bytes(file.read_bytes())
+    with (smollm2 / "model.safetensors").open("rb") as whole:
+        (broken / "model.safetensors").write_bytes(whole.read(1 << 20))
+    assert "model.safetensors" in refused(capsys, evaluation(tmp_path, model=str(broken)))
+
+
+def test_a_corpus_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nowhere.jsonl" in refused(capsys, evaluation(tmp_path, corpus=str(tmp_path / "nowhere.jsonl")))
+
+
+@pytest.mark.parametrize(("name", "line"), [("q.jsonl", '{"id": "2"}\n'), ("c.jsonl", "{broken\n")])
+def test_a_malformed_line_is_named_by_its_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, line: str
+) -> None:
+    arguments = evaluation(tmp_path)
+    with (tmp_path / name).open("a") as file:
+        file.write(line)
+    assert f"{name}:2" in refused(capsys, arguments)
+
+
+def test_an_adapter_that_does_not_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    said = refused(capsys, evaluation(tmp_path, tools_url=url))
+    assert f"no tool adapter answers at {url}" in said
+    assert "rest-jax tools serve" in said
+
+
+def test_offline_without_the_model_says_how_to_fetch_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REST_JAX_CACHE", str(tmp_path / "empty"))
+    said = refused(capsys, ["models", "get", "smollm2-135m-instruct-q4_1", "--offline"])
+    assert "fetch it once while online with `rest-jax models get smollm2-135m-instruct-q4_1`" in said
+    assert not (tmp_path / "empty" / "models" / "smollm2-135m-instruct-q4_1").exists()
+    assert catalog.NAMES
+
+
+def test_nothing_to_ask(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["eval", "--model", "x", "--json", str(tmp_path / "out.json")]
+    assert "give --task NAME, or --questions and --corpus" in refused(capsys, arguments)
+
+
+def test_a_run_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "not a run folder" in refused(capsys, ["run-digest", str(tmp_path)])
+
+
+def test_a_prompt_that_is_malformed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "Say"}) + "\n" + json.dumps({"promt": "Say"}) + "\n")
+    arguments = ["generate", "--model", "smollm2-135m-instruct-q4_1", "--prompts", str(tmp_path / "p.jsonl")]
+    said = refused(capsys, [*arguments, "--max-tokens", "3", "--json", str(tmp_path / "out.jsonl")])
+    assert "p.jsonl:2" in said

@@ -1,0 +1,77 @@
+"""One trajectory, judged: by its task's metric, and by what it has seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rest_jax.core.effects import Candidate, Finish, Role, Status
+from rest_jax.core.trajectory import Call, Question, ToolCall, Trajectory
+from rest_jax.core.transcript import Segment, Source
+from rest_jax.evaluation.records import is_grounded, judge, record
+from rest_jax.tasks.metrics import Score, score_answer
+
+QUESTION = Question("q", "Where?", "The Old Town")
+
+
+def score(answer: str | None, question: Question) -> Score:
+    return score_answer(answer, question.answer)
+
+
+def seen(*segments: Segment, answer: str | None = "old town", status: Status = Status.FINISHED) -> Trajectory:
+    call = Call(0, "act", 0, Role.ACTOR, segments, (Candidate((1, 2), (-0.1, -0.2), "text", Finish.EOS),))
+    return Trajectory(
+        question_id="q",
+        question="Where?",
+        sample=0,
+        seed=3,
+        generation=0,
+        agent="react",
+        task="t",
+        split="report",
+        status=status,
+        answer=answer,
+        why="",
+        calls=(call,),
+        tool_calls=(ToolCall(0, "search", {}, "x"), ToolCall(0, "lookup", {}, "y")),
+        tokenizer_digest="",
+        weights_digest="",
+    )
+
+
+@pytest.mark.parametrize(
+    ("segment", "grounded"),
+    [
+        (Segment(Source.TOOL, "It lies in the Old Town.", (1,)), True),
+        (Segment(Source.TOOL, "It lies in Oldtown.", (1,)), False),
+        (Segment(Source.TOOL, "Threshold townhouse", (1,)), False),
+        (Segment(Source.TOOL, "It lies in the Old Town.", (1,), shots=True), False),
+        (Segment(Source.PROMPT, "It lies in the Old Town.", (1,)), False),
+    ],
+)
+def test_grounded_means_seen_in_an_observation_of_its_own(segment: Segment, grounded: bool) -> None:
+    assert is_grounded(seen(segment)) is grounded
+
+
+def test_a_right_answer_that_was_never_seen_is_not_grounded() -> None:
+    judged = record(seen(), QUESTION, score)
+    assert (judged.em, judged.grounded, judged.searches, judged.model_tokens, judged.seed) == (1.0, 0.0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("status", "well_formed", "masked"),
+    [(Status.FINISHED, True, False), (Status.STEP_LIMIT, False, False), (Status.TOOL_FAILURE, False, True)],
+)
+def test_endings(status: Status, well_formed: bool, masked: bool) -> None:
+    judged = record(seen(answer=None if not well_formed else "x", status=status), QUESTION, score)
+    assert (judged.well_formed, judged.masked, judged.em) == (well_formed, masked, 0.0)
+
+
+def test_an_empty_answer_is_grounded_in_nothing() -> None:
+    assert not is_grounded(seen(Segment(Source.TOOL, "the a an", (1,)), answer="the"))
+
+
+def test_records_come_in_the_order_of_questions_and_samples() -> None:
+    trajectories = [replace(seen(), sample=sample) for sample in (2, 0, 1)]
+    assert [judged.sample for judged in judge(trajectories, {"q": QUESTION}, score)] == [0, 1, 2]
