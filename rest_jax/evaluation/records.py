@@ -25,7 +25,7 @@ class Record:
     em: float
     f1: float
     well_formed: bool
-    """The agent came to an answer by itself."""
+    """Every turn held an action: it ended with an answer, or was still acting at the step limit."""
     grounded: float
     """`em` where the answer stood in an observation that the model saw, else 0."""
     searches: int
@@ -45,7 +45,7 @@ def record(trajectory: Trajectory, question: Question, score: ScoreAnswer) -> Re
         answer=trajectory.answer,
         em=judged.em,
         f1=judged.f1,
-        well_formed=trajectory.status is Status.FINISHED,
+        well_formed=trajectory.status in (Status.FINISHED, Status.STEP_LIMIT),
         grounded=judged.em if is_grounded(trajectory) else 0.0,
         searches=trajectory.searches,
         model_tokens=trajectory.model_tokens,

@@ -17,6 +17,9 @@ from rest_jax.rollout.episode import Episode, Job, Order, ToolRequest, well_form
 from rest_jax.rollout.journal import Journal, ToolKey
 from rest_jax.rollout.recording import encoder
 
+GRACE_S = 0.005
+"""What a block may wait for tools that answer at once: a row that misses it idles for a whole block."""
+
 POLL_S = 1.0
 """The longest wait for a tool's reply before the runner looks around (an interrupt is noticed then)."""
 
@@ -172,7 +175,7 @@ class _Runner:
                 for ticket, candidate in policy.step():
                     self._settle(ticket, candidate)
         if self._tool_requests:
-            for ticket, reply in self._tools.poll(0.0 if worked or self._ended else POLL_S):
+            for ticket, reply in self._tools.poll(GRACE_S if worked or self._ended else POLL_S):
                 if ticket in self._tool_requests:
                     self._settle(ticket, self._keep(ticket, well_formed(reply)))
         elif self._live and not (worked or self._ended):

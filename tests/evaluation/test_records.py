@@ -61,10 +61,16 @@ def test_a_right_answer_that_was_never_seen_is_not_grounded() -> None:
 
 @pytest.mark.parametrize(
     ("status", "well_formed", "masked"),
-    [(Status.FINISHED, True, False), (Status.STEP_LIMIT, False, False), (Status.TOOL_FAILURE, False, True)],
+    [
+        (Status.FINISHED, True, False),
+        (Status.STEP_LIMIT, True, False),
+        (Status.MALFORMED, False, False),
+        (Status.TOKEN_LIMIT, False, False),
+        (Status.TOOL_FAILURE, False, True),
+    ],
 )
 def test_endings(status: Status, well_formed: bool, masked: bool) -> None:
-    judged = record(seen(answer=None if not well_formed else "x", status=status), QUESTION, score)
+    judged = record(seen(answer="x" if status is Status.FINISHED else None, status=status), QUESTION, score)
     assert (judged.well_formed, judged.masked, judged.em) == (well_formed, masked, 0.0)
 
 
