@@ -39,7 +39,7 @@ def evaluation(folder: Path, **changed: str) -> list[str]:
 
 def test_a_model_that_is_neither_name_nor_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, evaluation(tmp_path, model="smollm3"))
-    assert "smollm3 is no folder with config.json and no model's name" in said
+    assert "smollm3 is no model's name (smollm2-135m-instruct-q4_1" in said
     assert not (tmp_path / "out.json").exists()
 
 

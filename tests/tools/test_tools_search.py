@@ -142,8 +142,7 @@ def test_scores_do_not_depend_on_the_hash_seed(tmp_path: Path):
         import sys
         from pathlib import Path
         from rest_jax.tools.corpus import read_corpus
-        from rest_jax.core.cache import cache_folder
-from rest_jax.tools.index import IndexSettings
+        from rest_jax.tools.index import IndexSettings
         from rest_jax.tools.search import Searcher
         hits = Searcher(read_corpus(Path(sys.argv[1])), IndexSettings()).search("the capital of Norway, King Harald", 4)
         assert not {"jax", "transformers", "torch"} & set(sys.modules), "a tool process must not load these"
