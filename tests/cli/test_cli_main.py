@@ -155,12 +155,10 @@ def test_a_closed_pipe_is_quiet() -> None:
 def test_interrupt_says_that_repeating_goes_on(tmp_path: Path) -> None:
     fifo = tmp_path / "never.yaml"  # opening it blocks until someone writes: the command is surely in the middle
     os.mkfifo(fifo)
-    command = [sys.executable, "-m", "rest_jax.cli.main", "config", "show", str(fifo)]
-
-    def heed_interrupts() -> None:  # a shell's background jobs, and so their children, ignore SIGINT
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=heed_interrupts)
+    # A shell's background jobs, and so their children, ignore SIGINT; env gives it back.
+    heeding = ["env", "--default-signal=INT", sys.executable]
+    command = [*heeding, "-m", "rest_jax.cli.main", "config", "show", str(fifo)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     with fifo.open("w"):  # returns once the command has opened it
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
