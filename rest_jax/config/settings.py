@@ -57,7 +57,7 @@ class EngineSettings:
     widths: tuple[int, ...] = (256, 512, 1024, 2048)
     """Cache widths in tokens; a row lives in the narrowest that holds its own context and budget."""
     chunk: int = 128
-    """The most tokens that one prefill or extend step takes."""
+    """The most tokens that one prefill or extend step takes; every width is a multiple of it."""
 
 
 @dataclass(frozen=True)
