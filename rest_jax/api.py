@@ -39,6 +39,7 @@ from rest_jax.models import catalog
 from rest_jax.recipes import improve as improving
 from rest_jax.recipes import run as running
 from rest_jax.recipes.mixture import Grown, rewarded, thresholded
+from rest_jax.recipes.stages import discard
 from rest_jax.recipes.workbench import GREEDY, Sitting, Workbench, agent_of, open_workbench
 from rest_jax.tasks.registry import register_reward
 from rest_jax.tasks.registry import task as open_task
@@ -121,6 +122,7 @@ def improve(
     agent = agent_of(start, policy.agent)
     mixture = thresholded(grown, chosen_settings, threshold, emit)
     improved = improving.improve(start, mixture, chosen_settings, agent, seed=seed, folder=target, emit=emit)
+    discard(target / improving.CHECKPOINTS)
     return replace(policy, model=str(improved.player.folder), agent=None)
 
 

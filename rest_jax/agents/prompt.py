@@ -114,7 +114,9 @@ class Prompt:
         speak = "" if self.chat is None else self.chat.assistant[0]
         transcript = transcript.prompted(f"{between}{before}{label}", shots=shots)
         append = transcript.observed if label == OBSERVATION else transcript.quoted
-        return append(f" {untrusted}", shots=shots).prompted(f"{after}{speak}{self.cue}", shots=shots)
+        # On one line: a line of a tool's or a question's text must not pass for a line of the agent's.
+        line = " ".join(untrusted.split())
+        return append(f" {line}", shots=shots).prompted(f"{after}{speak}{self.cue}", shots=shots)
 
     def _show(self, transcript: Transcript, shot: Shot) -> Transcript:
         """Append a worked example; what it says is untrusted, because tasks quote data in it."""

@@ -14,7 +14,7 @@ ANSWER = " I answer from this. Action: Finish["
 def question_as_query(question: Question, prompt: Prompt, limits: Limits) -> Agent:
     """ReAct's transcript with all but the answer written for the model: one search, one call of step `answer`."""
     result = yield CallTool("search", {"query": question.text})
-    if result.fault is not None:
+    if result.fault is not None and result.fault.kind.is_infrastructure:
         return stopped(Status.TOOL_FAILURE, result.fault.message)
     asked = prompt.open(question.text).quoted(f" I look it up. {action_text('search', question.text)}")
     shown = prompt.observe(asked, cut(result.content, limits.observation_chars)).prompted(ANSWER)

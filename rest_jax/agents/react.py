@@ -71,6 +71,6 @@ def _first_title(result: ToolReply) -> str | None:
 
 
 def _observation(result: ToolReply, limits: Limits) -> str:
-    """What the model is shown: the tool's words, verbatim but for their length, or what it did wrong."""
+    """What the model is shown: the tool's words, cut to length (the prompt writes them on one line), or its mistake."""
     text = result.content if result.fault is None else f"Error: {result.fault.message}"
     return cut(text, limits.observation_chars)

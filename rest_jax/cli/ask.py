@@ -20,13 +20,14 @@ def execute(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.text import Text
 
+    from rest_jax.core.text import printable
     from rest_jax.recipes.ask import ask
 
     console = Console(highlight=False)
 
     def tell(who: str, kind: str, text: str) -> None:
         verb, style = STYLES[kind]
-        console.print(Text.assemble((f"{who} {verb}  ", style), text), soft_wrap=True)
+        console.print(Text.assemble((f"{who} {verb}  ".lstrip(), style), printable(text)), soft_wrap=True)
 
     ask(
         options.model,

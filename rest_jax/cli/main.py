@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        return _say(f"error: {error}", USER_ERROR)
+        return _say(f"error: {' '.join(str(error).split())}", USER_ERROR)
     except KeyboardInterrupt:
         return _say("interrupted; the same command goes on where this one stopped", INTERRUPTED)
     except BrokenPipeError:

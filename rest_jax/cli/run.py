@@ -41,7 +41,7 @@ def execute(options: argparse.Namespace) -> int:
     from rest_jax.reporting.terminal import Terminal
 
     if options.dry_run:
-        print("\n".join(dry_run(loaded.value, run_dir)))
+        print("\n".join(dry_run(loaded.value, offline=options.offline)))
         return 0
     with Terminal() as terminal, MetricsFile(run_dir / "metrics.jsonl") as metrics:
 

@@ -45,7 +45,8 @@ def ask(
     config = config_of_run(path) if is_run(path) else RestConfig()
     task = Task("corpus", Path(corpus), {}) if corpus else open_task(config.task)
     for who, model in asked.items():
-        settings = agent_of(catalog.resolve(model, offline=offline))
+        given = config.agent if is_run(path) and model == config.model.name else None
+        settings = agent_of(catalog.resolve(model, offline=offline), given)
         opened = open_workbench(
             task,
             model=replace(config.model, name=model),

@@ -13,7 +13,6 @@ from rest_jax.core.events import Listener
 from rest_jax.core.trajectory import Trajectory
 from rest_jax.models import checkpoint
 from rest_jax.models.digest import weights_digest
-from rest_jax.recipes.stages import discard
 from rest_jax.recipes.workbench import Player
 from rest_jax.training.examples import examples_of
 from rest_jax.training.fit import fit
@@ -45,7 +44,8 @@ def improve(
     """Fine-tune the model in `start` on a mixture; `folder` receives the new one, in Hugging Face's layout.
 
     `agent` is how `start` is played; the new agent.json shows no worked examples when training was bare. Trains in
-    f32. A killed call repeated goes on from its last checkpoint and ends in the same bits.
+    f32. A killed call repeated goes on from its last checkpoint and ends in the same bits; the checkpoints are the
+    caller's to discard, once it has noted that the model is there.
     """
     model = checkpoint.load(start, jnp.float32)
     examples = [
@@ -60,6 +60,5 @@ def improve(
         tokenizer_from=start,
         agent=asdict(replace(agent, shots=shots)),
     )
-    discard(folder / CHECKPOINTS)
     player = Player(folder / MODEL, weights_digest(result.params), shots)
     return Improved(player, tuple(result.losses), result.tokens, len(examples))

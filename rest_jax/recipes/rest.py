@@ -22,10 +22,10 @@ from rest_jax.evaluation.records import Record, judge
 from rest_jax.evaluation.statistics import value
 from rest_jax.evaluation.table import to_json
 from rest_jax.recipes import mixture
-from rest_jax.recipes.improve import MODEL, improve
+from rest_jax.recipes.improve import CHECKPOINTS, MODEL, improve
 from rest_jax.recipes.plan import majority_samples
 from rest_jax.recipes.seeds import derived_seed
-from rest_jax.recipes.stages import Done, RunFolder, Work, write_json
+from rest_jax.recipes.stages import Done, RunFolder, Work, discard, write_json
 from rest_jax.recipes.summary import Measured
 from rest_jax.recipes.workbench import TRAJECTORIES, Player, Sitting, Workbench
 from rest_jax.rollout import store
@@ -125,6 +125,7 @@ class Loop:
             "improve": asdict(settings),
         }
         done = self.stage(name, inputs, work)
+        discard(done.folder / CHECKPOINTS)
         return Player(done.folder / MODEL, done.results["weights_digest"], shots)
 
     def demonstrate(self, name: str, demonstrations: Sequence[Demonstration]) -> tuple[Trajectory, ...]:

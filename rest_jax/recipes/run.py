@@ -41,11 +41,11 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
             agent_settings=config.agent,
             engine=config.engine,
             tools=config.tools,
-            emit=emit,
+            emit=folder.emit,
             offline=offline,
             log=run_dir / "tools.log",
         ) as bench:
-            announce(config, bench, emit)
+            announce(config, bench, folder.emit)
             shared = Loop(config, config.seeds[0], folder, bench)
             measured = [shared.measured("prompted", "prompted", bench.base, config.evaluate.prompted)]
             for seed in config.seeds:
@@ -81,9 +81,9 @@ def _write_report(run_dir: Path, summary: dict[str, Any], config: str, stages: S
     write_run_report(run_dir / REPORT, summary, config, stages, gold)
 
 
-def dry_run(config: RestConfig, run_dir: Path, *, offline: bool = False) -> list[str]:
+def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
     """What a run would do, stage by stage, without doing it: the settings, the task and the model are checked."""
-    task = open_task(config.task, run_dir / "data")
+    task = open_task(config.task)
     codec = tokenizer.load(catalog.resolve(config.model.name, offline=offline))
     work = plan.plan(config, tokens_per_trajectory(task, codec, config.agent.name))
     return [

@@ -26,6 +26,8 @@ from rest_jax.core.events import Event, Listener
 RUN_SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 RUN = "run.json"
+BEFORE_THE_MARKER = (".lock", "config.yaml", f"{RUN}.tmp")
+"""What a run that was killed at its very beginning may have left."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def open_run(path: Path, config_text: str, config_digest: str, emit: Listener) -
         ) from None
     try:
         _check_identity(path, config_text, config_digest)
-        yield RunFolder(path, emit)
+        yield RunFolder(path, _stamped(emit))
     finally:
         lock.release()
 
@@ -125,6 +127,21 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
+def _stamped(emit: Listener) -> Listener:
+    """The listener, with every event named by the stage in which it happens: who works does not know its stage."""
+    stage = ""
+
+    def stamp(event: Event) -> None:
+        nonlocal stage
+        if event.kind == "stage_started":
+            stage = event.data["stage"]
+        elif "stage" in event.data:
+            event = Event(event.kind, {**event.data, "stage": stage})
+        emit(event)
+
+    return stamp
+
+
 def discard(folder: Path) -> None:
     """Remove resumable parts that a finished stage no longer needs."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -133,7 +150,7 @@ def discard(folder: Path) -> None:
 def _check_identity(path: Path, config_text: str, config_digest: str) -> None:
     marker = path / RUN
     if not marker.is_file():
-        foreign = [entry.name for entry in path.iterdir() if entry.name != ".lock"]
+        foreign = [entry.name for entry in path.iterdir() if entry.name not in BEFORE_THE_MARKER]
         if foreign:
             raise UserError(f"{path}: holds other files ({foreign[0]} …) and is no run folder; give an empty --run-dir")
         (path / "config.yaml").write_text(config_text, encoding="utf-8")

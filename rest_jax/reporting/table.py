@@ -39,9 +39,9 @@ def results(summary: Mapping[str, Any]) -> RenderableType:
 def comparison_line(entry: Mapping[str, Any]) -> str:
     """One comparison in words: `gen 2 − pilot, EM: +7.3 points [+2.1, +12.4], 300 questions`."""
     if entry["difference"] is None:
-        return f"{entry['a']} − {entry['b']}, {entry['metric']}: no common questions"
+        return f"{entry['a']} − {entry['b']}, {entry['metric']}: not measured"
     low, high = entry["ci"]
-    seeds = entry.get("per_seed") or ()
+    seeds = [difference for difference in entry.get("per_seed") or () if difference is not None]
     signs = f", {sum(d > 0 for d in seeds)}/{len(seeds)} seeds positive" if len(seeds) > 1 else ""
     return (
         f"{entry['a']} − {entry['b']}, {entry['metric']}: {100 * entry['difference']:+.1f} points "

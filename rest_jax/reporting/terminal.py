@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.text import Text
 
 from rest_jax.core.events import Event
+from rest_jax.core.text import printable
 
 
 class Terminal:
@@ -110,7 +111,7 @@ class Terminal:
 
     def _line(self, text: str, style: str) -> None:
         # Text, not markup: a path or a model's word may hold square brackets.
-        self._console.print(Text(text, style=style), soft_wrap=True)
+        self._console.print(Text(printable(text), style=style), soft_wrap=True)
 
 
 _PROGRESS_KEYS = {"stage", "done", "total", "unit"}

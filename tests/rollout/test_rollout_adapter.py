@@ -91,7 +91,7 @@ def test_demonstrations_become_trajectories(style, smollm2, corpus, tmp_path):
             assert (said.ids[-1] in codec.eos_ids) == (style == "chat")
             assert said.overhang == ("" if style == "chat" else "\n")
         seen = codec.decode([token for segment in context for token in segment.ids])
-        assert f"Observation: Vell: {HOSTILE}" in seen
+        assert f"Observation: Vell: {' '.join(HOSTILE.split())}" in seen
     with Journal(tmp_path / "journal.jsonl") as journal:
         kept = {canonical_row(trajectory)["question_id"] for trajectory in journal.finished.values()}
     assert len(kept) == len(jobs)
