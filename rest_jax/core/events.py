@@ -11,7 +11,7 @@ from typing import Any, Protocol
 class Event:
     """Something that happened, with its numbers. `kind` is one of the kinds below.
 
-    stage_started     stage, index, count, predicted_seconds
+    stage_started     stage
     stage_finished    stage, seconds, skipped
     progress          stage, done, total, unit, and any rates
     metrics           stage, step, and named numbers (also written to metrics.jsonl)

@@ -53,7 +53,7 @@ class Trajectory:
     sample: int
     seed: int
     generation: int
-    """0 is the prompted or pilot policy's first Grow; part of every random key."""
+    """Which Grow of a run made it, from 1; 0 outside of Grows. Part of every random key."""
     agent: str
     task: str
     split: str

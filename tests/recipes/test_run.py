@@ -98,4 +98,4 @@ def test_dry_run_prints_the_plan_and_makes_no_run(
     out = capsys.readouterr().out
     assert "grow 1" in out
     assert out.splitlines()[-1].startswith("total")
-    assert not (tmp_path / "run" / "run.json").exists()
+    assert not (tmp_path / "run").exists()
