@@ -12,6 +12,7 @@ from rest_jax.core.effects import Status
 from rest_jax.core.events import Listener, notice
 from rest_jax.core.reward import Reward
 from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.evaluation.records import is_grounded
 from rest_jax.tasks.metrics import normalise
 from rest_jax.training.mixture import keep
 
@@ -41,6 +42,18 @@ def thresholded(grown: Grown, settings: ImproveSettings, threshold: float, emit:
     kept = set(keep(grown.rewards, question_of, settings, threshold, emit))
     notice(emit, f"kept {len(kept)} of {len(grown.trajectories)} trajectories with reward > {threshold:g}")
     return tuple(t for t in grown.trajectories if t.id in kept)
+
+
+def is_sound(trajectory: Trajectory) -> bool:
+    """Whether a demonstration holds up when its searches are really made: no call failed, and the answer was seen.
+
+    Yes and no cannot be seen; for them a search that found something is enough.
+    """
+    if any(call.fault is not None for call in trajectory.tool_calls):
+        return False
+    if trajectory.answer is not None and normalise(trajectory.answer) in ("yes", "no"):
+        return any(not call.content.startswith("Could not find") for call in trajectory.tool_calls)
+    return is_grounded(trajectory)
 
 
 def random_well_formed(grown: Grown, count: int, seed: int) -> tuple[Trajectory, ...]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from rest_jax.config.settings import ImproveSettings, RestConfig
 
+FEWEST_VOTES = 3
+"""Two votes have no majority."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -54,9 +57,9 @@ def plan(config: RestConfig, tokens_per_trajectory: float) -> list[Planned]:
 
 
 def majority_samples(config: RestConfig) -> int:
-    """Control C's samples per question: as many as all Grows and the final evaluation cost together, per question."""
+    """Control C's samples per question, as predicted: all Grows and the final evaluation together, per question."""
     grown = sum(generation.grow.questions * generation.grow.samples for generation in config.generations)
-    return max(1, round((grown + config.evaluate.final) / config.evaluate.final))
+    return max(FEWEST_VOTES, round((grown + config.evaluate.final) / config.evaluate.final))
 
 
 def total(work: Sequence[Planned]) -> Planned:

@@ -16,14 +16,13 @@ from typing import Any
 from rest_jax.agents.demonstration import Demonstration
 from rest_jax.config.settings import GenerationSettings, ImproveSettings, RestConfig
 from rest_jax.core.effects import Sampling
-from rest_jax.core.events import notice
+from rest_jax.core.events import notice, silent
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.evaluation.records import Record, judge
 from rest_jax.evaluation.statistics import value
 from rest_jax.evaluation.table import to_json
-from rest_jax.recipes import mixture
+from rest_jax.recipes import mixture, plan
 from rest_jax.recipes.improve import CHECKPOINTS, MODEL, improve
-from rest_jax.recipes.plan import majority_samples
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.recipes.stages import Done, RunFolder, Work, discard, write_json
 from rest_jax.recipes.summary import Measured
@@ -33,6 +32,17 @@ from rest_jax.tasks.splits import Reader
 
 REWARDS = "rewards.json"
 RECORDS = "records.json"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a finished loop has, for its controls: the pilot, what was learned from, and what was measured."""
+
+    pilot: Player
+    demonstrations: Sequence[Trajectory]
+    grown: tuple[mixture.Grown, ...]
+    pilot_records: Sequence[Record]
+    final_records: Sequence[Record]
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,8 @@ class Loop:
             player, kept = self.improve_on(number, grown, generation.improve, player, demonstrations)
             n = ev.final if number == len(self.config.generations) else ev.generations
             rows.append(self.measured(f"gen-{number}", f"gen {number}", player, n, kept_fraction=kept))
-        return rows + self.controls(pilot, demonstrations, grown_by_generation)
+        made = Made(pilot, demonstrations, tuple(grown_by_generation), rows[0].records, rows[-1].records)
+        return rows + [self.control(name, made) for name in self.config.evaluate.controls]
 
     # Stages
 
@@ -129,14 +140,17 @@ class Loop:
         return Player(done.folder / MODEL, done.results["weights_digest"], shots)
 
     def demonstrate(self, name: str, demonstrations: Sequence[Demonstration]) -> tuple[Trajectory, ...]:
-        """Replay demonstrations through the real agent and tools; those that do not end rightly are dropped."""
+        """Replay demonstrations through the real agent and tools; those whose answer the tools did not show are
+        dropped."""
 
         def work(folder: Path) -> dict[str, Any]:
             trajectories = self.bench.demonstrate(folder, demonstrations, "train")
             rewards = self.rewarded(trajectories, [d.question for d in demonstrations]).rewards
+            # A script knows its answer: what counts is that the tools showed it.
+            rewards = {t.id: rewards[t.id] if mixture.is_sound(t) else 0.0 for t in trajectories}
             write_json(folder / REWARDS, rewards)
             good = sum(1 for reward in rewards.values() if reward)
-            notice(self.bench.emit, f"{good} of {len(trajectories)} demonstrations replayed to the right answer")
+            notice(self.bench.emit, f"{good} of {len(trajectories)} demonstrations found their answer with these tools")
             return {"trajectories": len(trajectories), "good": good}
 
         inputs = {"source": self.config.pilot.source, "questions": [d.question.id for d in demonstrations]}
@@ -167,64 +181,64 @@ class Loop:
 
     # Controls at equal budget
 
-    def controls(
-        self, pilot: Player, demonstrations: Sequence[Trajectory], grown: Sequence[mixture.Grown]
-    ) -> list[Measured]:
-        """The controls that the config asks for, each with as many optimizer steps or tokens as the loop."""
-        makers = {
-            "more_pilot": lambda: self.more_pilot(pilot, demonstrations),
-            "random_samples": lambda: self.random_samples(pilot, demonstrations, grown),
-            "majority": lambda: self.majority(pilot),
-            "gold": lambda: self.gold(pilot),
-        }
-        return [makers[name]() for name in self.config.evaluate.controls]
+    def control(self, name: str, made: Made) -> Measured:
+        """One control. A, B and D are the loop itself (same steps, rates and resets) on another mixture."""
+        match name:
+            case "more_pilot":
+                row = "A more pilot"
+                mixtures = [made.demonstrations for _ in self.config.generations]
+            case "random_samples":
+                row = "B random samples"
+                mixtures = [self.randomly(made, number) for number in range(len(self.config.generations))]
+            case "gold":
+                row = "D gold"
+                mixtures = [self.golden(made, number) for number in range(len(self.config.generations))]
+            case _:
+                return self.majority(made)
+        player = made.pilot
+        for number, (generation, mix) in enumerate(zip(self.config.generations, mixtures, strict=True), 1):
+            settings = generation.improve
+            for step in range(1, len(settings.thresholds) + 1):
+                start = self.bench.base if settings.start == "base" else player
+                player = self.improved(f"control-{name}/gen-{number}/improve-{step}", start, mix, settings)
+        return self.measured(f"control-{name}", row, player, self.config.evaluate.final)
 
-    def more_pilot(self, pilot: Player, demonstrations: Sequence[Trajectory]) -> Measured:
-        """A: the pilot trained on with its demonstrations."""
-        player = self.improved("control-more_pilot/improve", pilot, demonstrations, self.whole_budget())
-        return self.measured("control-more_pilot", "A more pilot", player, self.config.evaluate.final)
+    def randomly(self, made: Made, number: int) -> Sequence[Trajectory]:
+        """B's mixture: as many well-formed pilot samples as this generation kept, chosen without their reward."""
+        settings = self.config.generations[number].improve
+        kept = len(mixture.thresholded(made.grown[number], settings, settings.thresholds[-1], silent))
+        seed = derived_seed(self.seed, "random_samples", number)
+        chosen = mixture.random_well_formed(made.grown[0], kept, seed)
+        return [*made.demonstrations, *chosen] if settings.include_seed else chosen
 
-    def random_samples(
-        self, pilot: Player, demonstrations: Sequence[Trajectory], grown: Sequence[mixture.Grown]
-    ) -> Measured:
-        """B: as many well-formed samples of the pilot as the filters kept in all, chosen without their reward."""
-        settings = self.whole_budget()
-        kept = sum(
-            len(mixture.thresholded(g, generation.improve, generation.improve.thresholds[-1], self.bench.emit))
-            for g, generation in zip(grown, self.config.generations, strict=True)
-        )
-        chosen = mixture.random_well_formed(grown[0], kept, derived_seed(self.seed, "random_samples"))
-        mix = [*demonstrations, *chosen] if settings.include_seed else chosen
-        player = self.improved("control-random_samples/improve", pilot, mix, settings)
-        return self.measured("control-random_samples", "B random samples", player, self.config.evaluate.final)
+    def golden(self, made: Made, number: int) -> Sequence[Trajectory]:
+        """D's mixture: gold demonstrations of the questions that this generation sampled, a ceiling."""
+        generation = self.config.generations[number]
+        asked = {question.id for question in self.grow_questions(generation)}
+        chosen = tuple(d for d in self.bench.task.sources["gold"] if d.question.id in asked)
+        replayed = self.demonstrate(f"control-gold/demonstrations-{number + 1}", chosen)
+        return [*made.demonstrations, *replayed] if generation.improve.include_seed else replayed
 
-    def majority(self, pilot: Player) -> Measured:
-        """C: the majority of as many pilot samples a question as the loop's Grows and final evaluation cost."""
+    def majority(self, made: Made) -> Measured:
+        """C: the majority of as many pilot samples a question as the sampled tokens of the whole loop would buy.
+
+        The loop's tokens are those of all Grows and of its final evaluation; at least three samples vote.
+        """
         ev, grow = self.config.evaluate, self.config.generations[0].grow
         questions = self.bench.task.questions(ev.split, Reader.EVALUATION)[: ev.final]
         sampling = Sampling(grow.temperature, grow.top_k, grow.top_p)
-        samples = majority_samples(self.config)
+        spent = sum(t.model_tokens for grown in made.grown for t in grown.trajectories)
+        spent += sum(record.model_tokens for record in made.final_records)
+        one = sum(record.model_tokens for record in made.pilot_records) / len(made.pilot_records)
+        samples = max(plan.FEWEST_VOTES, round(spent / (one * len(questions))))
 
         def work(folder: Path) -> dict[str, Any]:
             sitting = Sitting(questions, ev.split, samples, sampling, self.seed)
-            return self.judged(folder, mixture.majority(self.bench.play(folder, pilot, sitting)))
+            return self.judged(folder, mixture.majority(self.bench.play(folder, made.pilot, sitting)))
 
-        inputs = {"player": _named(pilot), "split": ev.split, "n": ev.final, "samples": samples}
+        inputs = {"player": _named(made.pilot), "split": ev.split, "n": ev.final, "samples": samples}
         done = self.stage(f"control-majority/evaluate-{ev.split}", inputs, work)
-        return read_measured(done, f"C majority of {samples}", pilot.weights_digest)
-
-    def gold(self, pilot: Player) -> Measured:
-        """D: gold demonstrations on the questions of all Grows, a ceiling."""
-        asked = {q.id for generation in self.config.generations for q in self.grow_questions(generation)}
-        chosen = tuple(d for d in self.bench.task.sources["gold"] if d.question.id in asked)
-        demonstrations = self.demonstrate("control-gold/demonstrations", chosen)
-        player = self.improved("control-gold/improve", pilot, demonstrations, self.whole_budget())
-        return self.measured("control-gold", "D gold", player, self.config.evaluate.final)
-
-    def whole_budget(self) -> ImproveSettings:
-        """The settings of one Improve with as many optimizer steps as all of the loop's together."""
-        settings = [generation.improve for generation in self.config.generations]
-        return replace(settings[0], steps=sum(len(s.thresholds) * s.steps for s in settings))
+        return read_measured(done, "C majority", made.pilot.weights_digest)
 
     # Parts
 

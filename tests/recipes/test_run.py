@@ -99,3 +99,24 @@ def test_dry_run_prints_the_plan_and_makes_no_run(
     assert "grow 1" in out
     assert out.splitlines()[-1].startswith("total")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_seeds_with_all_controls_and_floors(tiny_config: Path, tmp_path: Path) -> None:
+    wanted = [
+        "seeds=[0, 1]",
+        "evaluate.controls=[more_pilot, random_samples, majority, gold]",
+        "evaluate.floors=[closed_book, most_frequent, question_as_query]",
+    ]
+    summary = rest_jax.run(tiny_config, run_dir=tmp_path / "run", overrides=wanted)
+    rows = {row["name"]: row for row in summary["rows"]}
+    controls = ["A more pilot", "B random samples", "C majority", "D gold"]
+    floors = ["closed book", "most frequent answer", "question as query"]
+    assert list(rows) == ["prompted", "pilot", "gen 1", *controls, *floors]
+    assert all((rows[name]["n"], rows[name]["seeds"]) == (8, 2) for name in ["pilot", "gen 1", *controls])
+    assert {entry["b"] for entry in summary["comparisons"]} == {"pilot", *controls}
+    losses = {
+        name: json.loads((tmp_path / "run" / "stages" / "seed-0" / name / "manifest.json").read_text())["results"]
+        for name in ("gen-1/improve-1", *(f"control-{c}/gen-1/improve-1" for c in ("more_pilot", "gold")))
+    }
+    assert {len(result["losses"]) for result in losses.values()} == {4}
