@@ -74,7 +74,7 @@ def write_report(path: Path, report: Report) -> None:
     script = (template_folder / "report.js").read_text(encoding="utf-8")
     page = environment.from_string((template_folder / "report.html.j2").read_text(encoding="utf-8")).render(
         report=report,
-        columns=COLUMNS,
+        columns=[(heading, key) for _, heading, key in COLUMNS],
         cell=cell,
         comparison_line=comparison_line,
         cards=cards,

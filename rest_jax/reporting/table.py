@@ -10,30 +10,32 @@ from rich.table import Table
 from rich.text import Text
 
 COLUMNS = (
-    ("n", "n"),
-    ("EM %", "em"),
-    ("95 % interval", "em_ci"),
-    ("EM well-formed %", "em_well_formed"),
-    ("EM grounded %", "em_grounded"),
-    ("F1 %", "f1"),
-    ("well-formed %", "well_formed"),
-    ("searches", "searches_per_trajectory"),
-    ("kept %", "kept_fraction"),
+    ("n", "n", "n"),
+    ("EM %", "EM %", "em"),
+    ("95 %", "95 % interval", "em_ci"),
+    ("EM|wf", "EM well-formed %", "em_well_formed"),
+    ("EM|gr", "EM grounded %", "em_grounded"),
+    ("F1 %", "F1 %", "f1"),
+    ("wf %", "well-formed %", "well_formed"),
+    ("srch", "searches", "searches_per_trajectory"),
+    ("kept", "kept %", "kept_fraction"),
 )
-"""Heading → key of a row of summary.json."""
+"""Short heading (for 80 columns), whole heading, and key of a row of summary.json."""
+
+LEGEND = "EM|wf: exact match among well-formed, wf: every turn held an action, EM|gr: right and seen in an observation"
 
 
 def results(summary: Mapping[str, Any]) -> RenderableType:
     """The rows and comparisons of a summary.json as one table."""
     table = Table(title=Text(summary.get("title", "")), title_justify="left", box=None, pad_edge=False)
     table.add_column("")
-    for heading, _ in COLUMNS:
+    for heading, _, _ in COLUMNS:
         table.add_column(heading, justify="right")
     for row in summary["rows"]:
-        table.add_row(Text(row["name"]), *(cell(key, row.get(key)) for _, key in COLUMNS))
+        table.add_row(Text(row["name"]), *(cell(key, row.get(key)) for _, _, key in COLUMNS))
     lines = [Text(comparison_line(entry)) for entry in summary.get("comparisons", ())]
     notes = [Text(note, style="dim") for note in summary.get("notes", ())]
-    return Group(table, *lines, *notes)
+    return Group(table, Text(LEGEND, style="dim"), *lines, *notes)
 
 
 def comparison_line(entry: Mapping[str, Any]) -> str:
