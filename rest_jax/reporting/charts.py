@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 460, 240
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 48, 26, 14, 46
+LEGEND_TOP = 46
+"""Below the top, where a rate near 1 would cross it."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,8 @@ def _legend(names: Sequence[str]) -> list[str]:
     if len(names) < 2:
         return []
     return [
-        f'<rect class="key s{place % 6}" x="{LEFT + 8}" y="{TOP + 2 + 14 * place}" width="10" height="3"/>'
-        f'<text class="tick" x="{LEFT + 22}" y="{TOP + 6 + 14 * place}">{escape(name)}</text>'
+        f'<rect class="key s{place % 6}" x="{LEFT + 8}" y="{LEGEND_TOP + 14 * place}" width="10" height="3"/>'
+        f'<text class="tick" x="{LEFT + 22}" y="{LEGEND_TOP + 4 + 14 * place}">{escape(name)}</text>'
         for place, name in enumerate(names)
     ]
 
