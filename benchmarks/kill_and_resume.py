@@ -32,8 +32,6 @@ class Result:
     trajectories: int = 0
     most_steps_repeated: int = 0
     """The most optimizer steps of one Improve that a kill caused to be done again."""
-    most_trajectories_repeated: int = 0
-    """The most trajectories in flight at a kill: begun and not yet in the journal."""
     orphans: int = 0
     seconds_uninterrupted: float = 0.0
     seconds_killed: float = 0.0
@@ -131,14 +129,12 @@ def _alive(pid: int) -> bool:
 
 
 def _steps_repeated(run_dir: Path) -> int:
-    """From metrics.jsonl: how often the busiest step was done again, times how many steps a kill cost at most."""
+    """From metrics.jsonl: the most optimizer steps of one stage that one kill caused to be done again."""
     worst, last = 0, {}
     for line in (run_dir / "metrics.jsonl").read_text().splitlines():
         entry = json.loads(line)
         if entry["kind"] == "metrics" and "step" in entry:
-            previous = last.get(entry["stage"], 0)
-            if 1 < entry["step"] <= previous:
-                worst = max(worst, previous - entry["step"] + 1)
+            worst = max(worst, last.get(entry["stage"], 0) - entry["step"] + 1)
             last[entry["stage"]] = entry["step"]
     return worst
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rest_jax.core.errors import UserError
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="PATH_OR_NAME", required=True, help="a folder, or a name of models list")
@@ -31,7 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="OUT", type=Path, required=True, help="file for the row and the records")
 
 
+def refuse_unwritable(target: Path) -> None:
+    """Raise UserError when a file could not be written there: better before the work than after it."""
+    if not target.parent.is_dir() or target.is_dir():
+        raise UserError(f"{target}: cannot be written; make the folder {target.parent}, or name another file")
+
+
 def execute(options: argparse.Namespace) -> int:
+    refuse_unwritable(options.json)
     from rich.console import Console
 
     from rest_jax.recipes.evaluate import Wanted, evaluate_model

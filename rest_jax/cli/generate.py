@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rest_jax.cli.eval import refuse_unwritable
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="PATH_OR_NAME", required=True, help="a folder, or a name of models list")
@@ -17,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
+    refuse_unwritable(options.json)
     from rest_jax.recipes.generate import generate_file
 
     generate_file(

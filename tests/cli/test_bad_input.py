@@ -101,3 +101,10 @@ def test_a_prompt_that_is_malformed(tmp_path: Path, capsys: pytest.CaptureFixtur
     arguments = ["generate", "--model", "smollm2-135m-instruct-q4_1", "--prompts", str(tmp_path / "p.jsonl")]
     said = refused(capsys, [*arguments, "--max-tokens", "3", "--json", str(tmp_path / "out.jsonl")])
     assert "p.jsonl:2" in said
+
+
+def test_a_result_that_could_not_be_written_is_refused_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, evaluation(tmp_path, json=str(tmp_path / "missing" / "out.json")))
+    assert "make the folder" in said
