@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rest_jax.core.errors import UserError
+from rest_jax.cli.paths import refuse_unwritable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tools-url", metavar="URL", help="use the tool adapter there")
     parser.add_argument("--offline", action="store_true", help="never wait for a network")
     parser.add_argument("--json", metavar="OUT", type=Path, required=True, help="file for the row and the records")
-
-
-def refuse_unwritable(target: Path) -> None:
-    """Raise UserError when a file could not be written there: better before the work than after it."""
-    if not target.parent.is_dir() or target.is_dir():
-        raise UserError(f"{target}: cannot be written; make the folder {target.parent}, or name another file")
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rest_jax.cli.eval import refuse_unwritable
+from rest_jax.cli.paths import refuse_unwritable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
