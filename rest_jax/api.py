@@ -19,12 +19,14 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rest_jax.config import loader
+from rest_jax.config.limits import checked
 from rest_jax.config.settings import (
     AgentSettings,
     EngineSettings,
+    GrowSettings,
     ImproveSettings,
     ModelSettings,
     RestConfig,
@@ -68,7 +70,7 @@ class Policy:
     agent: AgentSettings | None = None
     engine: EngineSettings = field(default_factory=EngineSettings)
     tools: ToolsSettings = field(default_factory=ToolsSettings)
-    dtype: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 def run(
@@ -95,8 +97,9 @@ def grow(
     emit: Listener = silent,
 ) -> Grown:
     """Sample trajectories on the first train questions of a task, and reward them."""
+    checked(GrowSettings(questions, samples, temperature), "grow")
     with _bench(policy, task, emit) as (bench, scratch):
-        asked = bench.task.questions("train", Reader.TRAINING)[:questions]
+        asked = bench.task.questions("train", Reader.TRAINING, questions)
         sitting = Sitting(asked, "train", samples, Sampling(temperature), seed, generation=1)
         return rewarded(bench.play(scratch, bench.base, sitting), asked, bench.task.reward(task.reward))
 
@@ -116,7 +119,7 @@ def improve(
     `settings` are fields of `ImproveSettings` (steps, learning_rate …). The model is written to `folder` (a new
     temporary folder when there is none) in Hugging Face's layout.
     """
-    chosen_settings = ImproveSettings(thresholds=(threshold,), **settings)
+    chosen_settings = checked(ImproveSettings(thresholds=(threshold,), **settings), "improve")
     target = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="rest_jax-"))
     start = catalog.resolve(policy.model)
     agent = agent_of(start, policy.agent)
@@ -138,8 +141,9 @@ def evaluate(
     emit: Listener = silent,
 ) -> Row:
     """Measure a policy on the first n questions of a split; greedy unless a temperature is given."""
+    checked(GrowSettings(n, samples, temperature), "evaluate")
     with _bench(policy, task, emit) as (bench, scratch):
-        asked = bench.task.questions(split, Reader.EVALUATION)[:n]
+        asked = bench.task.questions(split, Reader.EVALUATION, n)
         sampling = replace(GREEDY, temperature=temperature)
         trajectories = bench.play(scratch, bench.base, Sitting(asked, split, samples, sampling, seed))
         records = judge(trajectories, {question.id: question for question in asked}, bench.task.score)
@@ -148,10 +152,11 @@ def evaluate(
 
 @contextlib.contextmanager
 def _bench(policy: Policy, task: Task, emit: Listener) -> Iterator[tuple[Workbench, Path]]:
+    checked(policy, "policy")
     with tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
         opened = open_workbench(
             open_task(TaskSettings(task.name, task.data, task.reward)),
-            model=ModelSettings(policy.model, policy.dtype),  # pyright: ignore[reportArgumentType]
+            model=ModelSettings(policy.model, policy.dtype),
             agent_settings=agent_of(catalog.resolve(policy.model), policy.agent),
             engine=policy.engine,
             tools=policy.tools,

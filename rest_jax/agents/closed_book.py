@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rest_jax.agents.demonstration import Demonstration
+from rest_jax.agents.endings import broken_off
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Line, Prompt
 from rest_jax.core.effects import Agent, Finish, Generate, Status, finished, stopped
@@ -14,13 +15,10 @@ CUE = "Answer:"
 def closed_book(question: Question, prompt: Prompt, limits: Limits) -> Agent:
     """Answer in one line, in one call of step `answer`; no tool is called."""
     reply = yield Generate(prompt.open(question.text), step="answer", max_tokens=limits.turn_tokens, stop=prompt.stop)
-    match reply.finish:
-        case Finish.CONTEXT:
-            return stopped(Status.CONTEXT_LIMIT, "the question fills the model's context")
-        case Finish.NONFINITE:
-            return stopped(Status.NONFINITE, "the model produced a NaN")
-        case Finish.LENGTH:
-            return stopped(Status.TOKEN_LIMIT, "the answer's tokens were used up")
+    if (outcome := broken_off(reply)) is not None:
+        return outcome
+    if reply.finish is Finish.LENGTH:
+        return stopped(Status.TOKEN_LIMIT, "the answer's tokens were used up")
     answer = reply.text.strip()
     return finished(answer) if answer else stopped(Status.MALFORMED, "an empty answer")
 

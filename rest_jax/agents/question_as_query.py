@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rest_jax.agents.actions import action_text
+from rest_jax.agents.endings import broken_off
 from rest_jax.agents.limits import Limits, cut
 from rest_jax.agents.prompt import Prompt
 from rest_jax.core.effects import Agent, CallTool, Finish, Generate, Status, finished, stopped
@@ -19,6 +20,8 @@ def question_as_query(question: Question, prompt: Prompt, limits: Limits) -> Age
     asked = prompt.open(question.text).quoted(f" I look it up. {action_text('search', question.text)}")
     shown = prompt.observe(asked, cut(result.content, limits.observation_chars)).prompted(ANSWER)
     reply = yield Generate(shown, step="answer", max_tokens=limits.turn_tokens, stop=("]", *prompt.stop))
+    if (outcome := broken_off(reply)) is not None:
+        return outcome
     answer = reply.text.strip()
     if reply.finish in (Finish.STOP, Finish.EOS) and answer:
         return finished(answer)

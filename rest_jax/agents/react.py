@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rest_jax.agents.actions import Finish, Lookup, Malformed, Search, action_text, parse_action
 from rest_jax.agents.demonstration import Demonstration
+from rest_jax.agents.endings import broken_off
 from rest_jax.agents.limits import Limits, cut
 from rest_jax.agents.prompt import Line, Prompt
 from rest_jax.core import effects
@@ -20,6 +21,8 @@ def react(question: Question, prompt: Prompt, limits: Limits) -> Agent:
     looked_up: list[str] = []
     for _ in range(limits.turns):
         reply = yield Generate(transcript, step="act", max_tokens=limits.turn_tokens, stop=prompt.stop)
+        if (outcome := broken_off(reply)) is not None:
+            return outcome
         match parse_action(reply.text):
             case Finish(answer):
                 return finished(answer)
@@ -53,15 +56,9 @@ def react_lines(demonstration: Demonstration) -> tuple[Line, ...]:
 
 def _without_action(reply: Generated, why: str) -> Outcome:
     """Why a turn holds no action: the model was cut short, or it wrote none."""
-    match reply.finish:
-        case effects.Finish.CONTEXT:
-            return stopped(Status.CONTEXT_LIMIT, "the transcript fills the model's context")
-        case effects.Finish.NONFINITE:
-            return stopped(Status.NONFINITE, "the model produced a NaN")
-        case effects.Finish.LENGTH:
-            return stopped(Status.TOKEN_LIMIT, f"the turn's tokens were used up: {why}")
-        case _:
-            return stopped(Status.MALFORMED, why)
+    if reply.finish is effects.Finish.LENGTH:
+        return stopped(Status.TOKEN_LIMIT, f"the turn's tokens were used up: {why}")
+    return stopped(Status.MALFORMED, why)
 
 
 def _first_title(result: ToolReply) -> str | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rest_jax.cli.numbers import number
 from rest_jax.cli.paths import refuse_unwritable
+from rest_jax.config.limits import Natural, NotNegative, Positive, Seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,19 +17,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--questions", metavar="FILE", type=Path, help='your own: JSONL of {"id", "question", "answer"}'
     )
-    parser.add_argument("--corpus", metavar="FILE", type=Path, help='what they search: JSONL of {"title", "text"}')
+    parser.add_argument(
+        "--corpus", metavar="FILE", type=Path, help='what they search: JSONL of {"title", "text"} or {"id", "contents"}'
+    )
     parser.add_argument("--split", choices=("select", "report"), default="report", help="(default: report)")
     parser.add_argument(
         "--agent", metavar="NAME", help="react, closed_book … (default: the model's agent.json, else react)"
     )
     parser.add_argument("--prompt-style", choices=("base", "chat"), help="(default: the model's agent.json, else base)")
     parser.add_argument(
-        "--shots", metavar="N", type=int, help="worked examples (default: agent.json, else 2; own questions: 0)"
+        "--shots",
+        metavar="N",
+        type=number(Natural),
+        help="worked examples (default: agent.json, else 2, or as many as the task has)",
     )
-    parser.add_argument("--samples", metavar="K", type=int, default=1, help="trajectories per question (1)")
-    parser.add_argument("--temperature", metavar="T", type=float, default=0.0, help="0 is greedy (default)")
-    parser.add_argument("--seed", metavar="S", type=int, default=0)
-    parser.add_argument("--limit", metavar="N", type=int, help="the first N questions only")
+    parser.add_argument("--samples", metavar="K", type=number(Positive), default=1, help="samples per question (1)")
+    parser.add_argument("--temperature", metavar="T", type=number(NotNegative), default=0.0, help="0: greedy (default)")
+    parser.add_argument("--seed", metavar="S", type=number(Seed), default=0)
+    parser.add_argument("--limit", metavar="N", type=number(Positive), help="the first N questions only")
     parser.add_argument("--tools-url", metavar="URL", help="use the tool adapter there")
     parser.add_argument("--offline", action="store_true", help="never wait for a network")
     parser.add_argument("--json", metavar="OUT", type=Path, required=True, help="file for the row and the records")
@@ -37,8 +44,8 @@ def execute(options: argparse.Namespace) -> int:
     refuse_unwritable(options.json)
     from rich.console import Console
 
+    from rest_jax.core.files import write_json
     from rest_jax.recipes.evaluate import Wanted, evaluate_model
-    from rest_jax.recipes.stages import write_json
     from rest_jax.reporting.table import results
     from rest_jax.reporting.terminal import Terminal
 

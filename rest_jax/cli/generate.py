@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rest_jax.cli.numbers import number
 from rest_jax.cli.paths import refuse_unwritable
+from rest_jax.config.limits import NotNegative, Positive, Seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="PATH_OR_NAME", required=True, help="a folder, or a name of models list")
     parser.add_argument("--prompts", metavar="FILE", type=Path, required=True, help='JSONL of {"prompt"}')
-    parser.add_argument("--max-tokens", metavar="N", type=int, required=True, help="the most tokens per prompt")
-    parser.add_argument("--temperature", metavar="T", type=float, default=0.0, help="0 is greedy (default)")
-    parser.add_argument("--seed", metavar="S", type=int, default=0)
+    parser.add_argument("--max-tokens", metavar="N", type=number(Positive), required=True, help="the most per prompt")
+    parser.add_argument("--temperature", metavar="T", type=number(NotNegative), default=0.0, help="0: greedy (default)")
+    parser.add_argument("--seed", metavar="S", type=number(Seed), default=0)
     parser.add_argument("--offline", action="store_true", help="never wait for a network")
     parser.add_argument("--json", metavar="OUT", type=Path, required=True, help="JSONL to write")
 

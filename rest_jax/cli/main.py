@@ -28,10 +28,12 @@ class Command:
     name: str
     module: str
     about: str
+    resumes: bool = False
+    """Whether the same command again goes on where this one stopped."""
 
 
 COMMANDS = (
-    Command("run", "run", "a whole run: prompted, pilot, generation 1, generation 2"),
+    Command("run", "run", "a whole run: prompted, pilot, generation 1, generation 2", resumes=True),
     Command("preflight", "preflight", "in two minutes: is a run worth its hours?"),
     Command("eval", "eval", "measure a model as an agent"),
     Command("ask", "ask", "ask one question and watch the agent"),
@@ -48,6 +50,10 @@ COMMANDS = (
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 USER_ERROR = 2
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+BARRED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+"""The system does not let a file or folder be made there."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -69,15 +75,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _say(f"error: {' '.join(str(error).split())}", USER_ERROR)
     except KeyboardInterrupt:
-        return _say("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+        goes_on = "; the same command goes on where this one stopped"
+        return _say(f"interrupted{goes_on if getattr(options, 'resumes', False) else ''}", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
         return BROKEN_PIPE
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        folder = error.filename or getattr(options, "run_dir", None) or Path.cwd()
-        return _say(f"error: no space left for {folder}; free some and repeat the command", USER_ERROR)
+        place = error.filename or getattr(options, "run_dir", None) or Path.cwd()
+        if error.errno in FULL:
+            return _say(f"error: no space left for {place}; free some and repeat the command", USER_ERROR)
+        if error.errno in BARRED:
+            return _say(f"error: {place}: {error.strerror}; name a place that you may write to", USER_ERROR)
+        raise
 
 
 def _say(line: str, code: int) -> int:
@@ -100,7 +109,7 @@ def _parser(given: Sequence[str]) -> Parser:
         if command.name == wanted:
             module = import_module(f"rest_jax.cli.{command.module}")
             module.add_arguments(subparser)
-            subparser.set_defaults(execute=module.execute)
+            subparser.set_defaults(execute=module.execute, resumes=command.resumes)
     return parser
 
 

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 
 from rest_jax.cli.config import add_override_option
+from rest_jax.cli.numbers import number
+from rest_jax.config.limits import Seed
 from rest_jax.config.loader import load
 from rest_jax.config.settings import RestConfig
 
@@ -19,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options of every command that works on a run."""
     parser.add_argument("--run-dir", metavar="DIR", type=Path, help="the run's folder (default: runs/NAME)")
-    parser.add_argument("--seed", metavar="S", type=int, help="one seed instead of the config's")
+    parser.add_argument("--seed", metavar="S", type=number(Seed), help="one seed instead of the config's")
     parser.add_argument("--offline", action="store_true", help="never wait for a network")
     add_override_option(parser)
 

@@ -16,7 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checked.add_argument("name", metavar="NAME", help="a name of `rest-jax tasks list`")
     checked.add_argument("--data", metavar="DIR", help="folder that holds the task's files")
     checked.add_argument(
-        "--corpus", metavar="FILE", type=Path, help="JSONL of {title, text}: which answers can it support?"
+        "--corpus",
+        metavar="FILE",
+        type=Path,
+        help="JSONL of {title, text} or {id, contents}: which answers can it support?",
     )
     actions.add_parser("list", help="the tasks that have a name here")
 

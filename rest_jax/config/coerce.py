@@ -59,10 +59,7 @@ def _dataclass_of(node: Node, kind: type, path: str) -> Any:
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and field.name not in values:
             raise Misfit(node, f"{path or 'the file'}: key '{field.name}' is missing; add it")
-    try:
-        return kind(**values)
-    except ValueError as error:  # the dataclass's own check of its values
-        raise Misfit(node, f"{path}: {error}" if path else str(error)) from None
+    return kind(**values)
 
 
 def _tuple_of(node: Node, item: Any, path: str) -> tuple[Any, ...]:

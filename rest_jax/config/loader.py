@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import yaml
+from yaml.nodes import Node
 
 from rest_jax.config.coerce import value_of
+from rest_jax.config.limits import Fault, checked, faults
 from rest_jax.config.overrides import overridden
-from rest_jax.config.source import Misfit, place, read
+from rest_jax.config.source import Misfit, nearest, place, read
 from rest_jax.core.canonical import digest
 from rest_jax.core.errors import UserError
 
@@ -34,18 +36,26 @@ def load(path: Path | str, kind: type[T], overrides: Sequence[str] = ()) -> Load
     """The settings in a YAML file, with `extends: other.yaml` followed and overrides (`a.b=c`) applied in order.
 
     Raises `UserError`, `file:line:column: what; how to mend it`, for text that is no YAML, unknown or duplicate keys
-    and values of another type than the dataclass declares.
+    and values that the dataclass does not allow. What is said of a setting that an override changed begins with that
+    override instead.
     """
+    top = read(Path(path))
     try:
-        value = value_of(read(Path(path)), kind, "")
+        value = value_of(top, kind, "")
     except Misfit as misfit:
         raise UserError(f"{place(misfit.node)}: {misfit}") from None
-    return loaded(overridden(value, overrides))
+    value = overridden(value, overrides)
+    for fault in faults(value, kind):
+        raise UserError(f"{_origin(fault, top, overrides)}: {'.'.join(fault.path)}: {fault.message}")
+    return loaded(value)
 
 
 def loaded(value: T) -> Loaded[T]:
-    """Settings made in Python, with the digest and text that a file of them would have."""
-    plain = as_plain(value)
+    """Settings made in Python, with the digest and text that a file of them would have.
+
+    Raises UserError for values that their dataclass does not allow.
+    """
+    plain = as_plain(checked(value))
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
     return Loaded(value, digest(plain), text)
 
@@ -55,3 +65,12 @@ def as_plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     return [as_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _origin(fault: Fault, top: Node, overrides: Sequence[str]) -> str:
+    """Where a setting was written: the last override that touched it, else its place in the file."""
+    for override in reversed(overrides):
+        shared = zip(override.partition("=")[0].split("."), fault.path, strict=False)
+        if all(mine == theirs for mine, theirs in shared):
+            return f"--set {override}"
+    return place(nearest(top, fault.path))

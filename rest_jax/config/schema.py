@@ -7,9 +7,9 @@ import dataclasses
 import inspect
 import textwrap
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from rest_jax.config.coerce import field_kinds
+from rest_jax.config.limits import annotated_kinds
 from rest_jax.config.loader import as_plain
 from rest_jax.config.source import EXTENDS
 
@@ -17,7 +17,7 @@ SCALARS = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
 
 def json_schema(kind: type) -> dict[str, Any]:
-    """JSON Schema (2020-12) of a settings dataclass: types, defaults, and the sentence under each field.
+    """JSON Schema (2020-12) of a settings dataclass: types, limits, defaults, and the sentence under each field.
 
     No key is required, because a file may inherit it by `extends`.
     """
@@ -46,7 +46,7 @@ def field_docs(kind: type) -> dict[str, str]:
 
 
 def _object(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
-    docs, kinds = field_docs(kind), field_kinds(kind)
+    docs, kinds = field_docs(kind), annotated_kinds(kind)
     properties = {}
     for field in dataclasses.fields(kind):
         described = {"description": docs[field.name]} if field.name in docs else {}
@@ -72,6 +72,9 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         if kind.__name__ not in definitions:
             definitions[kind.__name__] = _object(kind, definitions)
         return {"$ref": f"#/$defs/{kind.__name__}"}
+    if get_origin(kind) is Annotated:
+        limits = {limit.keyword: limit.value for limit in kind.__metadata__}
+        return _schema(kind.__origin__, definitions) | limits
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return {"anyOf": [_schema(option, definitions) for option in arguments]}

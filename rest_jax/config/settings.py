@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from rest_jax.config.limits import AboveZero, Distinct, Limit, Natural, NotNegative, Positive, Seed, Share, Some
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,15 @@ class AgentSettings:
     """A method of `rest_jax/agents`."""
     style: Literal["base", "chat"] = "base"
     """base: plain text, a turn is a line; chat: the model's own chat turns."""
-    shots: int = 2
+    shots: Natural = 2
     """Worked examples in the prompt of the prompted model."""
-    turns: int = 6
+    bare: bool = False
+    """No instruction and no worked examples: how a model plays that was trained without them."""
+    turns: Positive = 6
     """The most model turns of a trajectory."""
-    turn_tokens: int = 64
+    turn_tokens: Positive = 64
     """The most tokens of one turn."""
-    observation_chars: int = 400
+    observation_chars: Positive = 400
     """An observation is cut at this many characters, at the end of a word, marked with an ellipsis."""
 
 
@@ -50,14 +56,21 @@ class AgentSettings:
 class EngineSettings:
     """The sampler's shapes. They are part of what a trajectory is a function of: change them and bits change."""
 
-    rows: int = 16
+    rows: Positive = 16
     """Rows that decode together, for each cache width."""
-    block: int = 8
+    block: Positive = 8
     """Tokens decoded between two looks at the host (does not change bits)."""
-    widths: tuple[int, ...] = (256, 512, 1024, 2048)
+    widths: Some[Positive] = (256, 512, 1024, 2048)
     """Cache widths in tokens; a row lives in the narrowest that holds its own context and budget."""
-    chunk: int = 128
-    """The most tokens that one prefill or extend step takes; every width is a multiple of it."""
+    chunk: Positive = 128
+    """The most tokens of a row that one prefill or extend step takes; every width is a multiple of it."""
+    extend_rows: Positive = 4
+    """Rows that one such step serves; when fewer wait, the others' work is wasted."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        for width in self.widths:
+            if width % self.chunk:
+                yield "widths", f"{width} is not a multiple of chunk ({self.chunk}); choose multiples of it"
 
 
 @dataclass(frozen=True)
@@ -66,17 +79,17 @@ class ToolsSettings:
 
     url: str | None = None
     """An adapter that already runs; None starts one on a free loopback port and stops it with the run."""
-    timeout_s: float = 20.0
+    timeout_s: AboveZero = 20.0
     """The most seconds that one tool call may take."""
-    retries: int = 3
+    retries: Natural = 3
     """How often a retryable failure is tried again."""
-    results: int = 1
+    results: Positive = 1
     """Passages that a search shows."""
-    k1: float = 1.5
+    k1: NotNegative = 1.5
     """BM25 term saturation."""
-    b: float = 0.75
+    b: Share = 0.75
     """BM25 length normalisation."""
-    title_weight: int = 2
+    title_weight: Natural = 2
     """How many times a passage's title counts beside its text."""
     exact_title_first: bool = True
     """A passage whose title is the query stands first, as in ReAct's search[entity]."""
@@ -86,15 +99,15 @@ class ToolsSettings:
 class GrowSettings:
     """Sampling trajectories to learn from."""
 
-    questions: int = 100
+    questions: Positive = 100
     """Train questions, the first of the split in its seeded order."""
-    samples: int = 4
+    samples: Positive = 4
     """Trajectories per question."""
-    temperature: float = 0.8
+    temperature: NotNegative = 0.8
     """Sampling temperature."""
-    top_k: int = 0
+    top_k: Natural = 0
     """Keep the k likeliest tokens; 0 keeps all."""
-    top_p: float = 1.0
+    top_p: Annotated[float, Limit("exclusiveMinimum", 0), Limit("maximum", 1)] = 1.0
     """Keep the smallest set of tokens with this probability."""
 
 
@@ -102,12 +115,12 @@ class GrowSettings:
 class ImproveSettings:
     """Fine-tuning on the trajectories that pass a threshold."""
 
-    thresholds: tuple[float, ...] = (0.5,)
+    thresholds: Some[Annotated[float, Limit("exclusiveMaximum", 1)]] = (0.5,)
     """Rising: one Improve step for each; kept is what is strictly greater (ReST, Algorithm 1)."""
     filter: Literal["fixed", "percentile", "interpolated"] = "fixed"
     """fixed: the threshold is a reward; percentile: of all rewards; interpolated: between a question's mean and
     maximum (ReST, appendix A.7)."""
-    per_question: int | None = 4
+    per_question: Positive | None = 4
     """The most trajectories kept of one question (ReST-EM's cut-off); null keeps all."""
     include_seed: bool = True
     """Keep the pilot's demonstrations in the mixture."""
@@ -115,29 +128,40 @@ class ImproveSettings:
     """Start each Improve from the base model (ReST-EM) or from the policy before it (ReST)."""
     prompt: Literal["same", "bare"] = "bare"
     """Train with the prompt as sampled, or without its worked examples."""
-    steps: int = 30
+    steps: Positive = 30
     """Optimizer steps of each Improve step."""
-    rows: int = 4
+    rows: Positive = 4
     """Packed rows per optimizer step."""
-    length: int = 256
+    length: Annotated[int, Limit("minimum", 2)] = 256
     """Tokens per packed row; longer examples are left out and counted."""
-    learning_rate: float = 5e-5
+    learning_rate: AboveZero = 5e-5
     """Peak learning rate: linear warm-up, cosine decay to a tenth."""
-    warmup: int = 3
+    warmup: Natural = 3
     """Warm-up steps."""
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     """Decoupled weight decay on matrices."""
-    clip: float = 1.0
+    clip: AboveZero = 1.0
     """Global gradient norm is clipped here."""
-    checkpoint_every: int = 10
+    checkpoint_every: Positive = 10
     """Optimizer steps between checkpoints: the most that a killed run repeats."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if any(after <= before for before, after in pairwise(self.thresholds)):
+            yield "thresholds", f"expected rising numbers, got {list(self.thresholds)}"
+        if self.filter != "fixed" and min(self.thresholds) < 0:
+            yield (
+                "thresholds",
+                f"{min(self.thresholds):g} is no fraction, as filter {self.filter} needs; start at 0",
+            )
+        if self.warmup >= self.steps:
+            yield "warmup", f"{self.warmup} of {self.steps} steps leave none at the full learning rate; lower it"
 
 
 @dataclass(frozen=True)
 class PilotSettings:
     """The warm start: a few demonstrations, so that a reward filter has something to keep."""
 
-    demonstrations: int = 32
+    demonstrations: Positive = 32
     """Demonstrations, each replayed through the real tools; failing ones are dropped and counted."""
     source: str = "gold"
     """gold: the task's own scripted demonstrations; else a source that the task names."""
@@ -158,18 +182,20 @@ class EvaluateSettings:
 
     split: Literal["select", "report"] = "report"
     """Choose on select, report on report."""
-    prompted: int = 100
+    prompted: Positive = 100
     """Questions for the prompted model."""
-    pilot: int = 300
+    pilot: Positive = 300
     """Questions for the pilot."""
-    generations: int = 100
+    gate: Natural = 0
+    """Questions of select on which the pilot's format is checked before the first Grow; 0 leaves the check out."""
+    generations: Positive = 100
     """Questions for every generation but the last."""
-    final: int = 300
+    final: Positive = 300
     """Questions for the last generation and for the controls."""
-    controls: tuple[Literal["more_pilot", "random_samples", "majority", "gold"], ...] = ()
+    controls: Distinct[Literal["more_pilot", "random_samples", "majority", "gold"]] = ()
     """Controls at equal budget: the pilot trained on with its demonstrations; fine-tuning on randomly chosen
     well-formed self-samples; majority of the pilot at equal inference tokens; gold demonstrations (a ceiling)."""
-    floors: tuple[Literal["closed_book", "most_frequent", "question_as_query"], ...] = ()
+    floors: Distinct[Literal["closed_book", "most_frequent", "question_as_query"]] = ()
     """Rows that no agent should fall below."""
 
 
@@ -179,7 +205,7 @@ class RestConfig:
 
     name: str = "rest"
     """The run's name; without --run-dir it runs in runs/NAME."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: Annotated[Some[Seed], Limit("uniqueItems", True)] = (0,)
     """One whole loop per seed; the summary pools them."""
     task: TaskSettings = field(default_factory=TaskSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -187,6 +213,6 @@ class RestConfig:
     engine: EngineSettings = field(default_factory=EngineSettings)
     tools: ToolsSettings = field(default_factory=ToolsSettings)
     pilot: PilotSettings = field(default_factory=PilotSettings)
-    generations: tuple[GenerationSettings, ...] = (GenerationSettings(), GenerationSettings())
+    generations: Some[GenerationSettings] = (GenerationSettings(), GenerationSettings())
     """The generations, in order."""
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)

@@ -32,6 +32,22 @@ def place(node: Node) -> str:
     return f"{mark.name}:{mark.line + 1}:{mark.column + 1}"
 
 
+def nearest(node: Node, path: Iterable[str]) -> Node:
+    """The node at a path of keys and list places, or the last one on the way to it that was written."""
+    for part in path:
+        match node:
+            case MappingNode():
+                inside = next((value for key, value in node.value if key.value == part), None)
+            case SequenceNode():
+                inside = node.value[int(part)] if int(part) < len(node.value) else None
+            case _:
+                inside = None
+        if inside is None:
+            return node
+        node = inside
+    return node
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?`, or the whole list when nothing is near."""
     names = list(known)

@@ -170,6 +170,12 @@ class ToolFault:
     message: str
 
 
+NOT_FOUND = "Could not find"
+NO_MORE = "No more results"
+"""How the content of a search or a lookup begins that found nothing (ReAct's words; a tool of one's own says the
+same). What follows may only echo what was asked."""
+
+
 @dataclass(frozen=True)
 class ToolReply:
     """The outcome of `CallTool`. `content` is what the model may see; `data` is for the agent's own use."""

@@ -33,6 +33,11 @@ class TextCodec(Protocol):
         ...
 
     @property
+    def end_of_turn_id(self) -> int:
+        """The one of `eos_ids` with which a turn ends that nobody sampled: a demonstration's, for instance."""
+        ...
+
+    @property
     def control_ids(self) -> frozenset[int]:
         """Every added, control or user-defined id: none of them may come from untrusted text."""
         ...

@@ -49,6 +49,7 @@ _TOOL_CALL = pa.struct(
         "content": pa.string(),
         "fault": pa.struct({"kind": pa.string(), "message": pa.string()}),
         "tool_version": pa.string(),
+        "data": pa.string(),
     }
 )
 SCHEMA = pa.schema(
@@ -73,7 +74,7 @@ SCHEMA = pa.schema(
     },
     metadata={VERSION_KEY: str(SCHEMA_VERSION).encode()},
 )
-"""One row per trajectory. `arguments` is canonical JSON; log-probs are float32, null where the author is no policy."""
+"""One row per trajectory. `arguments` and `data` are JSON; log-probs are float32, null where no policy spoke."""
 
 _NOT_IN_DIGEST = ("seconds", "attempts")
 
@@ -98,12 +99,15 @@ def from_row(row: Mapping[str, Any]) -> Trajectory:
 
 
 def canonical_row(trajectory: Trajectory) -> dict[str, Any]:
-    """What a trajectory's digest covers: its row without timings and attempts, log-probs as the hex of their bits."""
+    """What a trajectory's digest covers: its row without timings, attempts and what tools told the agent alone;
+    log-probs as the hex of their bits."""
     row = {name: value for name, value in to_row(trajectory).items() if name not in _NOT_IN_DIGEST}
     for call in row["calls"]:
         for spoken in (*call["segments"], *call["candidates"]):
             if spoken["logprobs"] is not None:
                 spoken["logprobs"] = struct.pack(f"<{len(spoken['logprobs'])}f", *spoken["logprobs"]).hex()
+    for call in row["tool_calls"]:
+        del call["data"]
     return row
 
 
@@ -153,6 +157,7 @@ def _candidate(row: Mapping[str, Any]) -> Candidate:
 def _tool_call_row(call: ToolCall) -> dict[str, Any]:
     row = _shallow(call)
     row["arguments"] = canonical_json(call.arguments)
+    row["data"] = json.dumps(dict(call.data), ensure_ascii=False)
     row["fault"] = None if call.fault is None else _shallow(call.fault)
     return row
 
@@ -162,6 +167,7 @@ def _tool_call(row: Mapping[str, Any]) -> ToolCall:
     fault = rest.pop("fault")
     return ToolCall(
         arguments=json.loads(rest.pop("arguments")),
+        data=json.loads(rest.pop("data")),
         fault=None if fault is None else ToolFault(ToolErrorKind(fault["kind"]), fault["message"]),
         **rest,
     )

@@ -1,8 +1,14 @@
-"""Text that anyone may have written, made safe to show."""
+"""Text that anyone may have written, made safe to keep and to show."""
 
 from __future__ import annotations
 
 import unicodedata
+
+
+def valid_unicode(text: str) -> str:
+    """The text with U+FFFD for lone surrogates, which JSON and a command line can spell but neither tokenizers nor
+    files can hold. A pair of surrogates becomes its character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def printable(text: str) -> str:

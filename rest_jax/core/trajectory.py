@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rest_jax.core.effects import Candidate, Role, Status, ToolFault
+from rest_jax.core.effects import NO_MORE, NOT_FOUND, Candidate, Role, Status, ToolFault
 from rest_jax.core.transcript import Segment, segment_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,13 @@ class ToolCall:
     content: str
     fault: ToolFault | None = None
     tool_version: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """What the reply held for the agent alone: with it a stored trajectory replays. Not part of the digest."""
+
+    @property
+    def found(self) -> bool:
+        """Whether it showed anything: neither a fault nor the words of a search that found nothing."""
+        return self.fault is None and not self.content.startswith((NOT_FOUND, NO_MORE))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Record:
     well_formed: bool
     """Every turn held an action: it ended with an answer, or was still acting at the step limit."""
     grounded: float
-    """`em` where the answer stood in an observation that the model saw, else 0."""
+    """`em` where the answer stood in what a tool found and the model saw, else 0."""
     searches: int
     model_tokens: int
     masked: bool
@@ -54,13 +54,19 @@ def record(trajectory: Trajectory, question: Question, score: ScoreAnswer) -> Re
 
 
 def is_grounded(trajectory: Trajectory) -> bool:
-    """Whether the answer stood, as whole normalised words, in an observation of this trajectory (not of its shots)."""
+    """Whether the answer stood, as whole normalised words, in an observation of this trajectory (not of its shots).
+
+    An observation is what the model call after a tool call was shown. Where no tool found anything it does not count:
+    it echoes the query ("Could not find Orr."), and a guess that was searched for would pass for one that was read.
+    """
     if trajectory.answer is None:
         return False
     answer = normalise(trajectory.answer)
+    shown_something = {call.after + 1 for call in trajectory.tool_calls if call.found}
     seen = (
         segment.text
         for call in trajectory.calls
+        if call.index in shown_something
         for segment in call.segments
         if segment.source is Source.TOOL and not segment.shots
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rest_jax.core.effects import Status
 from rest_jax.evaluation.records import Record
 
 RESAMPLES = 10_000
@@ -22,6 +23,7 @@ METRICS: dict[str, tuple[Callable[[Record], float], Callable[[Record], float]]] 
     "em_well_formed": (lambda r: r.em * r.well_formed, lambda r: float(r.well_formed)),
     "em_grounded": (lambda r: r.grounded, lambda r: 1.0),
     "well_formed": (lambda r: float(r.well_formed), lambda r: 1.0),
+    "finished": (lambda r: float(r.status == Status.FINISHED.value), lambda r: 1.0),
     "searches_per_trajectory": (lambda r: float(r.searches), lambda r: 1.0),
 }
 """Name → (numerator, denominator) of one record."""

@@ -23,12 +23,15 @@ class Row:
     questions: int
     seeds: int
     masked: int
+    """Trajectories whose infrastructure failed: part of no rate."""
     em: float
     em_ci: tuple[float, float]
     em_well_formed: float
     em_grounded: float
     f1: float
     well_formed: float
+    finished: float
+    """Ended with an answer."""
     searches_per_trajectory: float
     tokens_per_trajectory: float
     kept_fraction: float
@@ -63,6 +66,7 @@ def row(
         em_grounded=value(counted, "em_grounded"),
         f1=value(counted, "f1"),
         well_formed=value(counted, "well_formed"),
+        finished=value(counted, "finished"),
         searches_per_trajectory=value(counted, "searches_per_trajectory"),
         tokens_per_trajectory=sum(r.model_tokens for r in counted) / len(counted) if counted else math.nan,
         kept_fraction=kept_fraction,

@@ -97,6 +97,9 @@ ENTRIES: Mapping[str, Entry] = {
 
 NAMES = tuple(ENTRIES)
 
+PATIENCE = {"PIP_DEFAULT_TIMEOUT": "10", "PIP_RETRIES": "1", "UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "1"}
+"""Where no network is, pip and uv say so within seconds; the user's own environment goes before."""
+
 
 def get(name: str, *, offline: bool = False, cache: Path | None = None) -> Path:
     """The folder of a named model: config.json, tokenizer files, *.safetensors.
@@ -106,34 +109,52 @@ def get(name: str, *, offline: bool = False, cache: Path | None = None) -> Path:
     """
     if name not in ENTRIES:
         raise UserError(f"no model is called {name!r}: choose {' or '.join(NAMES)}, or name a folder")
-    models = (cache or cache_folder()) / "models"
-    folder = models / name
-    if _whole(folder):
-        return folder
-    if offline:
-        raise UserError(f"{name} is not in {models}: fetch it once while online with `rest-jax models get {name}`")
-    try:
-        models.mkdir(parents=True, exist_ok=True)
-        with FileLock(models / f"{name}.lock"):
-            if not _whole(folder):
-                ENTRIES[name].fetch(folder)
-    except OSError as why:
+    folder = _folder(name, cache)
+    if offline and not _whole(folder):
         raise UserError(
-            f"{models} cannot be written ({why.strerror}): free space there or set REST_JAX_CACHE to another folder"
-        ) from None
-    return folder
+            f"{name} is not in {folder.parent}: fetch it once while online with `rest-jax models get {name}`"
+        )
+    return _made(folder, ENTRIES[name].fetch)
 
 
 def resolve(name_or_path: str, *, offline: bool = False, cache: Path | None = None) -> Path:
-    """A model's folder from its name or its path."""
+    """A model's folder from its name or its path; a GGUF file is converted into the cache, once for its content.
+
+    UserError as of `get`, for a path that leads to no model, and for a GGUF file that cannot be converted.
+    """
     if name_or_path in ENTRIES:
         return get(name_or_path, offline=offline, cache=cache)
-    folder = Path(name_or_path).expanduser()
-    if _whole(folder):
-        return folder
+    path = Path(name_or_path).expanduser()
+    if _whole(path):
+        return path
+    if path.suffix == ".gguf" and path.is_file():
+        from rest_jax.models import gguf
+
+        return _made(_folder(f"{path.stem}-{digest_file(path)[:12]}", cache), lambda folder: gguf.convert(path, folder))
     raise UserError(
-        f"{name_or_path} is no model's name ({', '.join(NAMES)}) and no folder with config.json: name one of these"
+        f"{name_or_path} is no model's name ({', '.join(NAMES)}), no folder with config.json and no GGUF file: name "
+        f"one of these"
     )
+
+
+def _folder(name: str, cache: Path | None) -> Path:
+    return (cache or cache_folder()) / "models" / name
+
+
+def _made(folder: Path, make: Callable[[Path], object]) -> Path:
+    """The folder, made by one process while others wait; at once when it is there."""
+    try:
+        if not _whole(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.with_name(f"{folder.name}.lock")):
+                if not _whole(folder):
+                    make(folder)
+    except OSError as why:
+        raise UserError(
+            f"{folder.parent} cannot be written ({why.strerror}): free space there or set REST_JAX_CACHE to another "
+            f"folder"
+        ) from None
+    return folder
 
 
 def _whole(folder: Path) -> bool:
@@ -149,7 +170,9 @@ def _install(package: str, target: Path) -> None:
     else:
         raise UserError(f"{package} needs pip or uv to be fetched: install one (python -m ensurepip)")
     command += ["--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(target), package]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env={**PATIENCE, **os.environ}
+    )
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(f"{package} cannot be fetched ({reason}): go online, or check pip's index settings")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rest_jax.core.errors import UserError
+from rest_jax.core.files import write_json, written_whole
 from rest_jax.core.policy import TextCodec
 from rest_jax.models import tokenizer
 from rest_jax.models.config import ModelConfig
@@ -87,12 +87,11 @@ def save(
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
         if agent is not None:
-            _write_json(folder / AGENT, agent)
-        partial = folder / f"{SINGLE}.partial"
-        write_params(config, params, partial)
-        os.replace(partial, folder / SINGLE)
+            write_json(folder / AGENT, dict(agent))
+        with written_whole(folder / SINGLE) as part:
+            write_params(config, params, part)
         dtype = np.dtype(params["embed"].dtype).name
-        _write_json(folder / "config.json", {**config.to_hf(), **token_ids, "dtype": dtype})
+        write_json(folder / "config.json", {**config.to_hf(), **token_ids, "dtype": dtype})
     except OSError as error:
         raise UserError(
             f"{folder}: cannot write the model ({error.strerror or error}); free some space or choose another folder"
@@ -115,7 +114,3 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{file}: a JSON object is expected; fetch the model again")
     return content
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ from gguf.quants import dequantize
 
 from rest_jax.core.canonical import digest_file
 from rest_jax.core.errors import UserError
-from rest_jax.models import gguf_tokenizer, safetensors_stream
+from rest_jax.models import gguf_rope, gguf_tokenizer, safetensors_stream
 
 _NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -140,10 +140,11 @@ def _model(path: Path, metadata: Mapping[str, Any], tensors: list[ReaderTensor])
     architecture = metadata["general.architecture"]
     if architecture != "llama":
         raise UserError(f"{path}: architecture {architecture!r} is not supported, only llama: choose another model")
-    stored = {_hf_name(tensor.name, path): tensor for tensor in tensors}
+    factors = next((np.asarray(tensor.data) for tensor in tensors if tensor.name == gguf_rope.FACTORS), None)
+    stored = {_hf_name(tensor.name, path): tensor for tensor in tensors if tensor.name != gguf_rope.FACTORS}
     model = GGUFModel(
         path=path,
-        config=_config(metadata, tied="lm_head.weight" not in stored),
+        config=gguf_rope.with_scaling(_config(metadata, tied="lm_head.weight" not in stored), metadata, factors, path),
         tokenizer=gguf_tokenizer.tokenizer_json(metadata, path),
         tokenizer_config=gguf_tokenizer.tokenizer_config(metadata),
         generation_config=_token_ids(metadata),

@@ -25,6 +25,9 @@ _PRE_TOKENIZERS = {
 }
 """How text falls into words before BPE, by llama.cpp's name for it (`tokenizer.ggml.pre`)."""
 
+_OPEN_WITH_BOS = ("llama-bpe",)
+"""Those for which llama.cpp opens texts with BOS when the file does not say."""
+
 
 def tokenizer_json(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The content of tokenizer.json: byte-level BPE with the metadata's tokens, merges and token types."""
@@ -74,9 +77,10 @@ def tokenizer_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
         if (key := f"tokenizer.ggml.{role}_token_id") in metadata
     }
     template = metadata.get("tokenizer.chat_template")
+    opens_with_bos = metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.pre") in _OPEN_WITH_BOS)
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "add_bos_token": bool(metadata.get("tokenizer.ggml.add_bos_token", False)),
+        "add_bos_token": bool(opens_with_bos),
         "clean_up_tokenization_spaces": False,
         **specials,
         **({"chat_template": template} if template else {}),

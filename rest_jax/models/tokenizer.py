@@ -19,6 +19,7 @@ from typing import Any
 
 from rest_jax.core.chat import ChatFormat
 from rest_jax.core.errors import UserError
+from rest_jax.core.text import valid_unicode
 from rest_jax.models import tokenizer_json, tokenizer_sentencepiece
 from rest_jax.models.chat import probe
 from rest_jax.models.plain_encoder import PlainEncoder
@@ -91,6 +92,24 @@ class Tokenizer:
             return None
         return probe(self.chat_template, self.special_texts, opens_with_bos=bool(self.bos_ids), where=self.folder)
 
+    @property
+    def end_of_turn_id(self) -> int:
+        """The one of `eos_ids` with which the model's own turns end: that of its chat template, else its eos_token.
+
+        Chat models name several (Llama 3's <|end_of_text|>, <|eom_id|> and <|eot_id|>), in no telling order; where
+        neither source names one, the lowest is taken.
+        """
+        return self._end_of_turn_id
+
+    @cached_property
+    def _end_of_turn_id(self) -> int:
+        try:
+            after = self.chat.assistant[1] if self.chat else ""
+        except UserError:  # a template that no agent can chat in; the model may still be played in the base style
+            after = ""
+        named = self.encode_trusted(after + self.special_texts.get("eos_token", ""))
+        return next((token for token in named if token in self.eos_ids), min(self.eos_ids))
+
     @cached_property
     def _control_pattern(self) -> re.Pattern[str]:
         longest_first = sorted(self.plain.control, key=len, reverse=True)
@@ -98,7 +117,7 @@ class Tokenizer:
 
     def _writable(self, text: str) -> str:
         """The text with U+FFFD for every character that no ids stand for."""
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        text = valid_unicode(text)
         if self.plain.byte_ids.keys() >= set(text.encode()):
             return text
         return "".join(c if self.plain.byte_ids.keys() >= set(c.encode()) else "\ufffd" for c in text)

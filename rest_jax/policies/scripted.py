@@ -17,7 +17,7 @@ class ScriptedPolicy:
     """Says what `author` says, token by token as an engine would: stops, overhang and budget included.
 
     The text is encoded as untrusted: a script has no way to a control token but the end. A reply that ends for good
-    carries the codec's lowest end-of-sequence id; any other is followed by the request's first stop string, if it has
+    carries the codec's end-of-turn id; any other is followed by the request's first stop string, if it has
     one. Log-probs are None: nobody sampled this.
     """
 
@@ -53,7 +53,7 @@ class ScriptedPolicy:
     def _answer(self, request: Request) -> Candidate:
         text, ends = self._author(self.codec.decode(request.ids), request)
         if ends:
-            ids, finish = (*self.codec.encode_untrusted(text), min(self.codec.eos_ids)), Finish.EOS
+            ids, finish = (*self.codec.encode_untrusted(text), self.codec.end_of_turn_id), Finish.EOS
         else:
             ids, finish = self.codec.encode_untrusted(text + "".join(request.stop[:1])), Finish.LENGTH
         if len(ids) > request.max_tokens:

@@ -11,7 +11,9 @@ from typing import Any
 
 from rest_jax.config.settings import RestConfig
 from rest_jax.core.effects import Agent, CallTool, Effect, Generate, Generated, Outcome, ToolReply
+from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent
+from rest_jax.core.text import valid_unicode
 from rest_jax.core.trajectory import Question
 from rest_jax.models import catalog
 from rest_jax.recipes.players import config_of_run, model_of
@@ -37,7 +39,10 @@ def ask(
     """Ask a model, or a run's last generation and the row `compare` beside it, one question; greedy.
 
     `tell` is told (who, kind, text). A run is asked over its own task's corpus; a model over `corpus`, else Atlas's.
+    Raises UserError for a question that is no valid Unicode (a command line in another encoding).
     """
+    if question != valid_unicode(question):
+        raise UserError("ask: the question is no valid Unicode text; type it in UTF-8")
     path = Path(model_or_run)
     asked = {"": model_of(model_or_run)} if not is_run(path) else {"last generation": model_of(model_or_run)}
     if compare is not None:
@@ -55,7 +60,7 @@ def ask(
             tools=replace(config.tools, url=tools_url or config.tools.url),
             emit=silent,
             offline=offline,
-            log=None,
+            any_corpus=corpus is None,
         )
         with opened as bench, tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
             watch = partial(narrated, tell=partial(tell, who))

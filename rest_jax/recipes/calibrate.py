@@ -14,7 +14,8 @@ BACKWARD = 3.0
 
 
 def measured_rates(policy: Policy, *, prompt_tokens: int = 256, reply_tokens: int = 24) -> Rates:
-    """Tokens per second with every row busy (sampled), and of a training step as predicted from prefill (trained).
+    """Tokens per second with every row busy (sampled), of a prompt (prefilled), and of a training step as predicted
+    from the prompt's (trained).
 
     The first round compiles and does not count.
     """
@@ -22,7 +23,8 @@ def measured_rates(policy: Policy, *, prompt_tokens: int = 256, reply_tokens: in
         block_s = _round(policy, 1, 2, 1)
         prefill_s = max(_round(policy, 1, prompt_tokens + 2, 1) - block_s, 1e-6)
         reply_s = _round(policy, policy.sessions, 2, reply_tokens)
-    return Rates(sampled=policy.sessions * reply_tokens / reply_s, trained=prompt_tokens / prefill_s / BACKWARD)
+    prefilled = prompt_tokens / prefill_s
+    return Rates(sampled=policy.sessions * reply_tokens / reply_s, prefilled=prefilled, trained=prefilled / BACKWARD)
 
 
 def _round(policy: Policy, requests: int, prompt_tokens: int, reply_tokens: int) -> float:

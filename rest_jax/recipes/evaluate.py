@@ -17,9 +17,9 @@ from rest_jax.evaluation.table import row, to_json
 from rest_jax.models import catalog
 from rest_jax.recipes.players import model_of
 from rest_jax.recipes.workbench import Sitting, agent_of, open_workbench
-from rest_jax.tasks.local import local
+from rest_jax.tasks.local import local, read_questions
 from rest_jax.tasks.registry import task as open_task
-from rest_jax.tasks.splits import Reader
+from rest_jax.tasks.splits import Reader, Split
 from rest_jax.tasks.task import Task
 
 
@@ -49,13 +49,13 @@ def evaluate_model(wanted: Wanted, emit: Listener) -> dict[str, Any]:
 
     Raises UserError for what the caller can mend: no questions, a missing model, an unreachable adapter.
     """
-    task = _task(wanted)
+    task = task_for(wanted)
     model = model_of(wanted.model)
     asked = task.questions(wanted.split, Reader.EVALUATION)[: wanted.limit]
     opened = open_workbench(
         task,
         model=ModelSettings(model),
-        agent_settings=_agent(wanted, task, agent_of(catalog.resolve(model, offline=wanted.offline))),
+        agent_settings=agent_for(wanted, task, agent_of(catalog.resolve(model, offline=wanted.offline))),
         engine=EngineSettings(),
         tools=ToolsSettings(url=wanted.tools_url),
         emit=emit,
@@ -77,23 +77,26 @@ def evaluate_model(wanted: Wanted, emit: Listener) -> dict[str, Any]:
     return {**to_json(measured), "records": [to_json(record) for record in records]}
 
 
-def _task(wanted: Wanted) -> Task:
-    if wanted.questions is not None:
-        if wanted.corpus is None:
-            raise UserError("eval: --questions needs the corpus that they are about; give --corpus FILE.jsonl")
-        return local(wanted.questions, wanted.corpus)
+def task_for(wanted: Wanted) -> Task:
+    """The named task, with the questions and corpus that are given in place of its own; without a name only these."""
     if wanted.task is None:
-        raise UserError("eval: nothing to ask; give --task NAME, or --questions and --corpus")
+        if wanted.questions is None:
+            raise UserError("eval: nothing to ask; give --task NAME, or --questions and --corpus")
+        if wanted.corpus is None:
+            raise UserError("eval: --questions needs what they are about; give --corpus FILE.jsonl or --task NAME")
+        return local(wanted.questions, wanted.corpus)
     task = open_task(TaskSettings(wanted.task, wanted.data))
+    if wanted.questions is not None:
+        task = replace(task, splits={Split.REPORT: read_questions(wanted.questions)}, notes={})
     return task if wanted.corpus is None else replace(task, corpus_file=wanted.corpus)
 
 
-def _agent(wanted: Wanted, task: Task, settings: AgentSettings) -> AgentSettings:
-    """The model's own settings with what the caller asked for; a task without worked examples shows none."""
-    shots = settings.shots if wanted.shots is None else wanted.shots
-    return replace(
-        settings,
-        name=wanted.agent or settings.name,
-        style=wanted.prompt_style or settings.style,
-        shots=min(shots, len(task.examples)) if wanted.shots is None else shots,
-    )
+def agent_for(wanted: Wanted, task: Task, settings: AgentSettings) -> AgentSettings:
+    """The model's own settings with what the caller asked for: worked examples, even none, come with an instruction.
+
+    A number that nobody asked for is at most what the task has.
+    """
+    chosen = replace(settings, name=wanted.agent or settings.name, style=wanted.prompt_style or settings.style)
+    if wanted.shots is not None:
+        return replace(chosen, shots=wanted.shots, bare=False)
+    return replace(chosen, shots=min(settings.shots, len(task.examples)))

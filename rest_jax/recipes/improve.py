@@ -43,22 +43,22 @@ def improve(
 ) -> Improved:
     """Fine-tune the model in `start` on a mixture; `folder` receives the new one, in Hugging Face's layout.
 
-    `agent` is how `start` is played; the new agent.json shows no worked examples when training was bare. Trains in
-    f32. A killed call repeated goes on from its last checkpoint and ends in the same bits; the checkpoints are the
-    caller's to discard, once it has noted that the model is there.
+    `agent` is how `start` is played; the new agent.json says `bare` as well when training was. Trains in f32. A killed
+    call repeated goes on from its last checkpoint and ends in the same bits; the checkpoints are the caller's to
+    discard, once it has noted that the model is there.
     """
     model = checkpoint.load(start, jnp.float32)
     examples = [
         example for trajectory in mixture for example in examples_of(trajectory, model.codec, prompt=settings.prompt)
     ]
     result = fit(model.config, model.params, examples, settings, seed=seed, folder=folder / CHECKPOINTS, emit=emit)
-    shots = 0 if settings.prompt == "bare" else agent.shots
+    trained = replace(agent, bare=agent.bare or settings.prompt == "bare")
     checkpoint.save(
         model.config,
         result.params,
         folder / MODEL,
         tokenizer_from=start,
-        agent=asdict(replace(agent, shots=shots)),
+        agent=asdict(trained),
     )
-    player = Player(folder / MODEL, weights_digest(result.params), shots)
+    player = Player(folder / MODEL, weights_digest(result.params), trained.bare)
     return Improved(player, tuple(result.losses), result.tokens, len(examples))

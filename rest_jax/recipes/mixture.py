@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from rest_jax.config.settings import ImproveSettings
 from rest_jax.core.effects import Status
-from rest_jax.core.events import Listener, notice
+from rest_jax.core.events import Listener, notice, silent
 from rest_jax.core.reward import Reward
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.evaluation.records import is_grounded
-from rest_jax.tasks.metrics import normalise
+from rest_jax.tasks.metrics import YES_NO, normalise
 from rest_jax.training.mixture import keep
 
 
@@ -44,15 +44,22 @@ def thresholded(grown: Grown, settings: ImproveSettings, threshold: float, emit:
     return tuple(t for t in grown.trajectories if t.id in kept)
 
 
-def is_sound(trajectory: Trajectory) -> bool:
-    """Whether a demonstration holds up when its searches are really made: no call failed, and the answer was seen.
+def kept_fraction(grown: Grown, settings: ImproveSettings, threshold: float) -> float:
+    """The share of a Grow's trajectories, masked ones included, that passes a threshold; 0 without trajectories."""
+    return len(thresholded(grown, settings, threshold, silent)) / max(1, len(grown.trajectories))
+
+
+def is_sound(trajectory: Trajectory, held_out_pages: Collection[str]) -> bool:
+    """Whether a demonstration holds up when its searches are really made: no call failed, none showed a held-out page,
+    and the answer was seen.
 
     Yes and no cannot be seen; for them a search that found something is enough.
     """
-    if any(call.fault is not None for call in trajectory.tool_calls):
+    shown = {result.get("title") for call in trajectory.tool_calls for result in call.data.get("results", ())}
+    if any(call.fault is not None for call in trajectory.tool_calls) or not shown.isdisjoint(held_out_pages):
         return False
-    if trajectory.answer is not None and normalise(trajectory.answer) in ("yes", "no"):
-        return any(not call.content.startswith("Could not find") for call in trajectory.tool_calls)
+    if trajectory.answer is not None and normalise(trajectory.answer) in YES_NO:
+        return any(call.found for call in trajectory.tool_calls)
     return is_grounded(trajectory)
 
 

@@ -6,9 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rest_jax.config.settings import ImproveSettings, RestConfig
+from rest_jax.recipes.floors import PLAYED
 
 FEWEST_VOTES = 3
 """Two votes have no majority."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of one trajectory, on average."""
+
+    sampled: float
+    prefilled: float
+    """The question and the observations, with the cues after them; worked examples are computed once, not here."""
 
 
 @dataclass(frozen=True)
@@ -18,28 +28,35 @@ class Planned:
     name: str
     trajectories: int = 0
     sampled_tokens: int = 0
+    prefilled_tokens: int = 0
     trained_tokens: int = 0
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What this machine does, measured: tokens per second of sampling (all rows together) and of training."""
+    """What this machine does, measured: tokens per second of sampling (all rows together), of reading a prompt or an
+    observation, and of training."""
 
     sampled: float
+    prefilled: float
     trained: float
 
 
-def plan(config: RestConfig, tokens_per_trajectory: float) -> list[Planned]:
+def plan(config: RestConfig, one: Lengths) -> list[Planned]:
     """The work of a run, in order, for all seeds together."""
     seeds = len(config.seeds)
     ev = config.evaluate
 
     def rolled(name: str, trajectories: int) -> Planned:
-        return Planned(name, trajectories, sampled_tokens=round(trajectories * tokens_per_trajectory))
+        return Planned(name, trajectories, round(trajectories * one.sampled), round(trajectories * one.prefilled))
 
     work = [rolled("evaluate prompted", ev.prompted)]
+    # A script speaks for the model in demonstrations: they cost the tools' time alone.
+    work.append(Planned("demonstrations", seeds * config.pilot.demonstrations))
     work.append(Planned("pilot", trained_tokens=seeds * _trained(config.pilot.improve)))
     work.append(rolled("evaluate pilot", seeds * ev.pilot))
+    if ev.gate:
+        work.append(rolled("pilot gate", seeds * ev.gate))
     for number, generation in enumerate(config.generations, 1):
         grow = generation.grow
         work.append(rolled(f"grow {number}", seeds * grow.questions * grow.samples))
@@ -51,8 +68,12 @@ def plan(config: RestConfig, tokens_per_trajectory: float) -> list[Planned]:
         if control == "majority":
             work.append(rolled("control majority", seeds * majority_samples(config) * ev.final))
         else:
+            if control == "gold":
+                asked = sum(generation.grow.questions for generation in config.generations)
+                work.append(Planned("gold demonstrations", seeds * asked))
             work.append(Planned(f"control {control}", trained_tokens=seeds * loop_steps))
             work.append(rolled(f"evaluate {control}", seeds * ev.final))
+    work += [rolled(f"floor {floor}", ev.final) for floor in ev.floors if floor in PLAYED]
     return work
 
 
@@ -67,12 +88,17 @@ def total(work: Sequence[Planned]) -> Planned:
         "total",
         sum(w.trajectories for w in work),
         sum(w.sampled_tokens for w in work),
+        sum(w.prefilled_tokens for w in work),
         sum(w.trained_tokens for w in work),
     )
 
 
 def seconds(work: Planned, rates: Rates) -> float:
-    return work.sampled_tokens / rates.sampled + work.trained_tokens / rates.trained
+    return (
+        work.sampled_tokens / rates.sampled
+        + work.prefilled_tokens / rates.prefilled
+        + work.trained_tokens / rates.trained
+    )
 
 
 def _trained(settings: ImproveSettings) -> int:

@@ -13,10 +13,10 @@ from rest_jax.core.events import Listener
 from rest_jax.evaluation.statistics import pass_at_k, smallest_effect
 from rest_jax.recipes import plan
 from rest_jax.recipes.calibrate import measured_rates
-from rest_jax.recipes.mixture import Grown, rewarded
+from rest_jax.recipes.mixture import kept_fraction, rewarded
 from rest_jax.recipes.players import models_of_run
 from rest_jax.recipes.stages import is_run
-from rest_jax.recipes.workbench import Player, Sitting, Workbench, open_workbench, tokens_per_trajectory
+from rest_jax.recipes.workbench import Player, Sitting, Workbench, agent_of, lengths, open_workbench
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 
@@ -71,7 +71,7 @@ def look(
     opened = open_workbench(
         open_task(config.task),
         model=replace(config.model, name=pilot or config.model.name),
-        agent_settings=replace(config.agent, shots=0) if pilot else config.agent,
+        agent_settings=agent_of(Path(pilot)) if pilot else config.agent,
         engine=config.engine,
         tools=config.tools,
         emit=emit,
@@ -89,14 +89,15 @@ def preflight(
     `player` is the policy that grows: the prompted model, or the pilot of a run that has one.
     """
     grow = config.generations[0].grow
-    asked = bench.task.questions("train", Reader.TRAINING)[:questions]
+    asked = bench.task.questions("train", Reader.TRAINING, questions)
     sampling = Sampling(grow.temperature, grow.top_k, grow.top_p)
     trajectories = bench.play(folder, player, Sitting(asked, "train", samples, sampling, config.seeds[0], 1))
     grown = rewarded(trajectories, asked, bench.task.reward(config.task.reward))
     right: Counter[str] = Counter({question.id: 0 for question in asked})
     right.update(t.question_id for t in trajectories if (grown.rewards[t.id] or 0.0) > RIGHT)
-    whole = plan.total(plan.plan(config, tokens_per_trajectory(bench.task, bench.engine.codec, config.agent.name)))
-    kept = {tau: _kept(grown, tau) * grow.questions * grow.samples for tau in config.generations[0].improve.thresholds}
+    whole = plan.total(plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent)))
+    improve = config.generations[0].improve
+    kept = {tau: kept_fraction(grown, improve, tau) * grow.questions * grow.samples for tau in improve.thresholds}
     return Preflight(
         questions=len(asked),
         samples=samples,
@@ -111,14 +112,10 @@ def preflight(
     )
 
 
-def _kept(grown: Grown, threshold: float) -> float:
-    return sum((reward or 0.0) > threshold for reward in grown.rewards.values()) / max(1, len(grown.rewards))
-
-
 def _advice(config: RestConfig, player: Player, kept: dict[float, float]) -> str:
     if any(kept.values()):
         return "the reward has something to keep"
-    if player.shots and config.pilot.demonstrations:
+    if not player.bare:
         return (
             "the reward has nothing to keep from the prompted model: the run relies on its pilot of "
             f"{config.pilot.demonstrations} demonstrations; look again after it with --run-dir"

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rest_jax.config.loader import Loaded
+from rest_jax.config.settings import RestConfig
 from rest_jax.core.trajectory import Trajectory
+from rest_jax.recipes.mixture import kept_fraction
 from rest_jax.recipes.rest import RECORDS, REWARDS, read_grown
 from rest_jax.recipes.stages import Done
 from rest_jax.recipes.summary import curve
@@ -22,28 +25,33 @@ THRESHOLDS = tuple(step / 20 for step in range(20))
 
 
 def write_run_report(
-    path: Path, summary: Mapping[str, Any], config: str, stages: Sequence[Done], gold: Mapping[str, str]
+    path: Path,
+    summary: Mapping[str, Any],
+    loaded: Loaded[RestConfig],
+    stages: Sequence[Done],
+    gold: Mapping[str, str],
+    environment: Mapping[str, Any],
 ) -> None:
-    """Write the page. `gold` maps question ids to gold answers."""
+    """Write the page. `gold` maps question ids to gold answers; `environment` is run.json's."""
     report = Report(
         title=summary["title"],
         summary=summary,
         curve=curve(summary),
-        grown=[_grown(done) for done in stages if done.name.endswith("/grow")],
+        grown=[_grown(done, loaded.value) for done in stages if done.name.endswith("/grow")],
         losses={done.name: done.results["losses"] for done in stages if "losses" in done.results},
         galleries={done.name: _gallery(done, gold) for done in stages if (done.folder / TRAJECTORIES).is_file()},
-        facts={
-            row["name"]: f"weights {row['weights_digest'][:64]}" for row in summary["rows"] if row["weights_digest"]
-        },
-        config=config,
+        facts={name: str(fact) for name, fact in environment.items()}
+        | {row["name"]: f"weights {row['weights_digest'][:64]}" for row in summary["rows"] if row["weights_digest"]},
+        config=loaded.text,
     )
     write_report(path, report)
 
 
-def _grown(done: Done) -> Grown:
-    rewards = [reward for reward in read_grown(done).rewards.values() if reward is not None]
-    share = [(tau, sum(reward > tau for reward in rewards) / max(1, len(rewards))) for tau in THRESHOLDS]
-    return Grown(done.name, rewards, share)
+def _grown(done: Done, config: RestConfig) -> Grown:
+    grown = read_grown(done)
+    settings = config.generations[done.inputs["generation"] - 1].improve
+    rewards = [reward for reward in grown.rewards.values() if reward is not None]
+    return Grown(done.name, rewards, [(tau, kept_fraction(grown, settings, tau)) for tau in THRESHOLDS])
 
 
 def _gallery(done: Done, gold: Mapping[str, str]) -> list[Judged]:

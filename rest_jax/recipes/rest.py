@@ -16,7 +16,8 @@ from typing import Any
 from rest_jax.agents.demonstration import Demonstration
 from rest_jax.config.settings import GenerationSettings, ImproveSettings, RestConfig
 from rest_jax.core.effects import Sampling
-from rest_jax.core.events import notice, silent
+from rest_jax.core.events import notice, silent, warning
+from rest_jax.core.files import write_json
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.evaluation.records import Record, judge
 from rest_jax.evaluation.statistics import value
@@ -24,7 +25,7 @@ from rest_jax.evaluation.table import to_json
 from rest_jax.recipes import mixture, plan
 from rest_jax.recipes.improve import CHECKPOINTS, MODEL, improve
 from rest_jax.recipes.seeds import derived_seed
-from rest_jax.recipes.stages import Done, RunFolder, Work, discard, write_json
+from rest_jax.recipes.stages import Done, RunFolder, Work, discard
 from rest_jax.recipes.summary import Measured
 from rest_jax.recipes.workbench import TRAJECTORIES, Player, Sitting, Workbench
 from rest_jax.rollout import store
@@ -32,6 +33,8 @@ from rest_jax.tasks.splits import Reader
 
 REWARDS = "rewards.json"
 RECORDS = "records.json"
+WELL_FORMED = 0.95
+"""A pilot below this share confounds format with skill: the rewards of its Grow would teach both at once."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Loop:
             "demonstrations", bench.task.demonstrations(pilot_settings.source, pilot_settings.demonstrations, self.seed)
         )
         pilot = self.improved("pilot", bench.base, demonstrations, pilot_settings.improve)
-        rows = [self.measured("pilot", "pilot", pilot, ev.pilot)]
+        measured = self.measured("pilot", "pilot", pilot, ev.pilot)
+        rows = [measured, *self.gate(pilot)]
         player, grown_by_generation = pilot, []
         for number, generation in enumerate(self.config.generations, 1):
             grown = self.grow(f"gen-{number}/grow", player, generation, number)
@@ -70,7 +74,7 @@ class Loop:
             player, kept = self.improve_on(number, grown, generation.improve, player, demonstrations)
             n = ev.final if number == len(self.config.generations) else ev.generations
             rows.append(self.measured(f"gen-{number}", f"gen {number}", player, n, kept_fraction=kept))
-        made = Made(pilot, demonstrations, tuple(grown_by_generation), rows[0].records, rows[-1].records)
+        made = Made(pilot, demonstrations, tuple(grown_by_generation), measured.records, rows[-1].records)
         return rows + [self.control(name, made) for name in self.config.evaluate.controls]
 
     # Stages
@@ -103,7 +107,7 @@ class Loop:
         kept = 0.0
         for step, threshold in enumerate(settings.thresholds, 1):
             chosen = mixture.thresholded(grown, settings, threshold, self.bench.emit)
-            kept = len(chosen) / max(1, len(grown.trajectories))
+            kept = mixture.kept_fraction(grown, settings, threshold)
             start = self.bench.base if settings.start == "base" else player
             seeded = [*demonstrations, *chosen] if settings.include_seed else chosen
             player = self.improved(f"gen-{number}/improve-{step}", start, seeded, settings)
@@ -111,14 +115,13 @@ class Loop:
 
     def improved(self, name: str, start: Player, mix: Sequence[Trajectory], settings: ImproveSettings) -> Player:
         """Fine-tune a player on a mixture."""
-        shots = 0 if settings.prompt == "bare" else start.shots
 
         def work(folder: Path) -> dict[str, Any]:
             result = improve(
                 start.folder,
                 mix,
                 settings,
-                replace(self.config.agent, shots=start.shots),
+                replace(self.config.agent, bare=start.bare),
                 seed=derived_seed(self.seed, name),
                 folder=folder,
                 emit=self.bench.emit,
@@ -137,17 +140,19 @@ class Loop:
         }
         done = self.stage(name, inputs, work)
         discard(done.folder / CHECKPOINTS)
-        return Player(done.folder / MODEL, done.results["weights_digest"], shots)
+        bare = start.bare or settings.prompt == "bare"
+        return Player(done.folder / MODEL, done.results["weights_digest"], bare)
 
     def demonstrate(self, name: str, demonstrations: Sequence[Demonstration]) -> tuple[Trajectory, ...]:
-        """Replay demonstrations through the real agent and tools; those whose answer the tools did not show are
-        dropped."""
+        """Replay demonstrations through the real agent and tools; those are dropped whose answer the tools did not
+        show, and those to which they showed a gold page of another split."""
 
         def work(folder: Path) -> dict[str, Any]:
             trajectories = self.bench.demonstrate(folder, demonstrations, "train")
             rewards = self.rewarded(trajectories, [d.question for d in demonstrations]).rewards
             # A script knows its answer: what counts is that the tools showed it.
-            rewards = {t.id: rewards[t.id] if mixture.is_sound(t) else 0.0 for t in trajectories}
+            held_out = self.bench.task.held_out_pages
+            rewards = {t.id: rewards[t.id] if mixture.is_sound(t, held_out) else 0.0 for t in trajectories}
             write_json(folder / REWARDS, rewards)
             good = sum(1 for reward in rewards.values() if reward)
             notice(self.bench.emit, f"{good} of {len(trajectories)} demonstrations found their answer with these tools")
@@ -157,6 +162,23 @@ class Loop:
         grown = read_grown(self.stage(name, inputs, work))
         return tuple(t for t in grown.trajectories if grown.rewards[t.id])
 
+    def gate(self, pilot: Player) -> list[Measured]:
+        """The pilot's row on select, before anything is grown; warns when it does not keep the format. It stops
+        nothing."""
+        n = self.config.evaluate.gate
+        if not n:
+            return []
+        checked = self.measured("pilot-gate", "pilot (select)", pilot, n, split="select")
+        share = value(checked.records, "well_formed")
+        if share < WELL_FORMED:
+            warning(
+                self.bench.emit,
+                f"seed {self.seed}: the pilot is well-formed in {100 * share:.1f} % of {n} select trajectories, less "
+                f"than {100 * WELL_FORMED:.0f} %, so Grow rewards format and skill together; raise "
+                f"pilot.improve.steps or pilot.demonstrations",
+            )
+        return [checked]
+
     def measured(
         self,
         stage: str,
@@ -164,16 +186,18 @@ class Loop:
         player: Player,
         n: int,
         *,
+        split: str | None = None,
         kept_fraction: float = math.nan,
         method: str | None = None,
     ) -> Measured:
-        """Evaluate a player, greedily, on the first n questions of the evaluation's split (as `method`, if named)."""
-        split = self.config.evaluate.split
-        questions = self.bench.task.questions(split, Reader.EVALUATION)[:n]
+        """Evaluate a player, greedily, on the first n questions of a split, else the evaluation's (as `method`, if
+        named)."""
+        split = split or self.config.evaluate.split
+        questions = self.bench.task.questions(split, Reader.EVALUATION, n)
 
         def work(folder: Path) -> dict[str, Any]:
             sitting = Sitting(questions, split, seed=self.seed)
-            return self.judged(folder, self.bench.play(folder, player, sitting, method))
+            return self.judged(folder, self.bench.play(folder, player, sitting, method), questions)
 
         inputs = {"player": _named(player), "split": split, "n": n, "method": method}
         done = self.stage(f"{stage}/evaluate-{split}", inputs, work)
@@ -225,7 +249,7 @@ class Loop:
         The loop's tokens are those of all Grows and of its final evaluation; at least three samples vote.
         """
         ev, grow = self.config.evaluate, self.config.generations[0].grow
-        questions = self.bench.task.questions(ev.split, Reader.EVALUATION)[: ev.final]
+        questions = self.bench.task.questions(ev.split, Reader.EVALUATION, ev.final)
         sampling = Sampling(grow.temperature, grow.top_k, grow.top_p)
         spent = sum(t.model_tokens for grown in made.grown for t in grown.trajectories)
         spent += sum(record.model_tokens for record in made.final_records)
@@ -234,7 +258,7 @@ class Loop:
 
         def work(folder: Path) -> dict[str, Any]:
             sitting = Sitting(questions, ev.split, samples, sampling, self.seed)
-            return self.judged(folder, mixture.majority(self.bench.play(folder, made.pilot, sitting)))
+            return self.judged(folder, mixture.majority(self.bench.play(folder, made.pilot, sitting)), questions)
 
         inputs = {"player": _named(made.pilot), "split": ev.split, "n": ev.final, "samples": samples}
         done = self.stage(f"control-majority/evaluate-{ev.split}", inputs, work)
@@ -256,15 +280,13 @@ class Loop:
         return done
 
     def grow_questions(self, generation: GenerationSettings) -> Sequence[Question]:
-        return self.bench.task.questions("train", Reader.TRAINING)[: generation.grow.questions]
+        return self.bench.task.questions("train", Reader.TRAINING, generation.grow.questions)
 
     def rewarded(self, trajectories: Sequence[Trajectory], questions: Sequence[Question]) -> mixture.Grown:
         return mixture.rewarded(trajectories, questions, self.bench.task.reward(self.config.task.reward))
 
-    def judged(self, folder: Path, trajectories: Sequence[Trajectory]) -> dict[str, Any]:
-        task = self.bench.task
-        asked = {q.id: q for q in task.questions(self.config.evaluate.split, Reader.EVALUATION)}
-        records = judge(trajectories, asked, task.score)
+    def judged(self, folder: Path, trajectories: Sequence[Trajectory], questions: Sequence[Question]) -> dict[str, Any]:
+        records = judge(trajectories, {question.id: question for question in questions}, self.bench.task.score)
         write_json(folder / RECORDS, [to_json(record) for record in records])
         return {
             "n": len(records),
@@ -282,11 +304,12 @@ def read_grown(done: Done) -> mixture.Grown:
 def read_measured(done: Done, name: str, weights: str, kept_fraction: float = math.nan) -> Measured:
     """The records that an evaluation left behind."""
     records = json.loads((done.folder / RECORDS).read_text(encoding="utf-8"))
-    return Measured(name, tuple(Record(**record) for record in records), weights, done.seconds, kept_fraction)
+    made = tuple(Record(**record) for record in records)
+    return Measured(name, done.inputs["split"], made, weights, done.seconds, kept_fraction)
 
 
 def _named(player: Player) -> dict[str, Any]:
-    return {"weights_digest": player.weights_digest, "shots": player.shots}
+    return {"weights_digest": player.weights_digest, "bare": player.bare}
 
 
 def _null(number: float) -> float | None:

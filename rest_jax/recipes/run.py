@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,16 @@ from rest_jax.config.loader import Loaded, load
 from rest_jax.config.settings import RestConfig
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, notice
+from rest_jax.core.files import write_json
 from rest_jax.models import catalog, tokenizer
 from rest_jax.recipes import floors, plan
 from rest_jax.recipes.calibrate import measured_rates
+from rest_jax.recipes.environment import environment
 from rest_jax.recipes.report import write_run_report
 from rest_jax.recipes.rest import Loop
-from rest_jax.recipes.stages import Done, finished_stages, open_run, write_json
+from rest_jax.recipes.stages import Done, finished_stages, open_run, read_environment
 from rest_jax.recipes.summary import Measured, summarise
-from rest_jax.recipes.workbench import Workbench, open_workbench, tokens_per_trajectory
+from rest_jax.recipes.workbench import Workbench, lengths, open_workbench
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 from rest_jax.tasks.task import Task
@@ -33,8 +35,10 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
     Raises UserError for whatever the user can mend; what was done until then is kept, and repeating goes on there.
     """
     config = loaded.value
-    with open_run(run_dir, loaded.text, loaded.digest, emit) as folder:
+    here = environment(config.model.dtype)
+    with open_run(run_dir, loaded.text, loaded.digest, here, emit) as folder:
         task = open_task(config.task, run_dir / "data")
+        refuse_too_few(config, task)
         with open_workbench(
             task,
             model=config.model,
@@ -55,12 +59,13 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
                 measured,
                 title=f"{config.name}: {task.name}, {config.model.name}",
                 task=task.name,
-                split=config.evaluate.split,
+                described=task.describe(),
                 against=("pilot", *(m.name for m in measured if m.name[:2] in ("A ", "B ", "C ", "D "))),
                 notes=notes(config, bench),
+                warnings=folder.warnings,
             )
         write_json(run_dir / SUMMARY, summary)
-        _write_report(run_dir, summary, loaded.text, folder.stages, task)
+        _write_report(run_dir, summary, loaded, folder.stages, task)
     return summary
 
 
@@ -70,40 +75,76 @@ def report_again(run_dir: Path) -> Path:
     file = run_dir / SUMMARY
     if not file.is_file():
         raise UserError(f"{run_dir}: the run has not finished (no {SUMMARY}); repeat `rest-jax run` first")
-    config = load(run_dir / "config.yaml", RestConfig)
-    task = open_task(config.value.task, run_dir / "data")
-    _write_report(run_dir, json.loads(file.read_text(encoding="utf-8")), config.text, stages, task)
+    loaded = load(run_dir / "config.yaml", RestConfig)
+    task = open_task(loaded.value.task, run_dir / "data")
+    _write_report(run_dir, json.loads(file.read_text(encoding="utf-8")), loaded, stages, task)
     return run_dir / REPORT
 
 
-def _write_report(run_dir: Path, summary: dict[str, Any], config: str, stages: Sequence[Done], task: Task) -> None:
+def _write_report(
+    run_dir: Path, summary: dict[str, Any], loaded: Loaded[RestConfig], stages: Sequence[Done], task: Task
+) -> None:
     gold = {question.id: question.answer for split in task.splits.values() for question in split}
-    write_run_report(run_dir / REPORT, summary, config, stages, gold)
+    write_run_report(run_dir / REPORT, summary, loaded, stages, gold, read_environment(run_dir))
 
 
 def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
     """What a run would do, stage by stage, without doing it: the settings, the task and the model are checked."""
     task = open_task(config.task)
+    refuse_too_few(config, task)
     codec = tokenizer.load(catalog.resolve(config.model.name, offline=offline))
-    work = plan.plan(config, tokens_per_trajectory(task, codec, config.agent.name))
+    work = plan.plan(config, lengths(task, codec, config.agent))
     return [
         f"{w.name:32} {w.trajectories:6} trajectories {w.sampled_tokens / 1000:7.0f}k sampled "
-        f"{w.trained_tokens / 1000:7.0f}k trained tokens"
+        f"{w.prefilled_tokens / 1000:7.0f}k prefilled {w.trained_tokens / 1000:7.0f}k trained tokens"
         for w in (*work, plan.total(work))
     ]
 
 
+def refuse_too_few(config: RestConfig, task: Task) -> None:
+    """Raise UserError when a task has not all that a run will ask of it: at its start rather than hours later."""
+    ev = config.evaluate
+    for generation in config.generations:
+        task.questions("train", Reader.TRAINING, generation.grow.questions)
+    between = ev.generations if len(config.generations) > 1 else 1
+    task.questions(ev.split, Reader.EVALUATION, max(ev.prompted, ev.pilot, between, ev.final))
+    if ev.gate:
+        task.questions("select", Reader.SELECTION, ev.gate)
+    task.demonstrations(config.pilot.source, config.pilot.demonstrations, config.seeds[0])
+    task.shots(0 if config.agent.bare else config.agent.shots)
+    task.reads.drain()  # counted, not read
+
+
 def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
-    """Say, before the work begins, what it will be and how long it will take here."""
-    work = plan.plan(config, tokens_per_trajectory(bench.task, bench.engine.codec, config.agent.name))
-    whole = plan.total(work)
+    """Say, before the work begins, what it is about, what it will be and how long it will take here."""
+    for line in about(bench.task):
+        notice(emit, line)
+    whole = plan.total(plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent)))
     rates = measured_rates(bench.engine)
     notice(
         emit,
-        f"{whole.trajectories} trajectories, about {whole.sampled_tokens / 1000:.0f}k sampled and "
-        f"{whole.trained_tokens / 1000:.0f}k trained tokens; at {rates.sampled:.0f} and {rates.trained:.0f} tokens/s "
-        f"here about {plan.seconds(whole, rates) / 60:.0f} min",
+        f"the whole run, what is done already included: {whole.trajectories} trajectories, about "
+        f"{whole.sampled_tokens / 1000:.0f}k sampled, {whole.prefilled_tokens / 1000:.0f}k prefilled and "
+        f"{whole.trained_tokens / 1000:.0f}k trained tokens; at {rates.sampled:.0f}, {rates.prefilled:.0f} and "
+        f"{rates.trained:.0f} tokens/s here about {plan.seconds(whole, rates) / 60:.0f} min",
     )
+
+
+def about(task: Task) -> list[str]:
+    """What the task says of itself, in lines: each split with its difficulty, demonstrations, and its notes."""
+    described = task.describe()
+    splits = [
+        f"{task.name} {split}: {entry['questions']} questions ({_counts(entry['levels'])})"
+        for split, entry in described["splits"].items()
+    ]
+    said = {"demonstrations": described["demonstrations"], **described["notes"]}
+    return [*splits, *(f"{name.replace('_', ' ')}: {_counts(note)}" for name, note in said.items())]
+
+
+def _counts(entry: Any) -> str:
+    if not isinstance(entry, Mapping):
+        return str(entry)
+    return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in entry.items())
 
 
 def notes(config: RestConfig, bench: Workbench) -> list[str]:
@@ -114,7 +155,7 @@ def notes(config: RestConfig, bench: Workbench) -> list[str]:
         f"seeds {', '.join(map(str, config.seeds))}",
         f"corpus {corpus[:12]}, retriever BM25 (k1 {config.tools.k1:g}, b {config.tools.b:g}), "
         f"{config.tools.results} passage(s) a search",
-        *(f"{name}: {note}" for name, note in bench.task.notes.items()),
+        *about(bench.task),
     ]
 
 
@@ -123,10 +164,10 @@ def _floors(config: RestConfig, loop: Loop, bench: Workbench) -> list[Measured]:
     ev = config.evaluate
     for floor in ev.floors:
         if floor == "most_frequent":
-            asked = bench.task.questions(ev.split, Reader.EVALUATION)[: ev.final]
+            asked = bench.task.questions(ev.split, Reader.EVALUATION, ev.final)
             train = bench.task.questions("train", Reader.EVALUATION)
             records = floors.most_frequent(train, asked, bench.task.score)
-            rows.append(Measured("most frequent answer", records, "", 0.0))
+            rows.append(Measured("most frequent answer", ev.split, records, "", 0.0))
         else:
             rows.append(loop.measured(f"floor-{floor}", floors.PLAYED[floor], bench.base, ev.final, method=floor))
     return rows

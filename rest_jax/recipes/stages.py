@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,13 +20,15 @@ from filelock import FileLock, Timeout
 
 from rest_jax.core.canonical import digest
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import Event, Listener
+from rest_jax.core.events import Event, Listener, warning
+from rest_jax.core.files import PART, write_json
 
 RUN_SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 RUN = "run.json"
-BEFORE_THE_MARKER = (".lock", "config.yaml", f"{RUN}.tmp")
-"""What a run that was killed at its very beginning may have left."""
+WARNINGS = "warnings.json"
+BEFORE_THE_MARKER = (".lock", "config.yaml")
+"""What a run that was killed at its very beginning may have left, beside parts of files."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,14 @@ Work = Callable[[Path], Mapping[str, Any]]
 class RunFolder:
     """The folder of one run, held by one process at a time.
 
-    `stages` collects what this process finished or found finished, in order.
+    `stages` collects what this process finished or found finished, in order; `warnings` each warning of the run once,
+    those of earlier processes included.
     """
 
     path: Path
     emit: Listener
+    environment: Mapping[str, Any]
+    warnings: list[str]
     stages: list[Done] = field(default_factory=list)
 
     def stage(self, name: str, inputs: Mapping[str, Any], work: Work) -> Done:
@@ -81,10 +85,13 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def open_run(path: Path, config_text: str, config_digest: str, emit: Listener) -> Iterator[RunFolder]:
+def open_run(
+    path: Path, config_text: str, config_digest: str, environment: Mapping[str, Any], emit: Listener
+) -> Iterator[RunFolder]:
     """Create or reopen a run's folder and hold it.
 
-    Raises UserError when it belongs to another config, was written by another schema version, or is in use.
+    `environment` is what bits depend on beside the config; going on in another one is worth a warning. Raises
+    UserError when the folder belongs to another config, was written by another schema version, or is in use.
     """
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / ".lock")
@@ -95,8 +102,11 @@ def open_run(path: Path, config_text: str, config_digest: str, emit: Listener) -
             f"{path}: another process works in this run folder; wait for it, or give another --run-dir"
         ) from None
     try:
-        _check_identity(path, config_text, config_digest)
-        yield RunFolder(path, _stamped(emit))
+        _check_identity(path, config_text, config_digest, environment)
+        warnings = _json(path / WARNINGS) if (path / WARNINGS).is_file() else []
+        run = RunFolder(path, _listening(path, emit, warnings), environment, warnings)
+        _warn_of_another(run.emit, read_environment(path), environment)
+        yield run
     finally:
         lock.release()
 
@@ -104,6 +114,11 @@ def open_run(path: Path, config_text: str, config_digest: str, emit: Listener) -
 def is_run(path: Path) -> bool:
     """Whether a folder is a run's."""
     return (path / RUN).is_file()
+
+
+def read_environment(path: Path) -> Mapping[str, Any]:
+    """The versions and devices with which a run began."""
+    return _json(path / RUN).get("environment", {})
 
 
 def finished_stages(path: Path) -> list[Done]:
@@ -116,30 +131,29 @@ def finished_stages(path: Path) -> list[Done]:
     return sorted((done for done in found if done is not None), key=lambda done: (done.place, done.name))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never a part, even after a crash."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _stamped(emit: Listener) -> Listener:
-    """The listener, with every event named by the stage in which it happens: who works does not know its stage."""
+def _listening(path: Path, emit: Listener, warnings: list[str]) -> Listener:
+    """The listener, with every event named by the stage in which it happens (who works does not know its stage), and
+    every new warning kept in the folder."""
     stage = ""
 
-    def stamp(event: Event) -> None:
+    def listen(event: Event) -> None:
         nonlocal stage
         if event.kind == "stage_started":
             stage = event.data["stage"]
         elif "stage" in event.data:
             event = Event(event.kind, {**event.data, "stage": stage})
+        if event.kind == "warning" and event.data["text"] not in warnings:
+            warnings.append(event.data["text"])
+            write_json(path / WARNINGS, warnings)
         emit(event)
 
-    return stamp
+    return listen
+
+
+def _warn_of_another(emit: Listener, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    changed = [f"{key} {before.get(key)}, now {now[key]}" for key in now if before.get(key) != now[key]]
+    if changed:
+        warning(emit, f"this run began with {'; '.join(changed)}: what is left may get other bits than it would have")
 
 
 def discard(folder: Path) -> None:
@@ -147,14 +161,16 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_identity(path: Path, config_text: str, config_digest: str) -> None:
+def _check_identity(path: Path, config_text: str, config_digest: str, environment: Mapping[str, Any]) -> None:
     marker = path / RUN
     if not marker.is_file():
-        foreign = [entry.name for entry in path.iterdir() if entry.name not in BEFORE_THE_MARKER]
+        there = [entry.name for entry in path.iterdir() if not entry.name.endswith(PART)]
+        foreign = [name for name in there if name not in BEFORE_THE_MARKER]
         if foreign:
             raise UserError(f"{path}: holds other files ({foreign[0]} …) and is no run folder; give an empty --run-dir")
         (path / "config.yaml").write_text(config_text, encoding="utf-8")
-        write_json(marker, {"schema_version": RUN_SCHEMA_VERSION, "config_digest": config_digest})
+        identity = {"schema_version": RUN_SCHEMA_VERSION, "config_digest": config_digest}
+        write_json(marker, {**identity, "environment": dict(environment)})
         return
     identity = _json(marker)
     _check_version(path, identity)
@@ -175,6 +191,8 @@ def _check_version(path: Path, identity: Mapping[str, Any]) -> None:
 def _claim(folder: Path, name: str, inputs: Mapping[str, Any]) -> None:
     """Note what an unfinished stage is being made from; parts made from other inputs are refused."""
     folder.mkdir(parents=True, exist_ok=True)
+    for torn in folder.rglob(f"*{PART}"):  # a kill while a file was written
+        torn.unlink()
     claim = folder / "inputs.json"
     if claim.is_file():
         _refuse_other_inputs(folder, digest(_json(claim)), inputs)

@@ -19,6 +19,7 @@ class Measured:
     """An evaluated policy of one seed: the name of its row, and its records."""
 
     name: str
+    split: str
     records: tuple[Record, ...]
     weights_digest: str
     seconds: float
@@ -26,11 +27,19 @@ class Measured:
 
 
 def summarise(
-    measured: Sequence[Measured], *, title: str, task: str, split: str, against: Sequence[str], notes: Sequence[str]
+    measured: Sequence[Measured],
+    *,
+    title: str,
+    task: str,
+    described: Mapping[str, Any],
+    against: Sequence[str],
+    notes: Sequence[str],
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
-    """The content of summary.json. Measurements of one name are pooled (their seeds differ).
+    """The content of summary.json. Measurements of one name are pooled (their seeds differ, their split does not).
 
-    The last generation is compared with every row that `against` names.
+    `task` is the task's name, `described` what it says of itself. The last generation is compared with every row that
+    `against` names.
     """
     pooled: dict[str, list[Measured]] = {}
     for entry in measured:
@@ -41,11 +50,13 @@ def summarise(
     return {
         "schema_version": 1,
         "title": title,
-        "rows": [to_json(_row(name, entries, task, split)) for name, entries in pooled.items()],
+        "task": dict(described),
+        "rows": [to_json(_row(name, entries, task)) for name, entries in pooled.items()],
         "comparisons": [
             to_json(compare(a, b, metric, records[a], records[b])) for a, b in pairs for metric in COMPARED
         ],
         "notes": list(notes),
+        "warnings": list(warnings),
     }
 
 
@@ -54,14 +65,14 @@ def curve(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [r for r in summary["rows"] if r["name"] in ("prompted", "pilot") or r["name"].startswith("gen ")]
 
 
-def _row(name: str, entries: Sequence[Measured], task: str, split: str) -> Any:
+def _row(name: str, entries: Sequence[Measured], task: str) -> Any:
     kept = [entry.kept_fraction for entry in entries]
     digests = sorted({entry.weights_digest for entry in entries})
     return row(
         name,
         [record for entry in entries for record in entry.records],
         task=task,
-        split=split,
+        split=entries[0].split,
         # Several seeds have several weights: each is named.
         weights_digest=",".join(digests),
         seconds=sum(entry.seconds for entry in entries),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rest_jax.agents.demonstration import Demonstration, author
-from rest_jax.agents.limits import Limits
-from rest_jax.agents.prompt import Prompt
+from rest_jax.agents.limits import Limits, cut
+from rest_jax.agents.prompt import OBSERVATION, QUESTION, Prompt
 from rest_jax.agents.registry import Method, agent
+from rest_jax.config.limits import checked
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, ToolsSettings
 from rest_jax.core.cache import cache_folder
-from rest_jax.core.effects import Agent, Role, Sampling
+from rest_jax.core.effects import Agent, Role, Sampling, Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener
 from rest_jax.core.policy import Policy, TextCodec
@@ -23,11 +24,13 @@ from rest_jax.distributed.compilation import keep_compiled
 from rest_jax.models import catalog, checkpoint
 from rest_jax.models.dtypes import compute_dtype
 from rest_jax.policies.scripted import ScriptedPolicy
+from rest_jax.recipes.plan import Lengths
 from rest_jax.rollout import store
 from rest_jax.rollout.journal import Journal
 from rest_jax.rollout.runner import Job, rollout
 from rest_jax.sampling.engine import Engine
 from rest_jax.tasks.task import Task
+from rest_jax.tools.agreement import refuse_another
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 
@@ -38,14 +41,11 @@ GREEDY = Sampling(temperature=0.0)
 
 @dataclass(frozen=True)
 class Player:
-    """A policy as stages name it: its weights' folder, and how many worked examples its prompt shows.
-
-    A prompt without worked examples is bare: it has no instruction either (the weights were trained that way).
-    """
+    """A policy as stages name it: its weights' folder, and whether it does without instruction and worked examples."""
 
     folder: Path
     weights_digest: str
-    shots: int = 0
+    bare: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,20 +80,21 @@ class Workbench:
         """
         chosen = agent(method or self.agent.name)
         self._seat(player)
-        return self._roll(folder, self.engine, chosen, self.prompt(chosen, player.shots), sitting)
+        return self._roll(folder, self.engine, chosen, self.prompt(chosen, bare=player.bare), sitting)
 
     def demonstrate(self, folder: Path, demonstrations: Sequence[Demonstration], split: str) -> list[Trajectory]:
         """Demonstrations replayed through the real agent and the real tools, their text encoded as imported."""
         method = agent(self.agent.name)
-        prompt = self.prompt(method, 0)
+        prompt = self.prompt(method, bare=True)
         policy = ScriptedPolicy(self.engine.codec, author(demonstrations, method.lines, prompt))
         sitting = Sitting([demonstration.question for demonstration in demonstrations], split)
         return self._roll(folder, policy, method, prompt, sitting)
 
-    def prompt(self, method: Method, shots: int) -> Prompt:
-        """The method's prompt with this many of the task's worked examples; bare when there are none."""
-        prompt = method.prompt(self.agent.style, self.task.shots(shots), self.engine.codec.chat)
-        return prompt if shots else prompt.bare()
+    def prompt(self, method: Method, *, bare: bool) -> Prompt:
+        """The method's prompt: bare, or with its instruction and as many worked examples as the settings say."""
+        shots = () if bare else self.task.shots(self.agent.shots)
+        prompt = method.prompt(self.agent.style, shots, self.engine.codec.chat)
+        return prompt.bare() if bare else prompt
 
     def _seat(self, player: Player) -> None:
         if self.engine.weights_digest != player.weights_digest:
@@ -102,6 +103,7 @@ class Workbench:
     def _roll(self, folder: Path, policy: Policy, method: Method, prompt: Prompt, sitting: Sitting) -> list[Trajectory]:
         finished = folder / TRAJECTORIES
         if finished.is_file():
+            (folder / JOURNAL).unlink(missing_ok=True)  # a kill came between the two
             return store.read(finished)
         limits = Limits.of(self.agent)
         jobs = [
@@ -109,30 +111,52 @@ class Workbench:
             for question in sitting.questions
             for sample in range(sitting.samples)
         ]
+        trajectories = []
         with Journal(folder / JOURNAL) as journal:
-            trajectories = list(
-                rollout(
-                    jobs,
-                    lambda job: sitting.watch(method.run(job.question, prompt, limits)),
-                    {Role.ACTOR: policy},
-                    self.tools,
-                    journal=journal,
-                    sampling=sitting.sampling,
-                    emit=self.emit,
-                )
-            )
+            for trajectory in rollout(
+                jobs,
+                lambda job: sitting.watch(method.run(job.question, prompt, limits)),
+                {Role.ACTOR: policy},
+                self.tools,
+                journal=journal,
+                sampling=sitting.sampling,
+                emit=self.emit,
+            ):
+                if trajectory.status is Status.TOOL_FAILURE:
+                    self._refuse_dead_adapter(trajectory)
+                trajectories.append(trajectory)
         trajectories.sort(key=lambda t: (t.question_id, t.sample))
         store.write(finished, trajectories)
         (folder / JOURNAL).unlink()
         return trajectories
 
+    def _refuse_dead_adapter(self, trajectory: Trajectory) -> None:
+        """While the adapter lives, a trajectory that it failed is masked; without one all the others would fail."""
+        try:
+            self.tools.check()
+        except UserError as error:
+            raise UserError(
+                f"the tool adapter at {self.tools.url} is gone ({trajectory.why}); see that one can run there, then "
+                f"repeat the command"
+            ) from error
 
-def tokens_per_trajectory(task: Task, codec: TextCodec, method: str) -> float:
-    """Model tokens of a trajectory, as the task's gold demonstrations have them."""
-    lines = agent(method).lines
+
+def lengths(task: Task, codec: TextCodec, settings: AgentSettings) -> Lengths:
+    """Tokens of a trajectory, as the task's gold demonstrations have them."""
+
+    def tokens(texts: Iterable[str]) -> int:
+        return sum(len(codec.encode_untrusted(text)) for text in texts)
+
+    method = agent(settings.name)
     some = task.sources["gold"][:100]
-    tokens = [len(codec.encode_untrusted(line.said)) + 1 for demonstration in some for line in lines(demonstration)]
-    return sum(tokens) / len(some)
+    lines = [line for demonstration in some for line in method.lines(demonstration)]
+    seen = [cut(line.observation, settings.observation_chars) for line in lines if line.observation is not None]
+    given = [f"{QUESTION} {demonstration.question.text}" for demonstration in some]
+    given += [f"{OBSERVATION} {observation}" for observation in seen]
+    return Lengths(
+        sampled=(tokens(line.said for line in lines) + len(lines)) / len(some),
+        prefilled=tokens(f"{text}\n{method.cue}" for text in given) / len(some),
+    )
 
 
 def agent_of(folder: Path, given: AgentSettings | None = None) -> AgentSettings:
@@ -143,9 +167,10 @@ def agent_of(folder: Path, given: AgentSettings | None = None) -> AgentSettings:
     file = folder / checkpoint.AGENT
     if given is not None or not file.is_file():
         return given or AgentSettings()
-    try:
-        return AgentSettings(**checkpoint.read_json(folder, checkpoint.AGENT))
-    except TypeError as error:
+    said = checkpoint.read_json(folder, checkpoint.AGENT)
+    try:  # before `bare` was written down, a model without worked examples was meant to be
+        return checked(AgentSettings(**{"bare": said.get("shots") == 0, **said}), "agent")
+    except (TypeError, UserError) as error:
         raise UserError(f"{file}: not of this rest_jax ({error}); give the agent's settings") from error
 
 
@@ -160,19 +185,24 @@ def open_workbench(
     emit: Listener,
     offline: bool = False,
     log: Path | None = None,
+    any_corpus: bool = False,
 ) -> Iterator[Workbench]:
     """Load the model, start or check the tool adapter, and close both at the end.
 
-    `log` receives what the adapter prints; without one it is thrown away.
+    `log` receives what the adapter prints; without one it is thrown away. `any_corpus` takes an adapter at `tools.url`
+    as it is. Raises UserError when none answers, or when it serves another corpus or index than the task would.
     """
     keep_compiled(cache_folder() / "compiled")
     base_folder = catalog.resolve(model.name, offline=offline)
     log = log or Path(os.devnull)
-    with adapter(tools, task.corpus(), log=log) as handle, ToolClient(handle.url, tools) as client:
+    with adapter(tools, task.corpus(), log=log) as url, ToolClient(url, tools) as client:
+        health = client.check()
+        if tools.url is not None and not any_corpus:
+            refuse_another(url, health, task.corpus(), tools, emit)
         loaded = checkpoint.load(base_folder)
         yield Workbench(
             task=task,
-            base=Player(base_folder, loaded.weights_digest, agent_settings.shots),
+            base=Player(base_folder, loaded.weights_digest, agent_settings.bare),
             agent=agent_settings,
             tools=client,
             emit=emit,

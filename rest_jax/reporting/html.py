@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from rest_jax.core.files import written_whole
 from rest_jax.core.trajectory import Trajectory
 from rest_jax.core.transcript import Source
 from rest_jax.reporting import charts
@@ -66,7 +67,7 @@ class Card:
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Render the page to `path`, atomically."""
+    """Render the page to `path`."""
     template_folder = resources.files("rest_jax.reporting") / "templates"
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -83,9 +84,8 @@ def write_report(path: Path, report: Report) -> None:
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    with written_whole(path) as part:
+        part.write_text(page, encoding="utf-8")
 
 
 def cards(trajectory: Trajectory) -> list[Card]:
@@ -109,7 +109,7 @@ def _charts(report: Report) -> list[tuple[str, Markup]]:
     drawn.append(
         (
             "Kept by threshold",
-            charts.lines(kept, x_label="threshold τ (kept: reward > τ)", y_label="kept", y_range=(0, 1)),
+            charts.lines(kept, x_label="threshold τ", y_label="kept", y_range=(0, 1)),
         )
     )
     losses = [charts.Series(name, list(enumerate(values, 1))) for name, values in report.losses.items() if values]

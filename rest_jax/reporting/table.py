@@ -11,31 +11,39 @@ from rich.text import Text
 
 COLUMNS = (
     ("n", "n", "n"),
-    ("EM %", "EM %", "em"),
+    ("EM", "EM %", "em"),
     ("95 %", "95 % interval", "em_ci"),
     ("EM|wf", "EM well-formed %", "em_well_formed"),
     ("EM|gr", "EM grounded %", "em_grounded"),
-    ("F1 %", "F1 %", "f1"),
-    ("wf %", "well-formed %", "well_formed"),
+    ("F1", "F1 %", "f1"),
+    ("wf", "well-formed %", "well_formed"),
+    ("fin", "finished %", "finished"),
+    ("mask", "masked", "masked"),
     ("srch", "searches", "searches_per_trajectory"),
     ("kept", "kept %", "kept_fraction"),
 )
 """Short heading (for 80 columns), whole heading, and key of a row of summary.json."""
 
-LEGEND = "EM|wf: exact match among well-formed, wf: every turn held an action, EM|gr: right and seen in an observation"
+LEGEND = (
+    "Rates in %. EM|wf: exact match among well-formed; EM|gr: right and seen in an observation; wf: every turn held an "
+    "action; fin: ended with an answer; mask: trajectories left out because infrastructure failed"
+)
 
 
 def results(summary: Mapping[str, Any]) -> RenderableType:
     """The rows and comparisons of a summary.json as one table."""
-    table = Table(title=Text(summary.get("title", "")), title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=Text(summary.get("title", "")), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("")
     for heading, _, _ in COLUMNS:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in summary["rows"]:
         table.add_row(Text(row["name"]), *(cell(key, row.get(key)) for _, _, key in COLUMNS))
     lines = [Text(comparison_line(entry)) for entry in summary.get("comparisons", ())]
     notes = [Text(note, style="dim") for note in summary.get("notes", ())]
-    return Group(table, Text(LEGEND, style="dim"), *lines, *notes)
+    warnings = [Text(f"warning: {text}", style="yellow") for text in summary.get("warnings", ())]
+    return Group(table, Text(LEGEND, style="dim"), *lines, *notes, *warnings)
 
 
 def comparison_line(entry: Mapping[str, Any]) -> str:
@@ -58,7 +66,7 @@ def cell(key: str, value: Any) -> str:
             return "–"
         case "em_ci", [low, high]:
             return f"{100 * low:.1f}–{100 * high:.1f}"
-        case "n", _:
+        case "n" | "masked", _:
             return str(value)
         case "searches_per_trajectory", _:
             return f"{value:.1f}"

@@ -26,6 +26,7 @@ from rest_jax.core.effects import (
 )
 from rest_jax.core.keys import KeyPath
 from rest_jax.core.policy import Request, ScoreRequest
+from rest_jax.core.text import valid_unicode
 from rest_jax.core.trajectory import Question, ToolCall
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.rollout.journal import ToolKey
@@ -68,15 +69,10 @@ Leaf = Generate | Score | CallTool
 
 
 def well_formed(reply: ToolReply) -> ToolReply:
-    """The reply with U+FFFD for lone surrogates, which JSON can spell but neither tokenizers nor files can hold."""
-    fault = reply.fault and replace(reply.fault, message=_utf8(reply.fault.message))
-    data = json.loads(_utf8(json.dumps(dict(reply.data), ensure_ascii=False)))
-    return replace(reply, content=_utf8(reply.content), data=data, fault=fault)
-
-
-def _utf8(text: str) -> str:
-    # An escaped pair of surrogates becomes its character, a lone one becomes U+FFFD.
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    """The reply, all of its text `valid_unicode`."""
+    fault = reply.fault and replace(reply.fault, message=valid_unicode(reply.fault.message))
+    data = json.loads(valid_unicode(json.dumps(dict(reply.data), ensure_ascii=False)))
+    return replace(reply, content=valid_unicode(reply.content), data=data, fault=fault)
 
 
 def leaves(effect: Effect) -> tuple[Leaf, ...]:
@@ -261,5 +257,6 @@ class Episode:
                     content=reply.content,
                     fault=reply.fault,
                     tool_version=reply.tool_version,
+                    data=reply.data,
                 )
                 return reply

@@ -2,6 +2,7 @@
 
 It keeps the replies of tools and the finished trajectories. After a crash the finished ones are there; the others
 begin again at their question, sample the same tokens (a token is a function of its key) and get the same replies.
+It also notes which jobs were begun, so that one can count what a crash costs.
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class Journal:
     ) -> None:
         self.close()
 
+    def add_begun(self, job: str) -> None:
+        """Note that an attempt at a job begins."""
+        self._append({"kind": "begun", "job": job})
+
     def add_reply(self, job: str, key: ToolKey, reply: ToolReply) -> None:
         """Record a tool's reply, before the agent gets it."""
         self.replies[job][key] = reply
@@ -103,6 +108,8 @@ class Journal:
             kind = record["kind"]
             if number == 1:
                 version = record["schema_version"]
+            elif kind == "begun":
+                pass
             elif kind == "reply":
                 self.replies[record["job"]][ToolKey(*record["key"])] = _reply(record["reply"])
             elif kind == "trajectory":

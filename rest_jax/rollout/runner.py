@@ -55,7 +55,8 @@ def rollout(
     The content of a trajectory does not depend on the others, on time, or on how often the rollout was killed and
     begun again with its journal; the order of the yields does. A trajectory is durable in the journal before it is
     yielded. A trajectory whose tools fail for reasons of infrastructure begins again, `attempts` times in all, and
-    keeps the replies that it has; then it ends as `tool_failure`. An agent whose code raises ends as `agent_error`.
+    keeps the replies that it has; then it ends as `tool_failure`, which the journal does not keep: begun again with
+    its journal, the rollout tries once more. An agent whose code raises ends as `agent_error`.
 
     Raises UserError when an agent asks for a role that has no policy, or when the journal is of another policy;
     ValueError when two jobs have one key or the policies have several tokenizers.
@@ -65,24 +66,33 @@ def rollout(
     if len({policy.codec.digest for policy in policies.values()}) > 1:
         raise ValueError("the policies of one rollout must share a tokenizer: a transcript's ids are its tokenizer's")
     runner = _Runner(make_agent, policies, tools, sampling, journal, attempts, emit)
-    progress = _Progress(emit, stage, len(jobs))
-    for trajectory in runner.run(jobs):
+    kept = [runner.checked(journal, job) for job in jobs if journal is not None and job.key in journal.finished]
+    progress = _Progress(emit, stage, len(jobs), kept)
+    yield from kept
+    for trajectory in runner.run([job for job in jobs if journal is None or job.key not in journal.finished]):
         progress.add(trajectory)
         yield trajectory
 
 
 class _Progress:
-    """Tells the listener how far a rollout is."""
+    """Tells the listener how far a rollout is: once at its beginning, with what an earlier process did (which counts
+    in no rate), then with each trajectory."""
 
-    def __init__(self, emit: Listener, stage: str, total: int) -> None:
+    def __init__(self, emit: Listener, stage: str, total: int, kept: Sequence[Trajectory]) -> None:
         self._emit, self._stage, self._total = emit, stage, total
         self._began = time.monotonic()
-        self._done = self._masked = self._tokens = 0
+        self._done = len(kept)
+        self._masked = sum(trajectory.status.is_masked for trajectory in kept)
+        self._tokens = 0
+        self._tell()
 
     def add(self, trajectory: Trajectory) -> None:
         self._done += 1
         self._masked += trajectory.status.is_masked
         self._tokens += trajectory.model_tokens
+        self._tell()
+
+    def _tell(self) -> None:
         rates = {"tokens_per_second": self._tokens / max(time.monotonic() - self._began, 1e-9), "masked": self._masked}
         data = {"stage": self._stage, "done": self._done, "total": self._total, "unit": "trajectories"}
         self._emit(Event("progress", data | rates))
@@ -122,11 +132,7 @@ class _Runner:
         self._warned: set[str] = set()
 
     def run(self, jobs: Sequence[Job]) -> Iterator[Trajectory]:
-        for job in jobs:
-            if self._journal is not None and job.key in self._journal.finished:
-                yield self._checked(self._journal, job)
-            else:
-                self._waiting.append((job, 1))
+        self._waiting.extend((job, 1) for job in jobs)
         if self._journal is not None:
             self._replies.update({job: dict(replies) for job, replies in self._journal.replies.items()})
         try:
@@ -139,7 +145,8 @@ class _Runner:
                 episode.close()
                 self._leave(episode)
 
-    def _checked(self, journal: Journal, job: Job) -> Trajectory:
+    def checked(self, journal: Journal, job: Job) -> Trajectory:
+        """A trajectory that the journal holds. Raises UserError when it is another policy's."""
         trajectory = journal.finished[job.key]
         if trajectory.weights_digest != self._actor.weights_digest:
             raise UserError(
@@ -152,6 +159,8 @@ class _Runner:
         while self._waiting and len(self._live) < self._capacity:
             job, attempt = self._waiting.popleft()
             self._began.setdefault(job.key, time.monotonic())
+            if self._journal is not None:
+                self._journal.add_begun(job.key)
             episode = Episode(
                 job,
                 self._make_agent(job),
@@ -238,7 +247,9 @@ class _Runner:
         trajectories = [self._trajectory(episode) for episode in ended]
         if self._journal is not None and ended:
             for episode, trajectory in zip(ended, trajectories, strict=True):
-                self._journal.add_trajectory(episode.job.key, trajectory)
+                # A failure of the infrastructure is nothing to keep: a run begun again may find it mended.
+                if trajectory.status is not Status.TOOL_FAILURE:
+                    self._journal.add_trajectory(episode.job.key, trajectory)
             self._journal.commit()
         for trajectory in trajectories:
             if trajectory.status is Status.AGENT_ERROR and trajectory.why not in self._warned:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rest_jax.core.errors import UserError
+from rest_jax.core.files import written_whole
 from rest_jax.core.schema import SCHEMA, VERSION_KEY, from_row, to_row
 from rest_jax.core.trajectory import SCHEMA_VERSION, Trajectory
 
@@ -17,14 +17,8 @@ from rest_jax.core.trajectory import SCHEMA_VERSION, Trajectory
 def write(path: Path, trajectories: Iterable[Trajectory]) -> None:
     """Write trajectories to one zstd Parquet file. The file appears complete under its name, or not at all."""
     table = pa.Table.from_pylist([to_row(trajectory) for trajectory in trajectories], schema=SCHEMA)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    _sync_folder(path.parent)
+    with written_whole(path) as part:
+        pq.write_table(table, part, compression="zstd")
 
 
 def read(path: Path) -> list[Trajectory]:
@@ -55,12 +49,3 @@ def read(path: Path) -> list[Trajectory]:
 
 def _damaged(path: Path) -> UserError:
     return UserError(f"{path}: truncated or damaged; delete it and repeat the command, which samples it again")
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename survives a power cut once its folder is synced."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rest_jax.config.limits import checked
 from rest_jax.config.settings import EngineSettings
 from rest_jax.core.effects import Candidate, Finish, Sampling
 from rest_jax.core.errors import UserError
@@ -19,7 +20,7 @@ from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
 from rest_jax.sampling import state, steps
-from rest_jax.sampling.scheduler import Admission, Chunk, Scheduler, Slot, buckets
+from rest_jax.sampling.scheduler import Admission, Chunk, Scheduler, Slot, batches, buckets
 from rest_jax.sampling.state import Cache, Phase, Rows
 from rest_jax.sampling.stops import UNSTOPPABLE, StopTable, candidate
 
@@ -87,6 +88,7 @@ class Engine:
         self._uploaded = self._stops.rows
         self._table = jnp.asarray(self._uploaded)
         self._pools: dict[int, _Pool] = {}
+        self._pending: list[tuple[Slot, Chunk]] = []
         self._done: list[tuple[int, Candidate]] = []
         self.load(model.params, model.weights_digest)
 
@@ -131,6 +133,7 @@ class Engine:
         began = time.perf_counter()
         for admission in self._scheduler.admit():
             self._admit(admission)
+        self._extend_pending()
         blocks = {width: self._dispatch(pool) for width, pool in self._pools.items() if pool.running}
         for width, block in blocks.items():
             self._collect(width, block)
@@ -152,7 +155,7 @@ class Engine:
         slots = [Slot(width, row=0) for width in sorted(widths or self._scheduler.widths)]
         for slot in slots:
             for size in buckets(self._settings.chunk):
-                self._extend(slot, Chunk(0, (0,) * size, size))
+                self._extend([(slot, Chunk(0, (0,) * size, size))])
             for narrower in slots:
                 if narrower.width <= slot.width:
                     self._copy(narrower, slot)
@@ -168,11 +171,12 @@ class Engine:
     def _admit(self, admission: Admission) -> None:
         request, slot = admission.request, admission.slot
         if admission.copy_from:
+            if any(pending is admission.copy_from for pending, _ in self._pending):
+                self._extend_pending()
             self._copy(admission.copy_from, slot)
-        for chunk in admission.chunks:
-            self._extend(slot, chunk)
-            self.stats.prefilled += len(chunk.ids)
+        self._pending += [(slot, chunk) for chunk in admission.chunks]
         if isinstance(request, ScoreRequest):
+            self._extend_pending()
             self._score(request, slot)
         else:
             root = self._stops.root(request.stop)
@@ -249,11 +253,20 @@ class Engine:
             self._pools[width] = _Pool(cache, state.idle_rows(rows))
         return self._pools[width]
 
-    def _extend(self, slot: Slot, chunk: Chunk) -> None:
-        pool = self._pool(slot.width)
-        ids_t = _padded(chunk.ids, chunk.size)
-        row, start = np.int32(slot.row), np.int32(chunk.start)
-        pool.cache = steps.extend(self._config, self._weights, pool.cache, row, start, ids_t)
+    def _extend_pending(self) -> None:
+        for batch in batches(self._pending, self._settings.extend_rows):
+            self._extend(batch)
+            self.stats.prefilled += sum(len(chunk.ids) for _, chunk in batch)
+        self._pending.clear()
+
+    def _extend(self, batch: list[tuple[Slot, Chunk]]) -> None:
+        """Runs chunks of one width and size. The batch always has the same number of rows, for the bits' sake."""
+        pool = self._pool(batch[0][0].width)
+        full = batch + batch[:1] * (self._settings.extend_rows - len(batch))
+        row_e = np.asarray([slot.row for slot, _ in full], np.int32)
+        start_e = np.asarray([chunk.start for _, chunk in full], np.int32)
+        ids_et = np.stack([_padded(chunk.ids, chunk.size) for _, chunk in full])
+        pool.cache = steps.extend(self._config, self._weights, pool.cache, row_e, start_e, ids_et)
 
     def _copy(self, source: Slot, target: Slot) -> None:
         content = steps.read_row(self._pool(source.width).cache, np.int32(source.row))
@@ -272,11 +285,5 @@ def _padded(ids: Sequence[int], size: int) -> np.ndarray:
 
 def _widths(settings: EngineSettings, longest: int) -> list[int]:
     """The cache widths in use, ascending: none wider than the first that holds the model's longest context."""
-    for width in settings.widths:
-        if width % settings.chunk:
-            raise UserError(
-                f"engine.widths: {width} is not a multiple of engine.chunk ({settings.chunk}); "
-                f"choose multiples of it, or another chunk"
-            )
-    ascending = sorted(set(settings.widths))
+    ascending = sorted(set(checked(settings, "engine").widths))
     return [width for index, width in enumerate(ascending) if index == 0 or ascending[index - 1] < longest]

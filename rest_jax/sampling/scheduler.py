@@ -111,7 +111,7 @@ class Scheduler:
         lane.queue.append(_Job(request, need, twin))
 
     def admit(self) -> Iterator[Admission]:
-        """Starts the first request of every idle lane. Carry out each admission before asking for the next."""
+        """Starts the first request of every idle lane, in an order that copies no row before it is filled."""
         starting = [lane for lanes in self._lanes.values() for lane in lanes if lane.queue and lane.running is None]
         # A twin comes after the one whose row it copies.
         for lane in sorted(starting, key=lambda lane: lane.queue[0].twin is not None):
@@ -200,6 +200,23 @@ class Scheduler:
     def _whole(self, tokens: int) -> int:
         """Tokens in whole chunks."""
         return tokens // self._chunk * self._chunk
+
+
+def batches(pending: Sequence[tuple[Slot, Chunk]], rows: int) -> Iterator[list[tuple[Slot, Chunk]]]:
+    """Pending chunks in batches of at most `rows`: a batch has one width and one size, and one chunk of any slot; the
+    chunks of a slot keep their order."""
+    waiting = list(pending)
+    while waiting:
+        width, size = waiting[0][0].width, waiting[0][1].size
+        batch: list[tuple[Slot, Chunk]] = []
+        later: list[tuple[Slot, Chunk]] = []
+        passed: set[Slot] = set()
+        for slot, chunk in waiting:
+            fits = len(batch) < rows and (slot.width, chunk.size) == (width, size) and slot not in passed
+            (batch if fits else later).append((slot, chunk))
+            passed.add(slot)
+        yield batch
+        waiting = later
 
 
 def buckets(chunk: int) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """The device core: pure, compiled functions over weights, cache and rows.
 
-A chunk is `extend`ed onto one row's cached history; a block of tokens is decoded for all rows together. The last token
-of a transcript is never extended: the next decode step caches it and draws what follows, so the first token of a reply
-is drawn by the same program as all others.
+Chunks are `extend`ed onto the cached histories of a few rows; a block of tokens is decoded for all rows together. The
+last token of a transcript is never extended: the next decode step caches it and draws what follows, so the first token
+of a reply is drawn by the same program as all others.
 
 Layers are unrolled over per-layer buffers, which are donated: scanning over layers with the cache copies it whole for
 every token. The number of steps of a block is static: a dynamic loop makes a GPU's host wait after each token.
@@ -52,13 +52,14 @@ def view(config: ModelConfig, params: decoder.Params, dtype: Any) -> View:
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
 def extend(
-    config: ModelConfig, weights: View, cache: Cache, row: jax.Array, start: jax.Array, ids_t: jax.Array
+    config: ModelConfig, weights: View, cache: Cache, row_e: jax.Array, start_e: jax.Array, ids_et: jax.Array
 ) -> Cache:
-    """The cache with ids_t int32 [T] at positions start … start + T - 1 of one row (start + T ≤ S).
+    """The cache with ids_et int32 [E, T] at positions start … start + T - 1 of E rows (start + T ≤ S).
 
-    Padding at the end writes beyond the row's length, where nothing is read.
+    Padding at a chunk's end writes beyond its row's length, where nothing is read. A row may stand there twice with
+    the same chunk (so a batch is filled up): it is written twice with the same bits.
     """
-    return _extend(config, weights, cache, row, start, ids_t)[0]
+    return _extend(config, weights, cache, row_e, start_e, ids_et)[0]
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -72,7 +73,7 @@ def score(
     next_t: jax.Array,
 ) -> tuple[Cache, jax.Array]:
     """`extend`, and the f32 log-probs [T] of the tokens next_t int32 [T] that follow each of ids_t."""
-    cache, x_1td = _extend(config, weights, cache, row, start, ids_t)
+    cache, x_1td = _extend(config, weights, cache, row[None], start[None], ids_t[None])
     logprobs_tv = jax.nn.log_softmax(_logits(config, weights, x_1td[0]), axis=-1)
     return cache, jnp.take_along_axis(logprobs_tv, next_t[:, None], axis=-1)[:, 0]
 
@@ -143,21 +144,19 @@ def _forward(
 
 
 def _extend(
-    config: ModelConfig, weights: View, cache: Cache, row: jax.Array, start: jax.Array, ids_t: jax.Array
+    config: ModelConfig, weights: View, cache: Cache, row_e: jax.Array, start_e: jax.Array, ids_et: jax.Array
 ) -> tuple[Cache, jax.Array]:
-    positions_1t = (start + jnp.arange(ids_t.shape[0]))[None]
+    positions_et = start_e[:, None] + jnp.arange(ids_et.shape[1])
 
-    def write(k_bkhs: jax.Array, v_bksh: jax.Array, k_1tkh: jax.Array, v_1tkh: jax.Array):
-        k_bkhs = jax.lax.dynamic_update_slice(k_bkhs, k_1tkh.transpose(0, 2, 3, 1), (row, 0, 0, start))
-        v_bksh = jax.lax.dynamic_update_slice(v_bksh, v_1tkh.transpose(0, 2, 1, 3), (row, 0, start, 0))
-        return (
-            k_bkhs,
-            v_bksh,
-            jax.lax.dynamic_slice_in_dim(k_bkhs, row, 1),
-            jax.lax.dynamic_slice_in_dim(v_bksh, row, 1),
-        )
+    def write(k_bkhs: jax.Array, v_bksh: jax.Array, k_etkh: jax.Array, v_etkh: jax.Array):
+        k_ekht, v_ekth = k_etkh.transpose(0, 2, 3, 1), v_etkh.transpose(0, 2, 1, 3)
+        # One slice after the other: XLA's CPU backend would scatter element by element.
+        for e in range(len(ids_et)):
+            k_bkhs = jax.lax.dynamic_update_slice(k_bkhs, k_ekht[e : e + 1], (row_e[e], 0, 0, start_e[e]))
+            v_bksh = jax.lax.dynamic_update_slice(v_bksh, v_ekth[e : e + 1], (row_e[e], 0, start_e[e], 0))
+        return k_bkhs, v_bksh, k_bkhs[row_e], v_bksh[row_e]
 
-    return _forward(config, weights, cache, ids_t[None], positions_1t, write)
+    return _forward(config, weights, cache, ids_et, positions_et, write)
 
 
 def _write_all(length_b: jax.Array) -> Write:

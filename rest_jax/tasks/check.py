@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rest_jax.tasks.files import read_jsonl
-from rest_jax.tasks.metrics import normalise
+from rest_jax.tasks.metrics import YES_NO, normalise
 from rest_jax.tasks.splits import Reader
 from rest_jax.tasks.task import Task
-
-CLOSED = frozenset({"yes", "no"})
+from rest_jax.tools.corpus import read_corpus
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,8 @@ def check(task: Task, corpus: Path | None = None) -> CheckResult:
     scores = [task.score(question.answer, question) for question in questions]
     failed = [q.id for q, score in zip(questions, scores, strict=True) if (score.em, score.f1) != (1.0, 1.0)]
     path = corpus or task.corpus()
-    passages = [f"{row['title']} {row['text']}" for row in read_jsonl(path, {"title": str, "text": str}, "passage")]
-    text = "\n".join(f" {normalise(passage)} " for passage in passages)
+    passages = read_corpus(path).passages
+    text = "\n".join(f" {normalise(f'{passage.title} {passage.text}')} " for passage in passages)
     answers = [normalise(question.answer) for question in questions]
     return CheckResult(
         questions=len(questions),
@@ -54,5 +52,5 @@ def check(task: Task, corpus: Path | None = None) -> CheckResult:
         failed=tuple(failed),
         corpus=path,
         passages=len(passages),
-        supported=sum(answer in CLOSED or f" {answer} " in text for answer in answers),
+        supported=sum(answer in YES_NO or f" {answer} " in text for answer in answers),
     )

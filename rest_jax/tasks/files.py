@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rest_jax.core.errors import UserError
+from rest_jax.core.files import written_whole
+from rest_jax.core.jsonl import read_rows
 
 
 def read_jsonl(path: Path, fields: Mapping[str, type], what: str) -> Iterator[dict[str, Any]]:
@@ -18,28 +17,16 @@ def read_jsonl(path: Path, fields: Mapping[str, type], what: str) -> Iterator[di
     Raises UserError that names the file, and the line where there is one. `what` names a row in the message.
     """
     shape = "{" + ", ".join(f'"{name}": {kind.__name__}' for name, kind in fields.items()) + "}"
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _row(line, fields, f"{path}:{number}: malformed {what}", shape)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; a file of lines {shape} is needed there") from error
 
+    def checked(row: dict[str, Any]) -> dict[str, Any]:
+        for name, kind in fields.items():
+            if name not in row:
+                raise ValueError(f'"{name}" is missing')
+            if not isinstance(row[name], kind):
+                raise ValueError(f'"{name}" is {type(row[name]).__name__}')
+        return row
 
-def _row(line: bytes, fields: Mapping[str, type], where: str, shape: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} ({error}); a line is {shape}") from error
-    if not isinstance(row, dict):
-        raise UserError(f"{where} (not a JSON object); a line is {shape}")
-    for name, kind in fields.items():
-        if name not in row:
-            raise UserError(f'{where} ("{name}" is missing); a line is {shape}')
-        if not isinstance(row[name], kind):
-            raise UserError(f'{where} ("{name}" is {type(row[name]).__name__}); a line is {shape}')
-    return row
+    return read_rows(path, checked, what, shape)
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -47,9 +34,5 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     if path.exists() and path.read_bytes() == content:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(file.name, path)
+    with written_whole(path) as part:
+        part.write_bytes(content)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -36,8 +36,10 @@ def read_fireact(path: Path, held_out: Collection[str]) -> tuple[tuple[Demonstra
     return tuple(demonstrations), dropped
 
 
-def _demonstration(id: str, messages: Sequence[Mapping[str, Any]]) -> Demonstration | None:
-    said = [TURN.fullmatch(message["content"]) for message in messages if message["role"] == "assistant"]
+def _demonstration(id: str, messages: Sequence[Any]) -> Demonstration | None:
+    if not all(isinstance(message, dict) and isinstance(message.get("content"), str) for message in messages):
+        return None
+    said = [TURN.fullmatch(message["content"]) for message in messages if message.get("role") == "assistant"]
     turns = [
         Turn(turn["thought"].strip(), cast(Literal["search", "lookup", "finish"], turn["action"]), turn["argument"])
         for turn in said

@@ -9,16 +9,16 @@ from rest_jax.core.trajectory import Question
 from rest_jax.tasks.files import read_jsonl
 from rest_jax.tasks.splits import Split
 from rest_jax.tasks.task import Task
+from rest_jax.tools.corpus import read_corpus
 
 
 def local(questions: Path, corpus: Path) -> Task:
     """A task whose report split is `questions`, JSONL of `{"id", "question", "answer"}` in the file's order, over
-    `corpus`, JSONL of `{"title", "text"}`. Further keys of a question go into its `meta`.
+    `corpus`, JSONL of `{"title", "text"}` or `{"id", "contents"}`. Further keys of a question go into its `meta`.
 
     Raises UserError that names file and line for a malformed line or an id that comes twice.
     """
-    for _ in read_jsonl(corpus, {"title": str, "text": str}, "passage"):
-        pass
+    read_corpus(corpus)
     return Task(
         name="local",
         corpus_file=corpus,

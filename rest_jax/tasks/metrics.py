@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
-CLOSED_ANSWERS = frozenset({"yes", "no", "noanswer"})
+YES_NO = frozenset({"yes", "no"})
+CLOSED_ANSWERS = YES_NO | {"noanswer"}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.reward import Reward
@@ -34,10 +36,29 @@ def answer_reward(trajectory: Trajectory, question: Question) -> float | None:
 
 
 def register_reward(name: str, reward: Reward) -> None:
-    """Make a reward available as `task.reward: NAME`. Raises UserError for a name that is taken."""
-    if name == "default" or _REGISTERED.get(name, reward) is not reward:
+    """Make a reward available as `task.reward: NAME`; one that is defined again, as in a notebook, replaces itself.
+
+    Raises UserError for a name that is taken by another.
+    """
+    if name == "default" or _definition(_REGISTERED.get(name, reward)) != _definition(reward):
         raise UserError(f"reward '{name}': the name is taken; choose another for register_reward")
     _REGISTERED[name] = reward
+
+
+def within_bounds(name: str, reward: Reward) -> Reward:
+    """The reward, held to its promise. It raises UserError for what is neither a number in [0, 1] nor None."""
+
+    def held(trajectory: Trajectory, question: Question) -> float | None:
+        given = reward(trajectory, question)
+        if given is None:
+            return None
+        if isinstance(given, Real) and 0 <= (number := float(given)) <= 1:
+            return number
+        raise UserError(
+            f"reward '{name}' of trajectory {trajectory.id}: {given!r}; return a number from 0 to 1, or None to mask it"
+        )
+
+    return held
 
 
 def registered_reward(name: str) -> Reward:
@@ -46,3 +67,8 @@ def registered_reward(name: str) -> Reward:
         known = ", ".join(["default", *sorted(_REGISTERED)])
         raise UserError(f"reward '{name}': nobody registered it; use one of {known}, or call register_reward first")
     return _REGISTERED[name]
+
+
+def _definition(reward: Reward) -> tuple[str, str]:
+    """Where a reward's code stands: a function's own place, else that of its class."""
+    return reward.__module__, getattr(reward, "__qualname__", type(reward).__qualname__)

@@ -14,7 +14,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.reward import Reward
 from rest_jax.core.trajectory import Question
 from rest_jax.tasks.metrics import Score, score_answer
-from rest_jax.tasks.rewards import answer_reward, registered_reward
+from rest_jax.tasks.rewards import answer_reward, registered_reward, within_bounds
 from rest_jax.tasks.splits import Reader, Split, SplitRead, SplitReads, parse_split, refuse_unless_allowed
 
 
@@ -48,14 +48,12 @@ class Task:
 
     name: str
     corpus_file: Path
-    """JSONL of `{"title", "text"}`, one passage a line."""
+    """JSONL of `{"title", "text"}` or `{"id", "contents"}`, one passage a line."""
     splits: Mapping[Split, tuple[Question, ...]]
     sources: Mapping[str, tuple[Demonstration, ...]] = field(default_factory=dict)
     """Demonstrations by the name of where they come from; `gold` is the task's own script."""
     examples: tuple[Demonstration, ...] = ()
     """Worked examples for prompts, with observations; their questions are in no split."""
-    agent: str = "react"
-    """The agent that this task is meant for, by name."""
     default_reward: Reward = answer_reward
     version: str = "1"
     """Rises when the same files would give other questions."""
@@ -64,19 +62,30 @@ class Task:
     reads: SplitReads = field(default_factory=SplitReads, compare=False)
 
     def corpus(self) -> Path:
-        """The corpus: a JSONL file of `{"title", "text"}`."""
+        """The corpus file."""
         return self.corpus_file
 
-    def questions(self, split: str, reader: Reader) -> tuple[Question, ...]:
-        """All questions of a split, in their fixed order; the read is recorded.
+    @property
+    def held_out_pages(self) -> frozenset[str]:
+        """Titles of the gold pages (`meta["titles"]`) of select and report: nothing that is learnt may show them."""
+        held_out = (question for split in self.splits if split is not Split.TRAIN for question in self.splits[split])
+        return frozenset(title for question in held_out for title in question.meta.get("titles", ()))
 
-        Raises UserError when the task has no such split or the reader must not see it.
+    def questions(self, split: str, reader: Reader, n: int | None = None) -> tuple[Question, ...]:
+        """The first n questions of a split (None: all), in their fixed order; the read is recorded.
+
+        Raises UserError when the task has no such split, the reader must not see it, or it has fewer than n.
         """
         wanted = parse_split(split)
         refuse_unless_allowed(wanted, reader)
         if wanted not in self.splits:
             raise UserError(f"task '{self.name}': it has no split '{wanted}', only {', '.join(self.splits)}")
-        questions = self.splits[wanted]
+        questions = self.splits[wanted][:n]
+        if n is not None and not 1 <= n == len(questions):
+            raise UserError(
+                f"task '{self.name}': {n} questions of {wanted} wanted, it has {len(self.splits[wanted])}; "
+                f"ask for 1 to {len(self.splits[wanted])}"
+            )
         self.reads.reads.append(SplitRead(self.name, wanted, reader, len(questions)))
         return questions
 
@@ -102,8 +111,11 @@ class Task:
         return self.examples[:n]
 
     def reward(self, name: str) -> Reward:
-        """The reward of this name; `default` is the task's own. Raises UserError when there is none."""
-        return self.default_reward if name == "default" else registered_reward(name)
+        """The reward of this name; `default` is the task's own. Raises UserError when there is none.
+
+        The reward itself raises UserError for a value outside [0, 1].
+        """
+        return within_bounds(name, self.default_reward if name == "default" else registered_reward(name))
 
     def score(self, answer: str | None, question: Question) -> Score:
         """Exact match and F1 of an answer."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rest_jax.core.canonical import digest_lines
 from rest_jax.core.errors import UserError
+from rest_jax.core.jsonl import read_rows
 
-_FORMAT = 'a line is {"title": …, "text": …} or {"id": …, "contents": "TITLE\\nTEXT"}'
+_SHAPE = '{"title": …, "text": …} or {"id": …, "contents": "TITLE\\nTEXT"}'
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,35 +41,13 @@ def read_corpus(path: Path) -> Corpus:
 
     Raises UserError naming the file, and the line where there is one, when it cannot be read.
     """
-    passages = []
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    passages.append(_passage(line, f"{path}:{number}"))
-    except OSError as error:
-        raise UserError(
-            f"cannot read the corpus {path}: {error.strerror}; name a JSONL file in which {_FORMAT}"
-        ) from error
+    passages = list(read_rows(path, _passage, "passage", _SHAPE))
     if not passages:
-        raise UserError(f"the corpus {path} is empty; name a JSONL file in which {_FORMAT}")
+        raise UserError(f"the corpus {path} is empty; name a JSONL file in which a line is {_SHAPE}")
     return corpus_of(passages)
 
 
-def _passage(line: bytes, place: str) -> Passage:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-        title, text = _title_and_text(row)
-        # An escape such as \ud800 is valid JSON but no character: it could be neither hashed nor sent.
-        f"{title}{text}".encode()
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{place}: malformed passage ({error}); {_FORMAT}") from error
-    return Passage(title, text)
-
-
-def _title_and_text(row: Any) -> tuple[str, str]:
-    if not isinstance(row, dict):
-        raise ValueError("not a JSON object")
+def _passage(row: dict[str, Any]) -> Passage:
     if "contents" in row:
         title, _, text = _string(row, "contents").partition("\n")
         title = title.strip().strip('"')
@@ -77,7 +55,7 @@ def _title_and_text(row: Any) -> tuple[str, str]:
         title, text = _string(row, "title").strip(), _string(row, "text")
     if not title:
         raise ValueError("the title is empty")
-    return title, text.strip()
+    return Passage(title, text.strip())
 
 
 def _string(row: dict[str, Any], key: str) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.errors import UserError
-from rest_jax.tools.client import ToolClient
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
@@ -25,36 +23,22 @@ STOP_S = 10.0
 """How long an adapter may take to end before it is killed."""
 
 
-class AdapterHandle:
-    """A running adapter: its `url`, and what it said of itself at the start (`health`)."""
+@contextlib.contextmanager
+def adapter(settings: ToolsSettings, corpus: Path, *, log: Path) -> Iterator[str]:
+    """The URL of an adapter for the length of a `with` block.
 
-    def __init__(self, url: str, health: dict[str, Any], child: _Child | None) -> None:
-        self.url = url
-        self.health = health
-        self._child = child
-
-    @property
-    def restarts(self) -> int:
-        """How often the adapter died and was started again; 0 for one that the run did not start."""
-        return self._child.restarts if self._child else 0
-
-
-@contextmanager
-def adapter(settings: ToolsSettings, corpus: Path, *, log: Path) -> Iterator[AdapterHandle]:
-    """A running adapter for the length of a `with` block.
-
-    With `settings.url` the adapter there is checked and used; else one is started over `corpus` (JSONL of passages) on
-    a free loopback port, restarted on the same port whenever it dies, and stopped at the end. It also ends when this
-    process dies, even by SIGKILL. `log` receives what it prints. Raises UserError when it cannot start: no corpus, a
-    malformed line, nobody at the URL.
+    With `settings.url` it is that one, unasked; else one is started over `corpus` (JSONL of passages) on a free
+    loopback port, restarted on the same port whenever it dies, and stopped at the end. It also ends when this process
+    dies, even by SIGKILL. `log` receives what it prints. Raises UserError when it cannot start: no corpus, a malformed
+    line.
     """
     if settings.url is not None:
-        yield AdapterHandle(settings.url, _health(settings.url, settings), None)
+        yield settings.url
         return
     log.parent.mkdir(parents=True, exist_ok=True)
     child = _Child(serve_arguments(settings, corpus), log)
     try:
-        yield AdapterHandle(child.url, _health(child.url, settings), child)
+        yield child.url
     finally:
         child.stop()
 
@@ -72,16 +56,10 @@ def serve_arguments(settings: ToolsSettings, corpus: Path) -> list[str]:
     ]
 
 
-def _health(url: str, settings: ToolsSettings) -> dict[str, Any]:
-    with ToolClient(url, settings) as client:
-        return client.check()
-
-
 class _Child:
     """The process and the thread that restarts it."""
 
     def __init__(self, arguments: Sequence[str], log: Path) -> None:
-        self.restarts = 0
         self._arguments = arguments
         self._log = log
         self._stopping = threading.Event()
@@ -125,15 +103,19 @@ class _Child:
         _end(self._process)  # one that was being started while we were told to stop
 
     def _restart(self) -> None:
-        self.restarts += 1
         pause_s = FIRST_PAUSE_S
         while not self._stopping.wait(pause_s):
             try:
                 self._process, _ = self._start(port=urlsplit(self.url).port or 0)
-            except UserError:  # the port is still taken, or the corpus is gone: the log says so
+            except Exception as error:  # whatever it is (the port is still taken, no memory …), it may pass
+                self._note(f"the adapter did not start again: {error}")
                 pause_s = min(2 * pause_s, LAST_PAUSE_S)
             else:
                 return
+
+    def _note(self, line: str) -> None:
+        with contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:
+            log.write(f"{line}\n")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

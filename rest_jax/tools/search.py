@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rest_jax.core.effects import ToolErrorKind, ToolReply
+from rest_jax.core.effects import NO_MORE, NOT_FOUND, ToolErrorKind, ToolReply
 from rest_jax.tools.corpus import Corpus, Passage
 from rest_jax.tools.index import Index, IndexSettings, index_of, top
 from rest_jax.tools.registry import Schema, Tool, ToolFailure
@@ -116,7 +116,7 @@ def _found(hits: list[Hit]) -> ToolReply:
 
 def _not_found(searcher: Searcher, query: str) -> ToolReply:
     similar = ", ".join(searcher.similar_titles(query))
-    return ToolReply(content=f"Could not find {query}. Similar: [{similar}].", data={"results": []})
+    return ToolReply(content=f"{NOT_FOUND} {query}. Similar: [{similar}].", data={"results": []})
 
 
 def _looked_up(searcher: Searcher, title: str, keyword: str, index: int) -> ToolReply:
@@ -127,5 +127,5 @@ def _looked_up(searcher: Searcher, title: str, keyword: str, index: int) -> Tool
     found = [sentence for passage in passages for sentence in sentences(passage.text) if wanted in normalise(sentence)]
     data = {"index": index, "count": len(found)}
     if index >= len(found):
-        return ToolReply(content="No more results.", data=data)
+        return ToolReply(content=f"{NO_MORE}.", data=data)
     return ToolReply(content=f"(Result {index + 1} / {len(found)}) {found[index][:PASSAGE_CHARS]}", data=data)

@@ -74,7 +74,7 @@ def examples_of(
                 learned_calls.add(link.index)
             pieces.append(_reply(link.candidates[spoken], codec, native, learned))
         if _lacks_eos(trajectory, call):
-            pieces.append(_Piece((min(codec.eos_ids),), learned=True))
+            pieces.append(_Piece((codec.end_of_turn_id,), learned=True))
         example = _joined(pieces, weight, trajectory.id, off_context=dropped or not native)
         if example.learn[1:].any():
             found.append(example)
@@ -107,7 +107,7 @@ def _reply(candidate: Candidate, codec: TextCodec, native: bool, learned: bool) 
         return _Piece(candidate.ids, learned, candidate.logprobs)
     ids = _encoded(segment_of(candidate), codec)
     if candidate.finish is Finish.EOS:
-        ids = (*ids, min(codec.eos_ids))
+        ids = (*ids, codec.end_of_turn_id)
     return _Piece(ids, learned)
 
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from rest_jax.config.limits import checked
 from rest_jax.config.settings import ImproveSettings
 from rest_jax.core.canonical import digest
 from rest_jax.core.errors import UserError
@@ -70,9 +71,11 @@ def fit(
     Every `settings.checkpoint_every` steps, the last one excepted, the state goes to `folder`; a repeated call goes on
     from there and ends in the same bits (same mesh, same versions).
 
-    Emits `metrics` and `progress` events for every step. UserError when there is nothing to learn from, when rows do
-    not divide over the mesh, when the folder belongs to another fit, or when the loss is not finite.
+    Emits `metrics` and `progress` events for every step. UserError for settings that will not do, when there is
+    nothing to learn from, when rows do not divide over the mesh, when the folder belongs to another fit, or when the
+    loss is not finite.
     """
+    checked(settings, "improve")
     mesh = mesh or make_mesh()
     trained = _trainable(examples, settings, emit)
     _refuse_uneven_rows(settings, mesh)

@@ -9,7 +9,6 @@ from statistics import mean
 import numpy as np
 
 from rest_jax.config.settings import ImproveSettings
-from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, silent, warning
 
 
@@ -27,7 +26,7 @@ def keep(
     equals those that `rewards` names first, which in a store's order is the lowest sample.
 
     Warns when the first threshold's cut is not above the mean reward (ReST asks for that), and when the threshold
-    keeps the same trajectories as the one before it. UserError when a relative threshold is outside [0, 1].
+    keeps the same trajectories as the one before it.
     """
     known = {id: reward for id, reward in rewards.items() if reward is not None}
     if not known:
@@ -73,11 +72,6 @@ def _cut(rewards: list[float], settings: ImproveSettings, threshold: float) -> f
     """The reward that must be exceeded, before any question has its own."""
     if settings.filter == "fixed":
         return threshold
-    if not 0 <= threshold <= 1:
-        raise UserError(
-            f"improve.thresholds: {threshold:g} is outside [0, 1]; with improve.filter={settings.filter} "
-            f"a threshold is a fraction, such as 0.7"
-        )
     return float(np.quantile(rewards, threshold))
 
 

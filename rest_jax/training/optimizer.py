@@ -9,20 +9,14 @@ import jax
 import optax
 
 from rest_jax.config.settings import ImproveSettings
-from rest_jax.core.errors import UserError
 from rest_jax.models.decoder import Params
 
 
 def learning_rate(settings: ImproveSettings) -> optax.Schedule:
     """Optimizer step (from 0) -> learning rate: linear warm-up to the peak, cosine decay to a tenth of it.
 
-    The first step already learns, at peak / (warmup + 1). UserError when the warm-up fills all steps.
+    The first step already learns, at peak / (warmup + 1).
     """
-    if settings.warmup >= settings.steps:
-        raise UserError(
-            f"improve.warmup is {settings.warmup} of {settings.steps} steps: no step is left at the full learning "
-            f"rate; set improve.warmup below improve.steps"
-        )
     return _schedule(settings.learning_rate, settings.warmup, settings.steps)
 
 

@@ -113,6 +113,18 @@ def test_endings_without_an_action(text, finish, status):
     assert (outcome.status, outcome.answer) == (status, None)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("finish", "status"), [(Finish.CONTEXT, Status.CONTEXT_LIMIT), (Finish.NONFINITE, Status.NONFINITE)]
+)
+def test_a_reply_that_was_broken_off_is_not_read(name, finish, status):
+    """Its text may look whole: `Finish[Orr]` of `Finish[Orr [b. 1900]]`."""
+    method = agent(name)
+    before = (found("Vell", "By Orr."),) if name == "question_as_query" else ()
+    outcome, _ = replay(method.run(QUESTION, PROMPT, LIMITS), [*before, said(" Action: Finish[Orr]", finish)])
+    assert (outcome.status, outcome.answer) == (status, None)
+
+
 def test_turns_are_limited():
     outcome, asked = run(*[said(" Action: Search[Vell]"), found("Vell", "A town.")] * 3)
     assert outcome.status is Status.STEP_LIMIT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from pathlib import Path
 
@@ -58,7 +59,15 @@ def test_a_corpus_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "nowhere.jsonl" in refused(capsys, evaluation(tmp_path, corpus=str(tmp_path / "nowhere.jsonl")))
 
 
-@pytest.mark.parametrize(("name", "line"), [("q.jsonl", '{"id": "2"}\n'), ("c.jsonl", "{broken\n")])
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("q.jsonl", '{"id": "2"}\n'),
+        ("q.jsonl", '{"id": "2", "question": "\\ud800", "answer": "x"}\n'),
+        ("c.jsonl", "{broken\n"),
+        ("c.jsonl", '{"title": "A", "text": "\\ud800"}\n'),
+    ],
+)
 def test_a_malformed_line_is_named_by_its_number(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, line: str
 ) -> None:
@@ -96,11 +105,19 @@ def test_a_run_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "not a run folder" in refused(capsys, ["run-digest", str(tmp_path)])
 
 
-def test_a_prompt_that_is_malformed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "Say"}) + "\n" + json.dumps({"promt": "Say"}) + "\n")
+@pytest.mark.parametrize("row", [{"promt": "Say"}, {"prompt": "\ud800"}])
+def test_a_prompt_that_is_malformed(tmp_path: Path, capsys: pytest.CaptureFixture[str], row: dict) -> None:
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "Say"}) + "\n" + json.dumps(row) + "\n")
     arguments = ["generate", "--model", "smollm2-135m-instruct-q4_1", "--prompts", str(tmp_path / "p.jsonl")]
     said = refused(capsys, [*arguments, "--max-tokens", "3", "--json", str(tmp_path / "out.jsonl")])
     assert "p.jsonl:2" in said
+
+
+def test_a_question_in_another_encoding(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python reads a command line's bytes that are no UTF-8 as lone surrogates."""
+    assert "type it in UTF-8" in refused(
+        capsys, ["ask", "smollm2-135m-instruct-q4_1", b"Wo liegt K\xf6ln?".decode(errors="surrogateescape")]
+    )
 
 
 def test_a_result_that_could_not_be_written_is_refused_first(
@@ -108,3 +125,55 @@ def test_a_result_that_could_not_be_written_is_refused_first(
 ) -> None:
     said = refused(capsys, evaluation(tmp_path, json=str(tmp_path / "missing" / "out.json")))
     assert "make the folder" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value", "told"),
+    [
+        ("eval", "--limit", "-1", "expected at least 1, got -1"),
+        ("eval", "--limit", "0", "expected at least 1, got 0"),
+        ("eval", "--samples", "0", "expected at least 1, got 0"),
+        ("eval", "--shots", "-1", "expected at least 0, got -1"),
+        ("eval", "--temperature", "-0.5", "expected at least 0, got -0.5"),
+        ("eval", "--temperature", "nan", "expected at least 0, got nan"),
+        ("eval", "--temperature", "inf", "expected a finite number, got inf"),
+        ("eval", "--seed", "-1", "expected at least 0, got -1"),
+        ("generate", "--max-tokens", "0", "expected at least 1, got 0"),
+        ("generate", "--max-tokens", "many", "expected a whole number, got 'many'"),
+        ("generate", "--temperature", "-1", "expected at least 0, got -1.0"),
+        ("run", "--seed", "4294967296", "expected at most 4294967295, got 4294967296"),
+        ("preflight", "--questions", "0", "expected at least 1, got 0"),
+        ("preflight", "--samples", "0", "expected at least 1, got 0"),
+    ],
+)
+def test_numbers_that_will_not_do(
+    capsys: pytest.CaptureFixture[str], command: str, option: str, value: str, told: str
+) -> None:
+    line = f"rest-jax: error: argument {option}: {told}; see rest-jax {command} --help\n"
+    assert refused(capsys, [command, option, value]) == line
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc, a folder in which not even root may make files")
+@pytest.mark.parametrize("command", ["eval", "generate"])
+def test_a_folder_that_takes_no_files(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    needed = {"eval": ["--task", "atlas"], "generate": ["--prompts", "p.jsonl", "--max-tokens", "1"]}[command]
+    said = refused(capsys, [command, "--model", "x", *needed, "--json", "/proc/out.json"])
+    assert re.search(r"/proc/out.json: cannot be written \(.+\); name another file", said)
+
+
+def test_a_run_folder_that_cannot_be_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "c.yaml").write_text("name: x\n")
+    said = refused(capsys, ["run", str(tmp_path / "c.yaml"), "--run-dir", str(tmp_path / "file" / "run")])
+    assert "Not a directory; name a place that you may write to" in said
+    assert str(tmp_path / "file") in said
+
+
+def test_a_cache_that_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("REST_JAX_CACHE", str(tmp_path / "file"))
+    said = refused(capsys, ["tasks", "check", "atlas"])
+    assert str(tmp_path / "file") in said
+    assert "name a place that you may write to" in said

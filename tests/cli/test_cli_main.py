@@ -38,7 +38,7 @@ try:
     main({words!r})
 except SystemExit as end:
     assert end.code == 0
-heavy = {{"jax", "flax", "numpy", "transformers", "tyro", "rich", "aiohttp"}} & set(sys.modules)
+heavy = {{"jax", "flax", "numpy", "transformers", "rich", "aiohttp"}} & set(sys.modules)
 sys.exit(f"imported {{sorted(heavy)}}" if heavy else 0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -152,18 +152,25 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert done.stderr == ""
 
 
-def test_interrupt_says_that_repeating_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["run"], "interrupted; the same command goes on where this one stopped"),
+        (["config", "show"], "interrupted"),
+    ],
+)
+def test_an_interrupt_promises_to_go_on_where_that_is_true(tmp_path: Path, command: list[str], said: str) -> None:
     fifo = tmp_path / "never.yaml"  # opening it blocks until someone writes: the command is surely in the middle
     os.mkfifo(fifo)
     # A shell's background jobs, and so their children, ignore SIGINT; env gives it back.
     heeding = ["env", "--default-signal=INT", sys.executable]
-    command = [*heeding, "-m", "rest_jax.cli.main", "config", "show", str(fifo)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    arguments = [*heeding, "-m", "rest_jax.cli.main", *command, str(fifo)]
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     with fifo.open("w"):  # returns once the command has opened it
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err == "rest-jax: interrupted; the same command goes on where this one stopped\n"
+    assert err == f"rest-jax: {said}\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full")

@@ -36,6 +36,12 @@ def test_it_accepts_every_configuration(path: Path, validator) -> None:
         {"model": {"dtype": "float16"}},
         {"name": None},
         {"generations": [{"grow": {"smaples": 1}}]},
+        {"generations": []},
+        {"engine": {"chunk": 0}},
+        {"tools": {"b": 1.5}},
+        {"seeds": [0, 0]},
+        {"pilot": {"improve": {"thresholds": [1.0], "per_question": None}}},
+        {"pilot": {"improve": {"per_question": 0}}},
     ],
 )
 def test_it_refuses_what_the_loader_refuses(wrong: dict, validator) -> None:
@@ -45,7 +51,12 @@ def test_it_refuses_what_the_loader_refuses(wrong: dict, validator) -> None:
 def test_every_setting_is_explained_by_the_sentence_under_it() -> None:
     schema = json_schema(RestConfig)
     grow = schema["$defs"]["GrowSettings"]["properties"]["samples"]
-    assert grow == {"type": "integer", "description": "Trajectories per question.", "default": GrowSettings().samples}
+    assert grow == {
+        "type": "integer",
+        "minimum": 1,
+        "description": "Trajectories per question.",
+        "default": GrowSettings().samples,
+    }
     assert field_docs(ImproveSettings)["filter"].endswith("maximum (ReST, appendix A.7).")
     assert "\n" not in field_docs(ImproveSettings)["filter"]
     for name, definition in schema["$defs"].items():

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from rest_jax.core.effects import Candidate, Finish, Role, Status
+from rest_jax.core.effects import Candidate, Finish, Role, Status, ToolErrorKind, ToolFault
 from rest_jax.core.trajectory import Call, Question, ToolCall, Trajectory
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.evaluation.records import is_grounded, judge, record
@@ -34,7 +34,7 @@ def seen(*segments: Segment, answer: str | None = "old town", status: Status = S
         answer=answer,
         why="",
         calls=(call,),
-        tool_calls=(ToolCall(0, "search", {}, "x"), ToolCall(0, "lookup", {}, "y")),
+        tool_calls=(ToolCall(-1, "search", {}, "x"), ToolCall(0, "lookup", {}, "y")),
         tokenizer_digest="",
         weights_digest="",
     )
@@ -52,6 +52,24 @@ def seen(*segments: Segment, answer: str | None = "old town", status: Status = S
 )
 def test_grounded_means_seen_in_an_observation_of_its_own(segment: Segment, grounded: bool) -> None:
     assert is_grounded(seen(segment)) is grounded
+
+
+@pytest.mark.parametrize(
+    ("content", "fault", "grounded"),
+    [
+        ("Old Town: A town.", None, True),
+        ("Could not find Old Town. Similar: [].", None, False),
+        ("No more results.", None, False),
+        ("", ToolFault(ToolErrorKind.BAD_ARGUMENTS, "no passage has the title 'Old Town'"), False),
+    ],
+)
+def test_an_echo_of_the_query_grounds_nothing(content: str, fault: ToolFault | None, grounded: bool) -> None:
+    shown = Segment(Source.TOOL, f" {content or f'Error: {fault and fault.message}'}", (1,))
+    answer = "no" if "No more" in content else "old town"
+    searched = replace(seen(shown, answer=answer), tool_calls=(ToolCall(-1, "search", {}, content, fault),))
+    assert is_grounded(searched) is grounded
+    twice = replace(searched, tool_calls=(*searched.tool_calls, ToolCall(0, "search", {}, "Sarn: A town.")))
+    assert is_grounded(twice) is grounded, "what a later call found was not shown here"
 
 
 def test_a_right_answer_that_was_never_seen_is_not_grounded() -> None:

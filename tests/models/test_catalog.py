@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -106,3 +108,45 @@ def test_one_fetches_and_the_others_wait(tmp_path: Path, monkeypatch: pytest.Mon
     for asker in askers:
         asker.join()
     assert fetches == [tmp_path / "models" / "slow"]
+
+
+def test_a_registry_that_hangs_up_is_asked_twice_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as registry:
+
+        def hang_up() -> None:
+            while True:
+                caller, _ = registry.accept()
+                last = caller.recv(1 << 16) == b"that is all"
+                caller.close()
+                if last:
+                    return
+                calls.append(1)
+
+        answering = threading.Thread(target=hang_up)
+        answering.start()
+        address = registry.getsockname()
+        for name in [name for name in os.environ if name.startswith(("PIP_", "UV_"))]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{address[1]}/simple")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        with pytest.raises(UserError, match="go online"):
+            catalog.get(Q4_1, cache=tmp_path)
+        with socket.create_connection(address) as closing:
+            closing.sendall(b"that is all")
+        answering.join()
+    assert len(calls) == 2
+
+
+def test_the_users_own_patience_goes_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "uv"
+    tool.write_text('#!/bin/sh\nprintf "%s of %s\\n" "$PIP_DEFAULT_TIMEOUT" "$UV_HTTP_TIMEOUT" >&2\nexit 1\n')
+    tool.chmod(0o755)
+    monkeypatch.setattr(catalog.importlib.util, "find_spec", lambda name: None)  # no pip here
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("UV_HTTP_TIMEOUT", "600")
+    monkeypatch.delenv("PIP_DEFAULT_TIMEOUT", raising=False)
+    with pytest.raises(UserError, match=r"\(10 of 600\)"):
+        catalog.get(Q4_1, cache=tmp_path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gguf as gguf_package
@@ -16,7 +18,9 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer as FastTokenizer
 
 from rest_jax.core.errors import UserError
-from rest_jax.models import checkpoint, gguf, tokenizer
+from rest_jax.models import catalog, checkpoint, gguf, tokenizer
+from rest_jax.models.config import Llama3Rope
+from rest_jax.models.rope import inverse_frequencies
 
 LAYERS, WIDTH, HIDDEN, HEADS, KV_HEADS, HEAD = 2, 64, 96, 4, 2, 16
 SHAPES = {
@@ -42,8 +46,15 @@ SHAPES = {
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small Llama as llama.cpp writes it: Q8_0 embedding, Q4_1 matrices, F32 norms, byte-level BPE."""
-    folder = make.qwen_like(tmp_path_factory.mktemp("gguf") / "tokenizer")
+    return write_small(tmp_path_factory.mktemp("gguf"))
+
+
+def write_small(
+    where: Path, add: Callable[[gguf_package.GGUFWriter], None] = lambda writer: None, words: str = "smollm"
+) -> Path:
+    """A small Llama as llama.cpp writes it: Q8_0 embedding, Q4_1 matrices, F32 norms, byte-level BPE; and what `add`
+    adds."""
+    folder = make.qwen_like(where / "tokenizer")
     file = json.loads((folder / "tokenizer.json").read_text())
     tokens = [token for token, _ in sorted(file["model"]["vocab"].items(), key=lambda pair: pair[1])]
     types = [gguf_package.TokenType.NORMAL] * len(tokens)
@@ -62,7 +73,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     writer.add_rope_dimension_count(HEAD)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
+    writer.add_tokenizer_pre(words)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
     writer.add_token_merges([" ".join(pair) for pair in file["model"]["merges"]])
@@ -77,6 +88,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
         elif len(shape) == 2:
             kind = gguf_package.GGMLQuantizationType.Q4_1
         writer.add_tensor(name, quantize(tensor, kind), raw_dtype=kind)
+    add(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -102,6 +114,82 @@ def test_settings_are_those_of_a_config_json(small: Path) -> None:
     }
     assert {key: model.config[key] for key in wanted} == wanted
     assert model.config["eos_token_id"] == model.generation_config["eos_token_id"]
+
+
+def llama3_factors(factor: float) -> np.ndarray:
+    """`rope_freqs.weight` as llama.cpp's converter computes it for Llama 3.1 (theta 10,000 here)."""
+    factors = []
+    for frequency in 1.0 / 10_000.0 ** (np.arange(0, HEAD, 2) / HEAD):
+        wavelength = 2 * np.pi / frequency
+        smooth = (8192 / wavelength - 1.0) / (4.0 - 1.0)
+        if wavelength < 8192 / 4.0:
+            factors.append(1.0)
+        elif wavelength > 8192 / 1.0:
+            factors.append(factor)
+        else:
+            factors.append(1 / ((1 - smooth) / factor + smooth))
+    return np.asarray(factors, np.float32)
+
+
+def test_llama_3s_rope_scaling_comes_back_from_its_factors(tmp_path: Path) -> None:
+    factors = llama3_factors(32.0)
+    assert 1.0 < sorted(factors)[len(factors) - 2] < 32.0, "some wavelength lies in the blended band"
+    path = write_small(tmp_path, lambda writer: writer.add_tensor("rope_freqs.weight", factors))
+    config = checkpoint.load(gguf.convert(path, tmp_path / "small")).config
+    assert config.rope_scaling == Llama3Rope(32.0, 1.0, 4.0, 8192)
+    plain = inverse_frequencies(replace(config, rope_scaling=None))
+    np.testing.assert_allclose(inverse_frequencies(config), plain / factors, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda writer: writer.add_tensor("rope_freqs.weight", np.ones(HEAD // 2, np.float32)),
+        lambda writer: writer.add_rope_scaling_type(gguf_package.RopeScalingType.NONE),
+        lambda writer: writer.add_rope_scaling_factor(1.0),
+    ],
+)
+def test_rope_scaling_that_scales_nothing_is_none(tmp_path: Path, add: Callable) -> None:
+    assert gguf.read(write_small(tmp_path, add)).config["rope_parameters"] == {
+        "rope_type": "default",
+        "rope_theta": 10_000.0,
+    }
+
+
+def yarn(writer: gguf_package.GGUFWriter) -> None:
+    writer.add_rope_scaling_type(gguf_package.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(4.0)
+
+
+@pytest.mark.parametrize(
+    ("add", "named"),
+    [
+        (yarn, "yarn with factor 4"),
+        (lambda writer: writer.add_rope_scaling_factor(4.0), "linear with factor 4"),
+        (lambda writer: writer.add_float32("llama.rope.scale_linear", 2.0), "linear with factor 2"),
+        (lambda writer: writer.add_tensor("rope_freqs.weight", llama3_factors(8.0)[::-1].copy()), "rope_freqs.weight"),
+        (lambda writer: writer.add_tensor("rope_freqs.weight", llama3_factors(8.0)[3:].copy()), "rope_freqs.weight"),
+    ],
+)
+def test_rope_scaling_that_would_be_computed_wrongly_is_refused(tmp_path: Path, add: Callable, named: str) -> None:
+    with pytest.raises(UserError, match="take the model's Hugging Face folder") as caught:
+        gguf.convert(write_small(tmp_path, add), tmp_path / "small")
+    assert named in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "add", "opens"),
+    [
+        ("smollm", lambda writer: None, False),
+        ("llama-bpe", lambda writer: None, True),
+        ("llama-bpe", lambda writer: writer.add_add_bos_token(False), False),
+        ("smollm", lambda writer: writer.add_add_bos_token(True), True),
+    ],
+)
+def test_bos_opens_texts_as_in_llama_cpp(tmp_path: Path, words: str, add: Callable, opens: bool) -> None:
+    """A Llama 3's file need not say it."""
+    assert gguf.read(write_small(tmp_path, add, words)).tokenizer_config["add_bos_token"] is opens
 
 
 def test_query_and_key_rows_come_back_from_llama_cpps_order(small: Path) -> None:
@@ -191,3 +279,16 @@ def test_a_corrupt_header_is_told_or_read_and_never_crashes(
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         gguf.read(tmp_path / "none.gguf")
+
+
+def test_a_gguf_file_is_a_model_by_its_path(small: Path, tmp_path: Path) -> None:
+    folder = catalog.resolve(str(small), cache=tmp_path)
+    assert folder.parent == tmp_path / "models"
+    assert checkpoint.load(folder).config.layers == LAYERS
+    made = (folder / "config.json").stat().st_mtime_ns
+    assert catalog.resolve(str(small), offline=True, cache=tmp_path) == folder
+    assert (folder / "config.json").stat().st_mtime_ns == made, "converted once"
+    other = tmp_path / small.name
+    other.write_bytes(small.read_bytes()[:-64])
+    with pytest.raises(UserError, match="no whole GGUF file"):
+        catalog.resolve(str(other), cache=tmp_path)

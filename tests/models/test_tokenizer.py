@@ -138,6 +138,33 @@ def test_opening_and_ending_ids(codecs: dict[str, tokenizer.Tokenizer]) -> None:
     }
 
 
+def test_the_models_own_turns_end_as_its_chat_template_says(
+    codecs: dict[str, tokenizer.Tokenizer], tmp_path: Path
+) -> None:
+    """Llama 3 names three end-of-sequence tokens; the lowest, <|end_of_text|>, is not how it ends a turn."""
+    llama = codecs["llama3"]
+    ends = {name: llama.plain.control[name] for name in ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>")}
+    assert min(ends.values()) == ends["<|end_of_text|>"]
+    folder = shutil.copytree(llama.folder, tmp_path / "copy")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+
+    def end_of_turn(template: str, eos: str) -> int:
+        changed = settings | {"chat_template": template, "eos_token": eos}
+        (folder / "tokenizer_config.json").write_text(json.dumps(changed))
+        return tokenizer.load(folder).end_of_turn_id
+
+    own = settings["chat_template"]
+    assert end_of_turn(own, "<|eom_id|>") == ends["<|eot_id|>"]
+    assert end_of_turn(TURNS, "<|eom_id|>") == ends["<|eom_id|>"], "a template that cannot be used says nothing"
+    assert end_of_turn("", "<|eom_id|>") == ends["<|eom_id|>"]
+    assert end_of_turn("", "<|reserved_special_token_0|>") == ends["<|end_of_text|>"]
+
+
+def test_smollm2_ends_its_turns_with_its_only_end(smollm2: Path) -> None:
+    codec = tokenizer.load(smollm2)
+    assert codec.eos_ids == {codec.end_of_turn_id}
+
+
 def test_the_digest_follows_what_decides_ids(codecs: dict[str, tokenizer.Tokenizer], tmp_path: Path) -> None:
     assert len({codec.digest for codec in codecs.values()}) == len(codecs)
     folder = shutil.copytree(codecs["qwen"].folder, tmp_path / "copy")

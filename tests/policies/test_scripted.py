@@ -16,7 +16,8 @@ class ByteCodec:
     digest = "bytes"
     vocab_size = 258
     bos_ids = ()
-    eos_ids = frozenset({END})
+    eos_ids = frozenset({0, END})
+    end_of_turn_id = END
     control_ids = frozenset({END})
 
     def encode_trusted(self, text):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from rest_jax.config.settings import EvaluateSettings, GenerationSettings, GrowSettings, ImproveSettings, RestConfig
-from rest_jax.core.effects import Status
+from rest_jax.config.settings import (
+    EvaluateSettings,
+    GenerationSettings,
+    GrowSettings,
+    ImproveSettings,
+    PilotSettings,
+    RestConfig,
+)
+from rest_jax.core.effects import Candidate, Finish, Role, Status, ToolErrorKind, ToolFault
 from rest_jax.core.events import Event
-from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.core.trajectory import Call, Question, ToolCall, Trajectory
+from rest_jax.core.transcript import Segment, Source
 from rest_jax.recipes.floors import most_frequent
-from rest_jax.recipes.mixture import Grown, majority, random_well_formed, thresholded
-from rest_jax.recipes.plan import Planned, Rates, majority_samples, plan, seconds, total
+from rest_jax.recipes.mixture import Grown, is_sound, kept_fraction, majority, random_well_formed, thresholded
+from rest_jax.recipes.plan import Lengths, Planned, Rates, majority_samples, plan, seconds, total
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.tasks.metrics import score_answer
 
@@ -44,17 +54,31 @@ def test_plan_counts_every_seed_and_threshold() -> None:
                 ImproveSettings(thresholds=(0.1, 0.5), steps=3, rows=2, length=64),
             ),
         ),
-        evaluate=EvaluateSettings(prompted=5, pilot=6, generations=7, final=8, controls=("more_pilot", "majority")),
+        pilot=PilotSettings(demonstrations=9),
+        evaluate=EvaluateSettings(
+            prompted=5,
+            pilot=6,
+            gate=4,
+            generations=7,
+            final=8,
+            controls=("more_pilot", "majority", "gold"),
+            floors=("closed_book", "most_frequent"),
+        ),
     )
-    work = {planned.name: planned for planned in plan(config, tokens_per_trajectory=10)}
-    assert work["grow 1"] == Planned("grow 1", trajectories=80, sampled_tokens=800)
+    work = {planned.name: planned for planned in plan(config, Lengths(sampled=10, prefilled=30))}
+    assert work["grow 1"] == Planned("grow 1", trajectories=80, sampled_tokens=800, prefilled_tokens=2400)
+    assert work["demonstrations"] == Planned("demonstrations", trajectories=18)
+    assert work["gold demonstrations"].trajectories == 20
+    assert work["pilot gate"].trajectories == 8
+    assert work["floor closed_book"].trajectories == 8
+    assert "floor most_frequent" not in work
     assert work["improve 1"].trained_tokens == 2 * 2 * 3 * 2 * 64
     assert work["evaluate generation 1"].trajectories == 16
     assert work["control more_pilot"].trained_tokens == work["improve 1"].trained_tokens
     assert majority_samples(config) == 6
     assert work["control majority"].trajectories == 2 * 6 * 8
     assert total(list(work.values())).trajectories == sum(p.trajectories for p in work.values())
-    assert seconds(Planned("x", 0, 100, 50), Rates(sampled=10, trained=5)) == 20
+    assert seconds(Planned("x", 0, 100, 60, 50), Rates(sampled=10, prefilled=20, trained=5)) == 10 + 3 + 10
 
 
 def test_thresholded_is_strict_and_keeps_the_order() -> None:
@@ -87,6 +111,17 @@ def test_majority_counts_normalised_answers_and_breaks_ties_by_the_lowest_sample
     assert [t.sample for t in majority(samples[::-1])] == [winner]
 
 
+def test_the_kept_fraction_knows_filter_and_cut_off() -> None:
+    grown = Grown(
+        tuple(trajectory(q, s, "a") for q in range(2) for s in range(2)),
+        {"q0#0": 0.9, "q0#1": 1.0, "q1#0": 0.2, "q1#1": None},
+    )
+    assert kept_fraction(grown, ImproveSettings(per_question=None), 0.5) == 2 / 4
+    assert kept_fraction(grown, ImproveSettings(per_question=1), 0.5) == 1 / 4
+    assert kept_fraction(grown, ImproveSettings(per_question=None, filter="percentile"), 0.5) == 1 / 4
+    assert kept_fraction(Grown((), {}), ImproveSettings(), 0.5) == 0
+
+
 def test_most_frequent_answer_is_trains() -> None:
     train = [Question(str(i), "?", answer) for i, answer in enumerate(["x", "y", "y"])]
     asked = [Question("r", "?", "y"), Question("s", "?", "z")]
@@ -97,3 +132,35 @@ def test_most_frequent_answer_is_trains() -> None:
 def test_derived_seeds_differ_by_name() -> None:
     assert len({derived_seed(0), derived_seed(1), derived_seed(0, "pilot"), derived_seed(0, "gen", 1)}) == 4
     assert 0 <= derived_seed(5, "x") < 2**31
+
+
+def replayed(answer: str, content: str, *titles: str, fault: ToolFault | None = None) -> Trajectory:
+    """A demonstration that searched once, was shown `content`, and answered."""
+    said = (Candidate((1,), None, "turn", Finish.STOP),)
+    calls = (
+        Call(0, "act", 0, Role.ACTOR, (), said),
+        Call(1, "act", 0, Role.ACTOR, (Segment(Source.TOOL, f" {content}", (2,)),), said, parent=0),
+    )
+    found = {"results": [{"title": title} for title in titles]}
+    return replace(
+        trajectory(0, 0, answer), calls=calls, tool_calls=(ToolCall(0, "search", {}, content, fault, data=found),)
+    )
+
+
+@pytest.mark.parametrize(
+    ("demonstration", "sound"),
+    [
+        (replayed("Orr", "Vell: founded by Orr.", "Vell"), True),
+        (replayed("Orr", "Vell: founded by Sarn.", "Vell"), False),
+        (replayed("Orr", "Could not find Orr. Similar: []."), False),
+        (replayed("Orr", "", fault=ToolFault(ToolErrorKind.BAD_ARGUMENTS, "Orr")), False),
+        (replayed("yes", "Vell: a town.", "Vell"), True),
+        (replayed("yes", "Could not find Vell. Similar: []."), False),
+        (replayed("Orr", "Held Out: founded by Orr.", "Held Out"), False),
+        (replayed("yes", "Held Out: a town.", "Held Out"), False),
+    ],
+)
+def test_a_demonstration_must_read_its_answer_on_a_page_of_its_own_split(
+    demonstration: Trajectory, sound: bool
+) -> None:
+    assert is_sound(demonstration, {"Held Out"}) is sound

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
 import pytest
 
 import rest_jax
@@ -16,6 +17,7 @@ from rest_jax.recipes.players import model_of, models_of_run
 
 ROW_KEYS = {
     *("name", "task", "split", "n", "em", "em_well_formed", "em_grounded", "f1", "em_ci", "well_formed"),
+    *("finished", "masked"),
     *("searches_per_trajectory", "kept_fraction", "seconds", "weights_digest"),
 }
 
@@ -26,12 +28,32 @@ def files(run: Path) -> dict[Path, int]:
 
 def test_the_summary_has_the_documented_fields(finished_run: Path) -> None:
     summary = json.loads((finished_run / "summary.json").read_text())
-    assert [row["name"] for row in summary["rows"]] == ["prompted", "pilot", "gen 1"]
+    assert [row["name"] for row in summary["rows"]] == ["prompted", "pilot", "pilot (select)", "gen 1"]
     assert all(set(row) >= ROW_KEYS for row in summary["rows"])
     assert {(c["a"], c["b"], c["metric"]) for c in summary["comparisons"]} == {
         ("gen 1", "pilot", metric) for metric in ("em", "em_well_formed", "em_grounded")
     }
     assert summary["rows"][-1]["n"] == 4
+    assert summary["task"]["splits"]["train"]["questions"] == 1000
+    assert "atlas train: 1000 questions" in " ".join(summary["notes"])
+
+
+def test_a_pilot_that_does_not_keep_the_format_is_warned_of_before_it_grows(finished_run: Path) -> None:
+    summary = json.loads((finished_run / "summary.json").read_text())
+    gate = summary["rows"][2]
+    assert (gate["split"], gate["n"]) == ("select", 3)
+    assert gate["well_formed"] < 0.95
+    (said,) = [text for text in summary["warnings"] if "well-formed" in text]
+    assert said.startswith("seed 0: the pilot is well-formed in")
+    assert said.endswith("raise pilot.improve.steps or pilot.demonstrations")
+    assert said.split(":")[1] in (finished_run / "report.html").read_text()
+
+
+def test_the_folder_says_with_what_it_was_made(finished_run: Path) -> None:
+    environment = json.loads((finished_run / "run.json").read_text())["environment"]
+    assert environment["jax"] == jax.__version__
+    assert (environment["platform"], environment["devices"], environment["dtype"]) == ("cpu", 8, "float32")
+    assert f"<td>jax</td><td>{jax.__version__}</td>" in (finished_run / "report.html").read_text()
 
 
 def test_the_folder_holds_config_metrics_report_and_no_parts(finished_run: Path) -> None:
@@ -112,7 +134,7 @@ def test_two_seeds_with_all_controls_and_floors(tiny_config: Path, tmp_path: Pat
     rows = {row["name"]: row for row in summary["rows"]}
     controls = ["A more pilot", "B random samples", "C majority", "D gold"]
     floors = ["closed book", "most frequent answer", "question as query"]
-    assert list(rows) == ["prompted", "pilot", "gen 1", *controls, *floors]
+    assert list(rows) == ["prompted", "pilot", "pilot (select)", "gen 1", *controls, *floors]
     assert all((rows[name]["n"], rows[name]["seeds"]) == (8, 2) for name in ["pilot", "gen 1", *controls])
     assert {entry["b"] for entry in summary["comparisons"]} == {"pilot", *controls}
     losses = {

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import silent
-from rest_jax.recipes.stages import MANIFEST, finished_stages, open_run
+from rest_jax.core.events import Event, Listener, silent, warning
+from rest_jax.core.files import PART
+from rest_jax.recipes.stages import MANIFEST, finished_stages, open_run, read_environment
 
 
-def opened(path: Path, digest: str = "d"):
-    return open_run(path, "name: x\n", digest, silent)
+def opened(path: Path, digest: str = "d", *, jax: str = "0.10", emit: Listener = silent):
+    return open_run(path, "name: x\n", digest, {"jax": jax}, emit)
 
 
 class Counted:
@@ -82,6 +83,38 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"holds other files \(thesis.tex …\)"), opened(tmp_path):
         pass
     assert sorted(p.name for p in tmp_path.iterdir() if p.name != ".lock") == ["thesis.tex"]
+
+
+def test_what_a_kill_left_half_written_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / f"run.json.1{PART}").write_text("{")
+    torn = tmp_path / "run" / "stages" / "improve" / "model" / f"model.safetensors.2{PART}"
+    with opened(tmp_path / "run") as run:
+        torn.parent.mkdir(parents=True)
+        torn.write_text("half")
+        run.stage("improve", {}, lambda folder: {})
+    assert not torn.exists()
+
+
+def test_warnings_are_kept_once_each_and_outlive_their_process(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    for _ in range(2):
+        with opened(tmp_path / "run", emit=heard.append) as run:
+            warning(run.emit, "little to learn")
+            warning(run.emit, "little to learn")
+    with opened(tmp_path / "run") as run:
+        assert run.warnings == ["little to learn"]
+    assert len(heard) == 4
+
+
+def test_going_on_in_another_environment_is_worth_a_warning(tmp_path: Path) -> None:
+    with opened(tmp_path / "run") as run:
+        assert run.warnings == []
+    with opened(tmp_path / "run", jax="0.12") as run:
+        assert run.warnings == [
+            "this run began with jax 0.10, now 0.12: what is left may get other bits than it would have"
+        ]
+    assert read_environment(tmp_path / "run") == {"jax": "0.10"}
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def report(text: str) -> Report:
     comparison = {"a": text, "b": "pilot", "metric": "em", "difference": 0.1, "ci": [0.02, 0.2], "questions": 300}
     return Report(
         title=text,
-        summary={"rows": rows, "comparisons": [comparison], "notes": [text]},
+        summary={"rows": rows, "comparisons": [comparison], "notes": [text], "warnings": [text]},
         curve=rows,
         grown=[Grown(text, [0.0, 0.5, 1.0], [(0.0, 0.6), (0.5, 0.3)])],
         losses={text: [1.0, 0.5, 0.2]},

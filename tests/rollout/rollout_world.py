@@ -31,6 +31,7 @@ class ByteCodec:
     vocab_size = 257
     bos_ids = (10,)
     eos_ids = frozenset({EOS})
+    end_of_turn_id = EOS
     control_ids = frozenset({EOS})
 
     def encode_trusted(self, text):

@@ -7,13 +7,15 @@ import pytest
 from rest_jax.agents.demonstration import author
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.registry import agent
+from rest_jax.agents.replay import replay
 from rest_jax.config.settings import ToolsSettings
-from rest_jax.core.effects import Role, Sampling, Status
+from rest_jax.core.effects import Generated, Role, Sampling, Status, ToolReply
 from rest_jax.core.schema import canonical_row
 from rest_jax.core.trajectory import Question, context_of
 from rest_jax.core.transcript import Source
 from rest_jax.models import tokenizer
 from rest_jax.policies.scripted import ScriptedPolicy
+from rest_jax.rollout import store
 from rest_jax.rollout.episode import Job
 from rest_jax.rollout.journal import Journal
 from rest_jax.rollout.runner import rollout
@@ -48,6 +50,15 @@ def corpus(tmp_path_factory):
     return path
 
 
+def outcomes_of(trajectory):
+    """What ReAct was given, in order: each call's candidates, then the replies of the tools that it called."""
+    for call in trajectory.calls:
+        yield Generated(call.candidates, call.chosen)
+        for asked in trajectory.tool_calls:
+            if asked.after == call.index:
+                yield ToolReply(asked.content, asked.data, asked.fault, asked.tool_version)
+
+
 @pytest.mark.parametrize("style", ["base", "chat"])
 def test_demonstrations_become_trajectories(style, smollm2, corpus, tmp_path):
     codec = tokenizer.load(smollm2)
@@ -57,8 +68,8 @@ def test_demonstrations_become_trajectories(style, smollm2, corpus, tmp_path):
     policy = ScriptedPolicy(codec, author(DEMONSTRATIONS, react.lines, prompt))
     jobs = [Job(demo.question, 0, 0, 0, "toy", "train", "react") for demo in DEMONSTRATIONS]
     with (
-        adapter(settings, corpus, log=tmp_path / "adapter.log") as handle,
-        ToolClient(handle.url, settings) as tools,
+        adapter(settings, corpus, log=tmp_path / "adapter.log") as url,
+        ToolClient(url, settings) as tools,
         Journal(tmp_path / "journal.jsonl") as journal,
     ):
         made = list(
@@ -92,6 +103,10 @@ def test_demonstrations_become_trajectories(style, smollm2, corpus, tmp_path):
             assert said.overhang == ("" if style == "chat" else "\n")
         seen = codec.decode([token for segment in context for token in segment.ids])
         assert f"Observation: Vell: {' '.join(HOSTILE.split())}" in seen
+    store.write(tmp_path / "stored.parquet", made)
+    for trajectory in store.read(tmp_path / "stored.parquet"):
+        outcome, _ = replay(react.run(DEMONSTRATIONS[0].question, prompt, limits), list(outcomes_of(trajectory)))
+        assert (outcome.status, outcome.answer) == (Status.FINISHED, "Sarn")
     with Journal(tmp_path / "journal.jsonl") as journal:
         kept = {canonical_row(trajectory)["question_id"] for trajectory in journal.finished.values()}
     assert len(kept) == len(jobs)

@@ -5,7 +5,7 @@ import json
 import pytest
 from rollout_world import HashPolicy, LateTools, article, broken, jobs, roll
 
-from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
+from rest_jax.core.effects import Status, ToolErrorKind, ToolFault, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.core.schema import canonical_row
 from rest_jax.rollout.journal import Journal, ToolKey
@@ -33,7 +33,7 @@ def test_every_torn_end_is_mended_and_the_rollout_ends_the_same(tmp_path):
         expected = rows(roll(some, HashPolicy(), whole, journal=journal))
     text = (tmp_path / "whole.jsonl").read_bytes()
     lines = text.splitlines(keepends=True)
-    assert len(lines) == 1 + 4 + 2
+    assert len(lines) == 1 + 2 + 4 + 2
     for cut in torn_ends(lines):
         path = tmp_path / "torn.jsonl"
         path.write_bytes(text[:cut])
@@ -45,7 +45,9 @@ def test_every_torn_end_is_mended_and_the_rollout_ends_the_same(tmp_path):
         records = [json.loads(line)["kind"] for line in lines[1:survived]]
         assert kept[0] == records.count("trajectory")
         assert len(tools.calls) == len(whole.calls) - records.count("reply")
-        assert len(path.read_bytes().splitlines()) == len(lines)
+        begun = [json.loads(line)["kind"] for line in path.read_bytes().splitlines()].count("begun")
+        assert begun == records.count("begun") + len(some) - kept[0], "each unfinished job is begun once more"
+        assert len(path.read_bytes().splitlines()) == len(lines) - len(some) + begun
 
 
 def test_a_second_run_with_a_whole_journal_samples_nothing(tmp_path):
@@ -69,7 +71,7 @@ def test_a_trajectory_is_in_the_file_before_it_is_yielded(tmp_path):
             journal=journal,
             emit=lambda event: seen.append((event.data["done"], path.read_text().count('"kind": "trajectory"'))),
         )
-    assert len(seen) == 3
+    assert [done for done, _ in seen] == [0, 1, 2, 3]
     assert all(in_file >= done for done, in_file in seen)
 
 
@@ -89,6 +91,26 @@ def test_failures_of_the_infrastructure_are_not_kept(tmp_path):
     with Journal(tmp_path / "j") as journal:
         roll(jobs(1, 1), HashPolicy(), LateTools(lambda *_: broken()), journal=journal)
     assert '"kind": "reply"' not in (tmp_path / "j").read_text()
+
+
+def test_what_the_infrastructure_failed_is_tried_again_by_the_next_process(tmp_path):
+    down = LateTools(lambda tool, arguments, nth: broken() if nth > 6 else article(tool, arguments, nth))
+    with Journal(tmp_path / "j") as journal:
+        first = roll(jobs(), HashPolicy(), down, journal=journal)
+    assert {trajectory.status for trajectory in first} == {Status.FINISHED, Status.TOOL_FAILURE}
+    with Journal(tmp_path / "j") as journal:
+        second = roll(jobs(), HashPolicy(), LateTools(article), journal=journal)
+    assert rows(second) == rows(roll(jobs(), HashPolicy(), LateTools(article)))
+
+
+def test_progress_of_a_resumed_rollout_counts_in_its_rates_only_what_is_new(tmp_path):
+    with Journal(tmp_path / "j") as journal:
+        roll(jobs(2, 1), HashPolicy(), LateTools(article), journal=journal)
+    events = []
+    with Journal(tmp_path / "j") as journal:
+        roll(jobs(3, 1), HashPolicy(), LateTools(article), journal=journal, emit=events.append)
+    assert [event.data["done"] for event in events] == [2, 3]
+    assert events[0].data["tokens_per_second"] == 0
 
 
 @pytest.mark.parametrize(
@@ -117,7 +139,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path, damage):
 
 def test_a_journal_of_another_schema_is_refused(tmp_path):
     (tmp_path / "j").write_text('{"kind": "journal", "schema_version": 99}\n')
-    with pytest.raises(UserError, match="schema version 99, this program reads 1; use the version"):
+    with pytest.raises(UserError, match="schema version 99, this program reads 2; use the version"):
         Journal(tmp_path / "j")
 
 

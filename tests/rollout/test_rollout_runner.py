@@ -254,7 +254,7 @@ def test_progress_is_told_with_each_trajectory():
     events = []
     roll(jobs(2, 2), HashPolicy(), LateTools(article), emit=events.append, stage="grow")
     assert [(e.kind, e.data["stage"], e.data["done"], e.data["total"]) for e in events] == [
-        ("progress", "grow", done, 4) for done in (1, 2, 3, 4)
+        ("progress", "grow", done, 4) for done in (0, 1, 2, 3, 4)
     ]
 
 

@@ -55,7 +55,8 @@ def calls(draw, index):
 def tool_calls(draw):
     fault = draw(st.none() | st.builds(ToolFault, st.sampled_from(ToolErrorKind), texts))
     arguments = draw(st.dictionaries(texts, texts | st.integers() | st.none() | st.lists(texts), max_size=3))
-    return ToolCall(draw(st.integers(-1, 1)), draw(texts), arguments, draw(texts), fault, draw(texts))
+    data = draw(st.dictionaries(texts, st.lists(texts | floats), max_size=2))
+    return ToolCall(draw(st.integers(-1, 1)), draw(texts), arguments, draw(texts), fault, draw(texts), data)
 
 
 @st.composite
@@ -115,6 +116,9 @@ def test_the_canonical_row_leaves_out_time_and_attempts_only(made):
     one = made[0]
     assert canonical_row(replace(one, seconds=9.0, attempts=7)) == canonical_row(one)
     assert canonical_row(replace(one, answer="other")) != canonical_row(one)
+    told = tuple(replace(call, data={"results": []}) for call in one.tool_calls)
+    assert told != one.tool_calls
+    assert canonical_row(replace(one, tool_calls=told)) == canonical_row(one)
     call = one.calls[0]
     said = call.candidates[0]
     nudged = struct.unpack(
@@ -163,5 +167,5 @@ def test_another_schema_version_is_refused(tmp_path, made):
     store.write(path, made)
     table = pq.read_table(path)
     pq.write_table(table.replace_schema_metadata({"rest_jax.schema_version": "99"}), path)
-    with pytest.raises(UserError, match="schema version 99, this program reads 1; use the version of rest_jax"):
+    with pytest.raises(UserError, match="schema version 99, this program reads 2; use the version of rest_jax"):
         store.read(path)

@@ -40,6 +40,7 @@ class ToyCodec:
     vocab_size: int = len(WORDS)
     bos_ids: tuple[int, ...] = ()
     eos_ids: frozenset[int] = frozenset({EOS})
+    end_of_turn_id: int = EOS
     control_ids: frozenset[int] = frozenset({EOS})
     _by_length: tuple[int, ...] = field(default=tuple(sorted(range(EOS), key=lambda i: -len(WORDS[i]))))
 

@@ -71,7 +71,7 @@ def test_the_decode_block_copies_no_cache(steps_per_block):
 def test_extending_copies_no_cache():
     params = jax.eval_shape(lambda: steps.view(CONFIG, tiny_model().params, jnp.dtype("float32")))
     cache = jax.eval_shape(lambda: state.empty_cache(CONFIG, 4, WIDTH, jnp.float32))
-    index, ids = jax.ShapeDtypeStruct((), np.int32), jax.ShapeDtypeStruct((16,), np.int32)
+    index, ids = jax.ShapeDtypeStruct((2,), np.int32), jax.ShapeDtypeStruct((2, 16), np.int32)
     compiled = steps.extend.lower(CONFIG, params, cache, index, index, ids).compile()
     assert copies_of(compiled.as_text(), cache) == []
 

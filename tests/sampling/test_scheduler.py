@@ -7,7 +7,7 @@ import pytest
 from sampling_toys import request
 
 from rest_jax.core.policy import Request
-from rest_jax.sampling.scheduler import Admission, Scheduler, buckets
+from rest_jax.sampling.scheduler import Admission, Chunk, Scheduler, Slot, batches, buckets
 
 CHUNK = 32
 
@@ -193,3 +193,19 @@ def test_forgotten_rows_are_computed_anew():
 @pytest.mark.parametrize(("chunk", "sizes"), [(128, (16, 32, 64, 128)), (96, (16, 32, 64, 96)), (16, (16,)), (8, (8,))])
 def test_buckets_end_with_the_chunk(chunk, sizes):
     assert buckets(chunk) == sizes
+
+
+def test_a_batch_has_one_shape_and_keeps_the_order_of_every_row():
+    rng = random.Random(0)
+    slots = [Slot(width, row) for width in (96, 160) for row in range(5)]
+    pending = [(rng.choice(slots), Chunk(index, (1,), rng.choice((16, 32)))) for index in range(60)]
+    made = list(batches(pending, 4))
+    assert sorted(chunk.start for batch in made for _, chunk in batch) == list(range(60))
+    for batch in made:
+        assert len(batch) <= 4
+        assert len({(slot.width, chunk.size) for slot, chunk in batch}) == 1
+        assert len({id(slot) for slot, _ in batch}) == len(batch)
+    for slot in slots:
+        starts = [chunk.start for batch in made for other, chunk in batch if other is slot]
+        assert starts == sorted(starts)
+    assert any(len(batch) == 4 for batch in made)

@@ -56,6 +56,11 @@ def test_train_and_dev_share_no_gold_page_and_no_question(task: Task) -> None:
     assert {normalise(q.text) for q in learnt}.isdisjoint(normalise(q.text) for q in held_out)
 
 
+def test_nothing_that_is_learnt_may_show_a_gold_page_of_dev(task: Task, data: Path) -> None:
+    dev = _rows(data / "hotpotqa" / "hotpot_dev_sample.jsonl")
+    assert task.held_out_pages == {title for row in dev for title in row["supporting_titles"]}
+
+
 def test_overlap_is_removed_from_train_and_counted() -> None:
     def row(question: str, *titles: str) -> dict:
         return {"question": question, "supporting_titles": list(titles)}
@@ -121,6 +126,13 @@ def test_fireact_drops_what_does_not_end_in_an_answer(turns: list[str], tmp_path
     path = tmp_path / "fireact.jsonl"
     messages = [{"role": "user", "content": "Who?"}, *({"role": "assistant", "content": turn} for turn in turns)]
     path.write_text(json.dumps({"messages": messages}))
+    assert read_fireact(path, ()) == ((), {"held_out_question": 0, "malformed": 1})
+
+
+@pytest.mark.parametrize("message", ["text", {"role": "user"}, {"role": "assistant", "content": None}, {"role": 3}])
+def test_fireact_drops_messages_that_are_none(message: object, tmp_path: Path) -> None:
+    path = tmp_path / "fireact.jsonl"
+    path.write_text(json.dumps({"messages": [{"role": "user", "content": "Who?"}, message]}))
     assert read_fireact(path, ()) == ((), {"held_out_question": 0, "malformed": 1})
 
 

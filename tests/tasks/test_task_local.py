@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,10 @@ def test_check_fails_an_answer_that_the_metric_cannot_see(tmp_path: Path, files:
         ('{"id": "x", "question": "Who?"', r":2: malformed question \(Expecting"),
         ('{"id": "x", "question": "Who?"}', r':2: malformed question \("answer" is missing\); a line is \{"id": str'),
         ('{"id": 7, "question": "Who?", "answer": "x"}', r':2: malformed question \("id" is int\)'),
+        ('{"id": "x\\ud800", "question": "Who?", "answer": "x"}', r":2: malformed question \(.*surrogates not allowed"),
+        ('{"id": "x", "question": "\\ud800", "answer": "x"}', r":2: malformed question \(.*surrogates not allowed"),
+        ('{"id": "x", "question": "?", "answer": "x", "by": ["\\ud800"]}', r":2: malformed .*surrogates not allowed"),
+        ('{"id": "x", "question": "?", "answer": "x", "hops": NaN}', r":2: malformed question \(Out of range"),
         ('["id"]', r":2: malformed question \(not a JSON object\)"),
         (json.dumps(ROWS[0]), r"the id 'b' comes twice"),
     ],
@@ -111,3 +116,10 @@ def test_write_jsonl_leaves_equal_bytes_alone(tmp_path: Path) -> None:
 def test_a_task_that_cannot_be_had(settings: TaskSettings, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         task(settings, tmp_path)
+
+
+def test_a_corpus_may_be_search_r1s(files: tuple[Path, Path], tmp_path: Path) -> None:
+    rows = [{"id": str(i), "contents": f'"{p["title"]}"\n{p["text"]}'} for i, p in enumerate(PASSAGES)]
+    corpus = tmp_path / "contents.jsonl"
+    write_jsonl(corpus, rows)
+    assert check(local(files[0], corpus)) == replace(check(local(*files)), corpus=corpus)

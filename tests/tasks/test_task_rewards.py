@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 
 from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
+from rest_jax.core.reward import Reward
 from rest_jax.core.trajectory import Question, ToolCall, Trajectory
-from rest_jax.tasks.rewards import answer_reward, register_reward, registered_reward
+from rest_jax.tasks.rewards import answer_reward, register_reward, registered_reward, within_bounds
 
 QUESTION = Question("q", "Who?", "Kel Dorim", {"searches": 2})
 
@@ -72,3 +76,47 @@ def test_registered_rewards() -> None:
         register_reward("default", answer_reward)
     with pytest.raises(UserError, match="'brieff': nobody registered it; use one of default, brief"):
         registered_reward("brieff")
+
+
+def cell(value: float) -> tuple[Reward, Reward]:
+    """What a notebook's cell defines; each run of it makes new objects."""
+
+    def function(trajectory: Trajectory, question: Question) -> float:
+        return value
+
+    class Grader:
+        def __call__(self, trajectory: Trajectory, question: Question) -> float:
+            return value
+
+    return function, Grader()
+
+
+def test_a_cell_that_runs_again_replaces_its_rewards() -> None:
+    for value in (0.25, 0.75):
+        function, grader = cell(value)
+        register_reward("function", function)
+        register_reward("grader", grader)
+        assert registered_reward("function") is function
+        assert registered_reward("grader") is grader
+    with pytest.raises(UserError, match="'grader': the name is taken"):
+        register_reward("grader", function)
+
+
+@pytest.mark.parametrize("given", [0, 1, 0.5, True, np.float32(0.5)])
+def test_a_number_from_0_to_1_is_a_reward(given: float) -> None:
+    held = within_bounds("mine", lambda trajectory, question: given)
+    reward = held(trajectory(Status.FINISHED, "x", 0), QUESTION)
+    assert (reward, type(reward)) == (float(given), float)
+
+
+def test_none_masks() -> None:
+    assert (
+        within_bounds("mine", lambda trajectory, question: None)(trajectory(Status.FINISHED, "x", 0), QUESTION) is None
+    )
+
+
+@pytest.mark.parametrize("given", [-0.1, 1.5, math.nan, math.inf, "0.5", [1]])
+def test_anything_else_is_told_with_its_trajectory(given: object) -> None:
+    held = within_bounds("mine", lambda trajectory, question: given)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(UserError, match=r"^reward 'mine' of trajectory q#0: .*return a number from 0 to 1, or None"):
+        held(trajectory(Status.FINISHED, "x", 0), QUESTION)

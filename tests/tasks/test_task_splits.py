@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
-from rest_jax.core.trajectory import Question
+from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.tasks.splits import Reader, Split, SplitRead
 from rest_jax.tasks.task import Demonstration, Task, Turn
+
+TRAJECTORY = Trajectory(
+    "q", "Who?", 0, 0, 1, "react", "toy", "train", Status.FINISHED, "x", "", (), (), "tokenizer", "weights"
+)
 
 
 @pytest.fixture
@@ -70,3 +76,17 @@ def test_what_is_not_there(task: Task) -> None:
         task.demonstrations("silver", 1, seed=0)
     with pytest.raises(UserError, match="it has 1 worked examples, 2 wanted"):
         task.shots(2)
+
+
+def test_the_first_n_questions_are_all_there_or_refused(task: Task) -> None:
+    assert len(task.questions("train", Reader.TRAINING, 1)) == 1
+    for n in (0, -1, 2):
+        with pytest.raises(UserError, match=f"'toy': {n} questions of train wanted, it has 1; ask for 1 to 1"):
+            task.questions("train", Reader.TRAINING, n)
+    assert task.reads.drain() == (SplitRead("toy", Split.TRAIN, Reader.TRAINING, 1),)
+
+
+def test_a_task_holds_its_rewards_to_their_bounds(task: Task) -> None:
+    wild = replace(task, default_reward=lambda trajectory, question: 7.0)
+    with pytest.raises(UserError, match=r"reward 'default' of trajectory q#0: 7\.0"):
+        wild.reward("default")(TRAJECTORY, Question("q", "Who?", "x"))

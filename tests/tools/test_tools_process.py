@@ -77,10 +77,12 @@ def test_adapter_lives_as_long_as_its_block(corpus: Path, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH")
     monkeypatch.syspath_prepend(ROOT)
-    with adapter(SETTINGS, corpus, log=tmp_path / "run" / "tools.log") as running:
-        with ToolClient(running.url, SETTINGS) as client:
-            replies = ask(client, range(100))
-        health = running.health
+    with (
+        adapter(SETTINGS, corpus, log=tmp_path / "run" / "tools.log") as url,
+        ToolClient(url, SETTINGS) as client,
+    ):
+        replies = ask(client, range(100))
+        health = client.check()
     assert all(reply.data["results"][0]["title"] == f"Town {id}" for id, reply in replies.items())
     assert all(len(reply.data["results"]) == 2 for reply in replies.values())
     assert health["corpus"]["passages"] == 100
@@ -91,8 +93,8 @@ def test_adapter_lives_as_long_as_its_block(corpus: Path, tmp_path: Path, monkey
 
 def test_calls_succeed_although_the_adapter_is_killed(corpus: Path, tmp_path: Path):
     with (
-        adapter(SETTINGS, corpus, log=tmp_path / "tools.log") as running,
-        ToolClient(running.url, SETTINGS) as client,
+        adapter(SETTINGS, corpus, log=tmp_path / "tools.log") as url,
+        ToolClient(url, SETTINGS) as client,
     ):
         before = ask(client, range(300))
         pid = client.check()["pid"]
@@ -100,7 +102,6 @@ def test_calls_succeed_although_the_adapter_is_killed(corpus: Path, tmp_path: Pa
             client.submit(id, "search", {"query": f"town {id % 100}"}, "e")
         os.kill(pid, signal.SIGKILL)
         during = ask(client, range(600, 900))
-        assert running.restarts == 1
         assert client.check()["pid"] != pid
         last = client.check()["pid"]
     assert set(during) == set(range(300, 900))
@@ -114,9 +115,11 @@ def test_killing_the_run_leaves_no_orphan(corpus: Path, tmp_path: Path):
         import sys, time
         from pathlib import Path
         from rest_jax.config.settings import ToolsSettings
+        from rest_jax.tools.client import ToolClient
         from rest_jax.tools.process import adapter
-        with adapter(ToolsSettings(), Path(sys.argv[1]), log=Path(sys.argv[2])) as running:
-            print(running.health["pid"], flush=True)
+        with adapter(ToolsSettings(), Path(sys.argv[1]), log=Path(sys.argv[2])) as url:
+            with ToolClient(url, ToolsSettings()) as client:
+                print(client.check()["pid"], flush=True)
             time.sleep(600)
     """
     run = subprocess.Popen(
@@ -134,7 +137,7 @@ def test_killing_the_run_leaves_no_orphan(corpus: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, r"cannot read the corpus .*corpus\.jsonl: No such file"),
+        (None, r"cannot read .*corpus\.jsonl: No such file"),
         ('{"title": "A", "text": "b"}\n{"title": "A"}\n', r'corpus\.jsonl:2: malformed passage \("text" is missing\)'),
     ],
 )
@@ -154,16 +157,28 @@ def test_a_given_url_is_used_and_left_running(corpus: Path, tmp_path: Path):
     assert process.stdout is not None
     url = json.loads(process.stdout.readline())["url"]
     given = ToolsSettings(url=url)
-    with adapter(given, tmp_path / "no corpus", log=tmp_path / "tools.log") as running:
-        assert (running.url, running.restarts) == (url, 0)
-        assert running.health["pid"] == process.pid
+    with adapter(given, tmp_path / "no corpus", log=tmp_path / "tools.log") as used:
+        assert used == url
     with ToolClient(url, given) as client:
-        client.check()
+        assert client.check()["pid"] == process.pid
     process.terminate()
     _, errors = process.communicate()
     assert (process.returncode, errors) == (0, "")
-    with pytest.raises(UserError, match="no tool adapter answers"), adapter(given, corpus, log=tmp_path / "tools.log"):
-        pass
+
+
+def test_whatever_goes_wrong_at_a_restart_the_next_one_is_tried(corpus: Path, tmp_path: Path):
+    log = tmp_path / "run" / "tools.log"
+    with adapter(SETTINGS, corpus, log=log) as url, ToolClient(url, SETTINGS) as client:
+        pid = client.check()["pid"]
+        log.parent.rename(tmp_path / "away")  # no log can be opened: an error of the supervisor's own
+        os.kill(pid, signal.SIGKILL)
+        wait_until_gone(pid)
+        client.submit(1, "search", {"query": "town 1"}, "e")
+        assert client.poll(2.0) == []
+        log.parent.mkdir()
+        ((_, reply),) = client.poll(None)
+        assert reply.ok
+        assert client.check()["pid"] != pid
 
 
 def test_an_address_open_to_others_needs_a_token(corpus: Path):

@@ -1,11 +1,9 @@
 """The thresholded mixture: strictly greater, masked never, the best of each question first."""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rest_jax.config.settings import ImproveSettings
-from rest_jax.core.errors import UserError
 from rest_jax.training.mixture import keep
 
 REWARDS = {"a#0": 0.2, "a#1": 1.0, "a#2": 0.5, "b#0": 0.5, "b#1": None, "b#2": 0.9, "c#0": 0.0}
@@ -70,10 +68,3 @@ def test_a_first_threshold_below_the_mean_is_named():
 
 def test_nothing_known_keeps_nothing():
     assert keep({"a#0": None}, QUESTION_OF, settings_of(), 0.0) == []
-
-
-def test_a_relative_threshold_is_a_fraction():
-    with pytest.raises(UserError, match="70 is outside"):
-        kept(70, filter="percentile")
-    with pytest.raises(UserError, match="fraction"):
-        kept(1.5, filter="interpolated")

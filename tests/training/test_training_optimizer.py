@@ -3,11 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from training_world import CONFIG
 
 from rest_jax.config.settings import ImproveSettings
-from rest_jax.core.errors import UserError
 from rest_jax.models import decoder
 from rest_jax.training.optimizer import learning_rate, matrices, optimizer
 
@@ -22,11 +20,6 @@ def test_the_learning_rate_warms_up_and_decays_to_a_tenth():
 
 def test_no_warmup_starts_at_the_peak():
     assert learning_rate(ImproveSettings(steps=5, warmup=0, learning_rate=1e-3))(0) == np.float32(1e-3)
-
-
-def test_a_warmup_that_fills_all_steps_is_refused():
-    with pytest.raises(UserError, match=r"set improve\.warmup below improve\.steps"):
-        learning_rate(ImproveSettings(steps=3, warmup=3))
 
 
 def test_only_matrices_decay():

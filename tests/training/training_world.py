@@ -24,7 +24,8 @@ class ByteCodec:
 
     vocab_size = 258
     bos_ids = (BOS,)
-    eos_ids = frozenset({EOS})
+    eos_ids = frozenset({0, EOS})
+    end_of_turn_id = EOS
     control_ids = frozenset({BOS, EOS})
 
     def __init__(self, digest="bytes"):

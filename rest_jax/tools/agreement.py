@@ -1,0 +1,42 @@
+"""Does an adapter that runs already serve what a run would have started for itself?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rest_jax.config.settings import ToolsSettings
+from rest_jax.core.errors import UserError
+from rest_jax.core.events import Listener, warning
+from rest_jax.tools.corpus import read_corpus
+from rest_jax.tools.process import serve_arguments
+
+COMPARED = ("k1", "b", "title_weight", "exact_title_first", "results")
+"""Settings that decide what a search shows; an adapter names them under `index` in its health."""
+
+
+def refuse_another(url: str, health: Mapping[str, Any], corpus: Path, settings: ToolsSettings, emit: Listener) -> None:
+    """Raise UserError unless the adapter at `url` serves this corpus under these settings.
+
+    `health` is what it said of itself; one that does not name its corpus is used with a warning.
+    """
+    if "corpus" not in health or "index" not in health:
+        warning(emit, f"the adapter at {url} does not say what it serves; it may not be the corpus of this table")
+        return
+    wanted = {"corpus": read_corpus(corpus).digest, **{name: getattr(settings, name) for name in COMPARED}}
+    served = {"corpus": health["corpus"]["digest"], **{name: health["index"].get(name) for name in COMPARED}}
+    wrong = [
+        f"{name} {_short(served[name])} instead of {_short(wanted[name])}"
+        for name in wanted
+        if served[name] != wanted[name]
+    ]
+    if wrong:
+        raise UserError(
+            f"the adapter at {url} serves {', '.join(wrong)}; start it with `rest-jax tools serve "
+            f"{' '.join(serve_arguments(settings, corpus))}`, or leave tools.url out"
+        )
+
+
+def _short(value: Any) -> str:
+    return str(value)[:12]

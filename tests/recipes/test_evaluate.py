@@ -1,0 +1,128 @@
+"""What is asked of a model and how it is prompted: by the caller, by its agent.json, by its task."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import rest_jax
+from rest_jax.agents.registry import agent
+from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, TaskSettings, ToolsSettings
+from rest_jax.core.errors import UserError
+from rest_jax.core.events import silent
+from rest_jax.recipes.evaluate import Wanted, agent_for, task_for
+from rest_jax.recipes.workbench import agent_of, open_workbench
+from rest_jax.tasks.files import write_jsonl
+from rest_jax.tasks.registry import task as open_task
+from rest_jax.tasks.splits import Reader
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    write_jsonl(tmp_path / "q.jsonl", [{"id": "mine", "question": "Who?", "answer": "Ada"}])
+    return tmp_path / "q.jsonl"
+
+
+def test_own_questions_of_a_task_are_asked_as_the_task_is(own: Path, tmp_path: Path) -> None:
+    atlas = open_task(TaskSettings("atlas"))
+    task = task_for(Wanted("m", task="atlas", questions=own))
+    assert [question.id for question in task.questions("report", Reader.EVALUATION)] == ["mine"]
+    assert (task.name, task.examples, task.corpus()) == ("atlas", atlas.examples, atlas.corpus())
+    assert agent_for(Wanted("m", task="atlas", questions=own), task, AgentSettings(shots=2)).shots == 2
+    corpus = tmp_path / "c.jsonl"
+    assert task_for(Wanted("m", task="atlas", questions=own, corpus=corpus)).corpus() == corpus
+
+
+def test_own_questions_alone_have_no_worked_examples(own: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "c.jsonl"
+    write_jsonl(corpus, [{"title": "Ada", "text": "A person."}])
+    wanted = Wanted("m", questions=own, corpus=corpus)
+    chosen = agent_for(wanted, task_for(wanted), AgentSettings(shots=2))
+    assert (chosen.shots, chosen.bare) == (0, False)
+    with pytest.raises(UserError, match=r"give --corpus FILE\.jsonl or --task NAME"):
+        task_for(Wanted("m", questions=own))
+
+
+def test_worked_examples_that_are_asked_for_are_shown_to_a_bare_model_too() -> None:
+    task = open_task(TaskSettings("atlas"))
+    trained = AgentSettings(bare=True)
+    assert agent_for(Wanted("m"), task, trained).bare
+    assert agent_for(Wanted("m", shots=0), task, trained) == AgentSettings(bare=False, shots=0)
+
+
+@pytest.mark.parametrize(
+    ("said", "bare"),
+    [
+        ({"bare": True}, True),
+        ({"shots": 0, "bare": False}, False),
+        ({"shots": 0}, True),
+        ({"shots": 2}, False),
+        ({}, False),
+    ],
+)
+def test_agent_json_says_whether_the_prompt_is_bare(said: dict, bare: bool, tmp_path: Path) -> None:
+    (tmp_path / "agent.json").write_text(json.dumps(said))
+    assert agent_of(tmp_path).bare is bare
+
+
+@pytest.mark.parametrize("said", [{"turns": 0}, {"turns": "many"}, {"style": "chatty"}, {"mood": "good"}])
+def test_agent_json_that_will_not_do_is_told(said: dict, tmp_path: Path) -> None:
+    (tmp_path / "agent.json").write_text(json.dumps(said))
+    with pytest.raises(UserError, match=r"agent\.json: not of this rest_jax .*give the agent's settings"):
+        agent_of(tmp_path)
+
+
+def test_a_trained_model_is_bare_and_an_untrained_one_keeps_its_instruction(
+    tiny_model: Path, finished_run: Path
+) -> None:
+    pilot = finished_run / "stages" / "seed-0" / "pilot" / "model"
+    assert agent_of(pilot).bare
+    assert not agent_of(tiny_model).bare
+    opened = open_workbench(
+        open_task(TaskSettings("atlas")),
+        model=ModelSettings(str(tiny_model)),
+        agent_settings=AgentSettings(shots=0),
+        engine=EngineSettings(rows=1, widths=(256,)),
+        tools=ToolsSettings(),
+        emit=silent,
+    )
+    react = agent("react")
+    with opened as bench:
+        prompts = [bench.prompt(react, bare=bare) for bare in (bench.base.bare, True)]
+    assert [bool(prompt.instruction) for prompt in prompts] == [True, False]
+    assert [len(prompt.shots) for prompt in prompts] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("evaluate.final=100000", "'atlas': 100000 questions of select wanted, it has"),
+        ("evaluate.gate=100000", "'atlas': 100000 questions of select wanted, it has"),
+        ("generations.0.grow.questions=100000", "'atlas': 100000 questions of train wanted, it has"),
+        ("pilot.demonstrations=100000", "'gold' has"),
+        ("agent.shots=100", "worked examples, 100 wanted"),
+    ],
+)
+def test_a_run_that_asks_for_more_than_the_task_has_does_not_begin(
+    override: str, told: str, tiny_config: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=told):
+        rest_jax.run(tiny_config, run_dir=tmp_path / "run", overrides=[override])
+    assert not (tmp_path / "run" / "stages").exists()
+
+
+def test_the_api_holds_numbers_and_settings_to_their_limits(tiny_model: Path) -> None:
+    task, policy = rest_jax.Task("atlas"), rest_jax.Policy(str(tiny_model))
+    with pytest.raises(UserError, match=r"grow\.samples: expected at least 1, got 0"):
+        rest_jax.grow(policy, task, questions=1, samples=0)
+    with pytest.raises(UserError, match=r"evaluate\.temperature: expected at least 0, got -1"):
+        rest_jax.evaluate(policy, task, n=1, temperature=-1)
+    with pytest.raises(UserError, match="'atlas': 100000 questions of report wanted"):
+        rest_jax.evaluate(policy, task, n=100_000)
+    with pytest.raises(UserError, match=r"improve\.steps: expected at least 1, got 0"):
+        rest_jax.improve(policy, rest_jax.Grown((), {}), threshold=0.5, steps=0, warmup=0)
+    with pytest.raises(UserError, match=r"policy\.engine\.chunk: expected at least 1, got 0"):
+        rest_jax.evaluate(replace(policy, engine=EngineSettings(chunk=0)), task, n=1)

@@ -1,0 +1,66 @@
+"""A workbench and its adapter: what happens when there is none any more, or another one's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, TaskSettings, ToolsSettings
+from rest_jax.core.effects import Status
+from rest_jax.core.errors import UserError
+from rest_jax.core.events import silent
+from rest_jax.recipes.workbench import JOURNAL, Workbench, open_workbench
+from rest_jax.tasks.registry import task as open_task
+from rest_jax.tasks.task import Task
+from rest_jax.tools.process import adapter
+
+ENGINE = EngineSettings(rows=2, block=4, chunk=32, widths=(768,))
+
+
+@pytest.fixture(scope="module")
+def atlas(tmp_path_factory: pytest.TempPathFactory) -> Task:
+    return open_task(TaskSettings("atlas"), tmp_path_factory.mktemp("atlas"))
+
+
+@contextmanager
+def bench_at(url: str, model: Path, task: Task, **tools: int) -> Iterator[Workbench]:
+    opened = open_workbench(
+        task,
+        model=ModelSettings(str(model)),
+        agent_settings=AgentSettings(),
+        engine=ENGINE,
+        tools=ToolsSettings(url=url, timeout_s=0.2, retries=0, **tools),
+        emit=silent,
+    )
+    with opened as bench:
+        yield bench
+
+
+def test_without_an_adapter_the_work_stops_and_goes_on_with_one(tiny_model: Path, atlas: Task, tmp_path: Path) -> None:
+    some, folder = atlas.demonstrations("gold", 4, seed=0), tmp_path / "stage"
+    with ExitStack() as running:
+        url = running.enter_context(adapter(ToolsSettings(), atlas.corpus(), log=tmp_path / "log"))
+        with bench_at(url, tiny_model, atlas) as bench:
+            running.close()
+            with pytest.raises(UserError, match=r"the tool adapter at http.* is gone .*; see that one can run there"):
+                bench.demonstrate(folder, some, "train")
+    assert [path.name for path in folder.iterdir()] == [JOURNAL]
+    again = adapter(ToolsSettings(), atlas.corpus(), log=tmp_path / "log")
+    with again as url, bench_at(url, tiny_model, atlas) as bench:
+        made = bench.demonstrate(folder, some, "train")
+    assert {trajectory.status for trajectory in made} == {Status.FINISHED}
+
+
+def test_an_adapter_of_another_corpus_or_index_is_refused(tiny_model: Path, atlas: Task, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"title": "Vell", "text": "A town."}\n')
+    running = adapter(ToolsSettings(k1=1.2), other, log=tmp_path / "log")
+    with running as url, pytest.raises(UserError) as error, bench_at(url, tiny_model, atlas, results=2):
+        pass
+    said = str(error.value)
+    assert said.startswith(f"the adapter at {url} serves corpus ")
+    assert "k1 1.2 instead of 1.5, results 1 instead of 2; start it with `rest-jax tools serve --corpus=" in said
+    assert "\n" not in said
