@@ -9,22 +9,24 @@ from rest_jax.core.keys import KeyPath
 from rest_jax.core.policy import Policy, Request
 from rest_jax.recipes.plan import Rates
 
-BACKWARD = 3.0
-"""A training step costs about three forward passes: one forward, and two for the gradients of inputs and weights."""
+TRAINED = 6.0
+"""A training step's seconds per token, in those of reading a prompt: three times the multiplications, and twice that
+in time on the CPUs measured (docs/results.md)."""
 
 
-def measured_rates(policy: Policy, *, prompt_tokens: int = 256, reply_tokens: int = 24) -> Rates:
-    """Tokens per second with every row busy (sampled), of a prompt (prefilled), and of a training step as predicted
-    from the prompt's (trained).
+def measured_rates(policy: Policy, *, prompt_tokens: int = 64, reply_tokens: int = 24) -> Rates:
+    """Tokens per second with every row busy, of sampling and of reading prompts, and of training as predicted from
+    these.
 
     The first round compiles and does not count.
     """
+    rows = policy.sessions
     for _ in range(2):
-        block_s = _round(policy, 1, 2, 1)
-        prefill_s = max(_round(policy, 1, prompt_tokens + 2, 1) - block_s, 1e-6)
-        reply_s = _round(policy, policy.sessions, 2, reply_tokens)
-    prefilled = prompt_tokens / prefill_s
-    return Rates(sampled=policy.sessions * reply_tokens / reply_s, prefilled=prefilled, trained=prefilled / BACKWARD)
+        block_s = _round(policy, rows, 2, 1)
+        prefill_s = max(_round(policy, rows, prompt_tokens + 2, 1) - block_s, 1e-6)
+        reply_s = _round(policy, rows, 2, reply_tokens)
+    prefilled = rows * prompt_tokens / prefill_s
+    return Rates(sampled=rows * reply_tokens / reply_s, prefilled=prefilled, trained=prefilled / TRAINED)
 
 
 def _round(policy: Policy, requests: int, prompt_tokens: int, reply_tokens: int) -> float:
