@@ -3,13 +3,14 @@
     import rest_jax
 
     task = rest_jax.Task("atlas")
-    policy = rest_jax.Policy("smollm2-135m-instruct-q4_1")
-    grown = rest_jax.grow(policy, task, questions=4, samples=2, temperature=0.8)
-    better = rest_jax.improve(policy, grown, threshold=0.0, steps=2)
-    print(rest_jax.evaluate(better, task, n=10))
+    pilot = rest_jax.Policy("runs/quickstart/stages/seed-0/pilot/model")
+    grown = rest_jax.grow(pilot, task, questions=40, samples=4, temperature=0.8)
+    better = rest_jax.improve(pilot, grown, threshold=0.5, steps=15, folder="better")
+    print(rest_jax.evaluate(better, task, n=100))
 
 It needs no event loop of the caller's, so it works inside Jupyter's running one. Every function raises
-`core.errors.UserError` for what its caller can mend.
+`core.errors.UserError` for what its caller can mend. Warnings and notices go to stderr, and those of `run` with its
+progress; a listener given as `emit` is told every event instead.
 """
 
 from __future__ import annotations
@@ -34,42 +35,50 @@ from rest_jax.config.settings import (
     ToolsSettings,
 )
 from rest_jax.core.effects import Sampling
-from rest_jax.core.events import Listener, silent
+from rest_jax.core.errors import UserError
+from rest_jax.core.events import Listener
 from rest_jax.evaluation.records import judge
 from rest_jax.evaluation.table import Row, row
 from rest_jax.models import catalog
 from rest_jax.recipes import improve as improving
 from rest_jax.recipes import run as running
+from rest_jax.recipes.agent_file import agent_of, tools_of
 from rest_jax.recipes.mixture import Grown, rewarded, thresholded
 from rest_jax.recipes.stages import discard
-from rest_jax.recipes.workbench import GREEDY, Sitting, Workbench, agent_of, open_workbench
+from rest_jax.recipes.workbench import GREEDY, Sitting, Workbench, open_workbench
+from rest_jax.reporting.stderr import to_stderr
+from rest_jax.reporting.terminal import Terminal
 from rest_jax.tasks.registry import register_reward
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 
 __all__ = ["Grown", "Policy", "Row", "Task", "evaluate", "grow", "improve", "register_reward", "run"]
 
+OF_A_RUN = {"include_seed", "start"}
+"""Fields of `ImproveSettings` that mean nothing where there are neither demonstrations nor a base model."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """A task by name (`rest-jax tasks list`), with the folder of its data where it needs one."""
+    """A task by name (`rest-jax tasks list`); the fields are those of `TaskSettings`."""
 
     name: str
     data: str | None = None
     reward: str = "default"
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
 class Policy:
     """A model that plays an agent: a name of `rest-jax models list`, or a folder in Hugging Face's layout.
 
-    `agent` None: what the folder's agent.json says, else the defaults of `AgentSettings`.
+    `agent` and `tools` None: what the folder's agent.json says, else the defaults of their settings.
     """
 
     model: str
     agent: AgentSettings | None = None
     engine: EngineSettings = field(default_factory=EngineSettings)
-    tools: ToolsSettings = field(default_factory=ToolsSettings)
+    tools: ToolsSettings | None = None
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
@@ -79,11 +88,16 @@ def run(
     run_dir: str | Path | None = None,
     overrides: Sequence[str] = (),
     offline: bool = False,
-    emit: Listener = silent,
+    emit: Listener | None = None,
 ) -> dict[str, Any]:
-    """Run a config file and return its summary: what `rest-jax run CONFIG` does, and the content of summary.json."""
+    """Run a config file and return its summary: what `rest-jax run CONFIG` does, and the content of summary.json.
+
+    Without a listener its progress is shown as there.
+    """
     loaded = loader.load(config, RestConfig, overrides)
-    return running.run(loaded, Path(run_dir or Path("runs") / loaded.value.name), offline=offline, emit=emit)
+    folder = Path(run_dir or Path("runs") / loaded.value.name)
+    with contextlib.nullcontext(emit) if emit else Terminal() as listener:
+        return running.run(loaded, folder, offline=offline, emit=listener)
 
 
 def grow(
@@ -94,14 +108,15 @@ def grow(
     samples: int = 1,
     temperature: float = 0.8,
     seed: int = 0,
-    emit: Listener = silent,
+    emit: Listener = to_stderr,
 ) -> Grown:
     """Sample trajectories on the first train questions of a task, and reward them."""
     checked(GrowSettings(questions, samples, temperature), "grow")
     with _bench(policy, task, emit) as (bench, scratch):
+        bench.task.reward(task.reward)  # none of this name: refused before the sampling
         asked = bench.task.questions("train", Reader.TRAINING, questions)
         sitting = Sitting(asked, "train", samples, Sampling(temperature), seed, generation=1)
-        return rewarded(bench.play(scratch, bench.base, sitting), asked, bench.task.reward(task.reward))
+        return rewarded(bench.play(scratch, bench.base, sitting), asked, bench.task, task.reward, emit)
 
 
 def improve(
@@ -111,20 +126,41 @@ def improve(
     threshold: float,
     folder: str | Path | None = None,
     seed: int = 0,
-    emit: Listener = silent,
+    emit: Listener = to_stderr,
     **settings: Any,
 ) -> Policy:
     """Fine-tune a policy on the trajectories whose reward is greater than `threshold`; returns the better policy.
 
-    `settings` are fields of `ImproveSettings` (steps, learning_rate …). The model is written to `folder` (a new
-    temporary folder when there is none) in Hugging Face's layout.
+    `settings` are fields of `ImproveSettings` (steps, learning_rate …), without those of a whole run: `policy` is the
+    start, and `grown` all that there is to learn from. The model is written to `folder`/model (a new temporary folder
+    when there is none) in Hugging Face's layout, never over another one.
     """
-    chosen_settings = checked(ImproveSettings(thresholds=(threshold,), **settings), "improve")
+    for name in sorted(settings.keys() & OF_A_RUN):
+        raise UserError(
+            f"improve: {name} is a setting of a whole run; leave it out, or write a config for rest_jax.run"
+        )
+    chosen = checked(ImproveSettings(thresholds=(threshold,), **settings), "improve")
     target = Path(folder) if folder is not None else Path(tempfile.mkdtemp(prefix="rest_jax-"))
+    if (target / improving.MODEL / "config.json").exists():
+        raise UserError(f"{target}: holds a model already; name another folder, or remove {target / improving.MODEL}")
     start = catalog.resolve(policy.model)
-    agent = agent_of(start, policy.agent)
-    mixture = thresholded(grown, chosen_settings, threshold, emit)
-    improved = improving.improve(start, mixture, chosen_settings, agent, seed=seed, folder=target, emit=emit)
+    mixture = thresholded(grown, chosen, threshold, emit)
+    if not mixture:
+        best = max((reward for reward in grown.rewards.values() if reward is not None), default=0.0)
+        raise UserError(
+            f"improve: no trajectory passes the threshold {threshold:g}, the best reward is {best:g}; lower it, or "
+            f"grow more questions or samples"
+        )
+    improved = improving.improve(
+        start,
+        mixture,
+        chosen,
+        agent_of(start, policy.agent),
+        tools_of(start, policy.tools),
+        seed=seed,
+        folder=target,
+        emit=emit,
+    )
     discard(target / improving.CHECKPOINTS)
     return replace(policy, model=str(improved.player.folder), agent=None)
 
@@ -138,7 +174,7 @@ def evaluate(
     samples: int = 1,
     temperature: float = 0.0,
     seed: int = 0,
-    emit: Listener = silent,
+    emit: Listener = to_stderr,
 ) -> Row:
     """Measure a policy on the first n questions of a split; greedy unless a temperature is given."""
     checked(GrowSettings(n, samples, temperature), "evaluate")
@@ -153,15 +189,15 @@ def evaluate(
 @contextlib.contextmanager
 def _bench(policy: Policy, task: Task, emit: Listener) -> Iterator[tuple[Workbench, Path]]:
     checked(policy, "policy")
+    home = catalog.resolve(policy.model)
     with tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
         opened = open_workbench(
-            open_task(TaskSettings(task.name, task.data, task.reward)),
+            open_task(TaskSettings(task.name, task.data, task.reward, task.seed)),
             model=ModelSettings(policy.model, policy.dtype),
-            agent_settings=agent_of(catalog.resolve(policy.model), policy.agent),
+            agent_settings=agent_of(home, policy.agent),
             engine=policy.engine,
-            tools=policy.tools,
+            tools=tools_of(home, policy.tools),
             emit=emit,
-            log=Path(scratch) / "tools.log",
         )
         with opened as bench:
             yield bench, Path(scratch)

@@ -59,6 +59,13 @@ def parse_action(text: str) -> Action:
     return kind(argument) if argument else Malformed(f"{found[1].capitalize()} with nothing in its brackets")
 
 
+def thought_and_action(text: str) -> tuple[str, str]:
+    """A turn cut where its action begins; a turn without one is all thought."""
+    found = _ACTION.search(text)
+    at = len(text) if found is None else found.start()
+    return text[:at].strip(), text[at:].strip()
+
+
 def action_text(verb: str, argument: str) -> str:
     """An action as a turn writes it; `verb` is search, lookup or finish in any case."""
     return f"Action: {verb.capitalize()}[{argument}]"

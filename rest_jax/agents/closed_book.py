@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rest_jax.agents.demonstration import Demonstration
 from rest_jax.agents.endings import broken_off
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Line, Prompt
+from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, Finish, Generate, Status, finished, stopped
 from rest_jax.core.trajectory import Question
 

@@ -3,34 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 from rest_jax.agents.prompt import Line, Prompt, Shot
+from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.policy import Request
-from rest_jax.core.trajectory import Question
-
-
-class Turn(Protocol):
-    """One turn of a demonstration."""
-
-    @property
-    def thought(self) -> str: ...
-    @property
-    def action(self) -> str: ...
-    @property
-    def argument(self) -> str: ...
-    @property
-    def observation(self) -> str | None: ...
-
-
-class Demonstration(Protocol):
-    """A question answered well; the tasks' own class is one."""
-
-    @property
-    def question(self) -> Question: ...
-    @property
-    def turns(self) -> Sequence[Turn]: ...
-
 
 Lines = Callable[[Demonstration], tuple[Line, ...]]
 """How a method writes a demonstration, turn by turn."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from rest_jax.agents.actions import Finish, Lookup, Malformed, Search, action_text, parse_action
-from rest_jax.agents.demonstration import Demonstration
 from rest_jax.agents.endings import broken_off
 from rest_jax.agents.limits import Limits, cut
 from rest_jax.agents.prompt import Line, Prompt
 from rest_jax.core import effects
+from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, CallTool, Generate, Generated, Outcome, Status, ToolReply, finished, stopped
 from rest_jax.core.trajectory import Question
 

@@ -9,10 +9,11 @@ from importlib.resources import files
 from typing import Literal
 
 from rest_jax.agents import closed_book, question_as_query, react
-from rest_jax.agents.demonstration import Demonstration, Lines, shot
+from rest_jax.agents.demonstration import Lines, shot
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Prompt
 from rest_jax.core.chat import ChatFormat
+from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent
 from rest_jax.core.errors import UserError
 from rest_jax.core.trajectory import Question

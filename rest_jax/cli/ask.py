@@ -22,6 +22,7 @@ def execute(options: argparse.Namespace) -> int:
 
     from rest_jax.core.text import printable
     from rest_jax.recipes.ask import ask
+    from rest_jax.reporting.stderr import to_stderr
 
     console = Console(highlight=False)
 
@@ -37,5 +38,6 @@ def execute(options: argparse.Namespace) -> int:
         corpus=options.corpus,
         tools_url=options.tools_url,
         offline=options.offline,
+        emit=to_stderr,
     )
     return 0

@@ -14,6 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="PATH_OR_NAME", required=True, help="a folder, or a name of models list")
     parser.add_argument("--task", metavar="NAME", help="a name of tasks list; or give --questions and --corpus")
     parser.add_argument("--data", metavar="DIR", help="folder that holds the task's files")
+    parser.add_argument("--task-seed", metavar="S", type=number(Seed), help="seed of a generated world (atlas)")
     parser.add_argument(
         "--questions", metavar="FILE", type=Path, help='your own: JSONL of {"id", "question", "answer"}'
     )
@@ -37,7 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", metavar="N", type=number(Positive), help="the first N questions only")
     parser.add_argument("--tools-url", metavar="URL", help="use the tool adapter there")
     parser.add_argument("--offline", action="store_true", help="never wait for a network")
-    parser.add_argument("--json", metavar="OUT", type=Path, required=True, help="file for the row and the records")
+    parser.add_argument(
+        "--json",
+        metavar="OUT",
+        type=Path,
+        required=True,
+        help="file for the row and the records; OUT.journal holds what is done until it is written",
+    )
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -46,14 +53,17 @@ def execute(options: argparse.Namespace) -> int:
 
     from rest_jax.core.files import write_json
     from rest_jax.recipes.evaluate import Wanted, evaluate_model
+    from rest_jax.recipes.stages import discard
     from rest_jax.reporting.table import results
     from rest_jax.reporting.terminal import Terminal
 
     wanted = Wanted(
         **{name: value for name, value in vars(options).items() if name in Wanted.__dataclass_fields__},
     )
+    unfinished = options.json.with_name(f"{options.json.name}.journal")
     with Terminal() as emit:
-        result = evaluate_model(wanted, emit)
+        result = evaluate_model(wanted, unfinished, emit)
     write_json(options.json, result)
-    Console(highlight=False).print(results({"title": "", "rows": [result]}))
+    discard(unfinished)
+    Console(highlight=False).print(results({**result, "rows": [result]}))
     return 0

@@ -35,7 +35,7 @@ class Command:
 COMMANDS = (
     Command("run", "run", "a whole run: prompted, pilot, generation 1, generation 2", resumes=True),
     Command("preflight", "preflight", "in two minutes: is a run worth its hours?"),
-    Command("eval", "eval", "measure a model as an agent"),
+    Command("eval", "eval", "measure a model as an agent", resumes=True),
     Command("ask", "ask", "ask one question and watch the agent"),
     Command("generate", "generate", "continue prompts, with ids and log-probs"),
     Command("report", "report", "write a run's report.html again"),

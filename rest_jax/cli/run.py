@@ -38,20 +38,14 @@ def execute(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from rest_jax.recipes.run import REPORT, dry_run, run
-    from rest_jax.reporting.metrics_file import MetricsFile
     from rest_jax.reporting.table import results
     from rest_jax.reporting.terminal import Terminal
 
     if options.dry_run:
         print("\n".join(dry_run(loaded.value, offline=options.offline)))
         return 0
-    with Terminal() as terminal, MetricsFile(run_dir / "metrics.jsonl") as metrics:
-
-        def emit(event):
-            metrics(event)
-            terminal(event)
-
-        summary = run(loaded, run_dir, offline=options.offline, emit=emit)
+    with Terminal() as terminal:
+        summary = run(loaded, run_dir, offline=options.offline, emit=terminal)
     Console(highlight=False).print(results(summary))
     print(f"\nreport: {run_dir / REPORT}")
     return 0

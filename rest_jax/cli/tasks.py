@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rest_jax.cli.numbers import number
+from rest_jax.config.limits import Seed
 from rest_jax.config.settings import TaskSettings
 from rest_jax.tasks.check import check
 from rest_jax.tasks.registry import NAMES, task
@@ -15,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     checked = actions.add_parser("check", help="gold answers through the task's own metric; exit code 1 if one fails")
     checked.add_argument("name", metavar="NAME", help="a name of `rest-jax tasks list`")
     checked.add_argument("--data", metavar="DIR", help="folder that holds the task's files")
+    checked.add_argument("--task-seed", metavar="S", type=number(Seed), help="seed of a generated world (atlas)")
     checked.add_argument(
         "--corpus",
         metavar="FILE",
@@ -26,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     if options.action == "check":
-        result = check(task(TaskSettings(name=options.name, data=options.data)), options.corpus)
+        result = check(task(TaskSettings(options.name, options.data, seed=options.task_seed)), options.corpus)
         print("\n".join(result.lines()))
         for question in result.failed:
             print(f"failed: {question}")

@@ -20,6 +20,8 @@ class TaskSettings:
     """Folder that holds the task's files; tasks that generate their own data need none."""
     reward: str = "default"
     """The reward's name: the task's own default, or one that `register_reward` added."""
+    seed: Seed | None = None
+    """Seed of a generated world; null is the world that the project is developed on. Tasks of files have none."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +132,9 @@ class ImproveSettings:
     """Train with the prompt as sampled, or without its worked examples."""
     steps: Positive = 30
     """Optimizer steps of each Improve step."""
-    rows: Positive = 4
+    rows: Positive = 2
     """Packed rows per optimizer step."""
-    length: Annotated[int, Limit("minimum", 2)] = 256
+    length: Annotated[int, Limit("minimum", 2)] = 512
     """Tokens per packed row; longer examples are left out and counted."""
     learning_rate: AboveZero = 5e-5
     """Peak learning rate: linear warm-up, cosine decay to a tenth."""
@@ -194,7 +196,7 @@ class EvaluateSettings:
     """Questions for the last generation and for the controls."""
     controls: Distinct[Literal["more_pilot", "random_samples", "majority", "gold"]] = ()
     """Controls at equal budget: the pilot trained on with its demonstrations; fine-tuning on randomly chosen
-    well-formed self-samples; majority of the pilot at equal inference tokens; gold demonstrations (a ceiling)."""
+    self-samples that answered; majority of the pilot at equal inference tokens; gold demonstrations (a ceiling)."""
     floors: Distinct[Literal["closed_book", "most_frequent", "question_as_query"]] = ()
     """Rows that no agent should fall below."""
 

@@ -6,7 +6,7 @@ An agent is a generator of effects (`Agent`). It yields one effect, receives its
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,9 @@ class Generate:
     n: int = 1
     choose: Choose = Choose.FIRST
     role: Role = Role.ACTOR
+    trial: int = 0
+    """Which attempt at the question the call belongs to, from 0 (Reflexion's trials, RISE's turns); part of its random
+    key and of what is stored."""
     sampling: Sampling | None = None
     """None: the run's setting."""
 
@@ -85,7 +88,8 @@ class All:
     effects: tuple[Effect, ...]
 
 
-Effect = Generate | Score | CallTool | All
+Leaf = Generate | Score | CallTool
+Effect = Leaf | All
 
 
 class Finish(StrEnum):
@@ -228,3 +232,24 @@ def stopped(status: Status, why: str = "") -> Outcome:
 
 
 Agent = Generator[Effect, Any, Outcome]
+
+
+def leaves(effect: Effect) -> tuple[Leaf, ...]:
+    """The effects that an effect consists of, in order; `All` may hold `All`."""
+    if isinstance(effect, All):
+        return tuple(leaf for part in effect.effects for leaf in leaves(part))
+    return (effect,)
+
+
+def outcome_of(effect: Effect, results: Iterator[Any]) -> Any:
+    """An effect's outcome from those of its leaves."""
+    if isinstance(effect, All):
+        return tuple(outcome_of(part, results) for part in effect.effects)
+    return next(results)
+
+
+def choose(candidates: Sequence[Candidate], how: Choose) -> int:
+    """The candidate that becomes the reply; the first of equals."""
+    if how is Choose.FIRST:
+        return 0
+    return max(range(len(candidates)), key=lambda at: (candidates[at].mean_logprob, -at))

@@ -31,6 +31,16 @@ def silent(event: Event) -> None:
     """A listener for those who do not care."""
 
 
+def to_both(one: Listener, other: Listener) -> Listener:
+    """A listener that tells two others, in this order."""
+
+    def tell(event: Event) -> None:
+        one(event)
+        other(event)
+
+    return tell
+
+
 def notice(emit: Listener, text: str) -> None:
     emit(Event("notice", {"text": text}))
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from rest_jax.core.canonical import canonical_json
 from rest_jax.core.effects import Candidate, Finish, Role, Status, ToolErrorKind, ToolFault
-from rest_jax.core.trajectory import SCHEMA_VERSION, Call, ToolCall, Trajectory
+from rest_jax.core.trajectory import SCHEMA_VERSION, Call, ScoreCall, ToolCall, Trajectory
 from rest_jax.core.transcript import Segment, Source
 
 VERSION_KEY = b"rest_jax.schema_version"
@@ -52,6 +52,17 @@ _TOOL_CALL = pa.struct(
         "data": pa.string(),
     }
 )
+_SCORE_CALL = pa.struct(
+    {
+        "after": pa.int32(),
+        "step": pa.string(),
+        "role": pa.string(),
+        "segments": pa.list_(_SEGMENT),
+        "continuations": pa.list_(_SEGMENT),
+        "parent": pa.int32(),
+        "parent_candidate": pa.int32(),
+    }
+)
 SCHEMA = pa.schema(
     {
         "question_id": pa.string(),
@@ -69,6 +80,7 @@ SCHEMA = pa.schema(
         "tool_calls": pa.list_(_TOOL_CALL),
         "tokenizer_digest": pa.string(),
         "weights_digest": pa.string(),
+        "scores": pa.list_(_SCORE_CALL),
         "seconds": pa.float64(),
         "attempts": pa.int32(),
     },
@@ -84,16 +96,21 @@ def to_row(trajectory: Trajectory) -> dict[str, Any]:
     row = _shallow(trajectory)
     row["calls"] = [_call_row(call) for call in trajectory.calls]
     row["tool_calls"] = [_tool_call_row(call) for call in trajectory.tool_calls]
+    row["scores"] = [_score_row(score) for score in trajectory.scores]
     return row
 
 
 def from_row(row: Mapping[str, Any]) -> Trajectory:
-    """The trajectory of a row. Raises KeyError, TypeError or ValueError when it is none."""
+    """The trajectory of a row; `scores` is missing in those of before scores were stored.
+
+    Raises KeyError, TypeError or ValueError when it is none.
+    """
     rest = dict(row)
     return Trajectory(
         status=Status(rest.pop("status")),
         calls=tuple(_call(call) for call in rest.pop("calls")),
         tool_calls=tuple(_tool_call(call) for call in rest.pop("tool_calls")),
+        scores=tuple(_score(score) for score in rest.pop("scores", ())),
         **rest,
     )
 
@@ -102,12 +119,15 @@ def canonical_row(trajectory: Trajectory) -> dict[str, Any]:
     """What a trajectory's digest covers: its row without timings, attempts and what tools told the agent alone;
     log-probs as the hex of their bits."""
     row = {name: value for name, value in to_row(trajectory).items() if name not in _NOT_IN_DIGEST}
-    for call in row["calls"]:
-        for spoken in (*call["segments"], *call["candidates"]):
-            if spoken["logprobs"] is not None:
-                spoken["logprobs"] = struct.pack(f"<{len(spoken['logprobs'])}f", *spoken["logprobs"]).hex()
+    spoken = [said for call in row["calls"] for said in (*call["segments"], *call["candidates"])]
+    spoken += [said for score in row["scores"] for said in (*score["segments"], *score["continuations"])]
+    for said in spoken:
+        if said["logprobs"] is not None:
+            said["logprobs"] = struct.pack(f"<{len(said['logprobs'])}f", *said["logprobs"]).hex()
     for call in row["tool_calls"]:
         del call["data"]
+    if not row["scores"]:
+        del row["scores"]  # so that where nothing was scored the digest is that of before scores were stored
     return row
 
 
@@ -169,5 +189,22 @@ def _tool_call(row: Mapping[str, Any]) -> ToolCall:
         arguments=json.loads(rest.pop("arguments")),
         data=json.loads(rest.pop("data")),
         fault=None if fault is None else ToolFault(ToolErrorKind(fault["kind"]), fault["message"]),
+        **rest,
+    )
+
+
+def _score_row(score: ScoreCall) -> dict[str, Any]:
+    row = _shallow(score)
+    row["segments"] = [_spoken_row(segment) for segment in score.segments]
+    row["continuations"] = [_spoken_row(segment) for segment in score.continuations]
+    return row
+
+
+def _score(row: Mapping[str, Any]) -> ScoreCall:
+    rest = dict(row)
+    return ScoreCall(
+        role=Role(rest.pop("role")),
+        segments=tuple(_segment(segment) for segment in rest.pop("segments")),
+        continuations=tuple(_segment(segment) for segment in rest.pop("continuations")),
         **rest,
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rest_jax.core.effects import NO_MORE, NOT_FOUND, Candidate, Role, Status, ToolFault
+from rest_jax.core.effects import NO_MORE, NOT_FOUND, Candidate, Role, Scored, Status, ToolFault
 from rest_jax.core.transcript import Segment, segment_of
 
 SCHEMA_VERSION = 2
@@ -52,6 +52,32 @@ class ToolCall:
 
 
 @dataclass(frozen=True)
+class ScoreCall:
+    """Log-probs of given continuations, asked for after model call `after` (-1: before the first).
+
+    `segments`, `parent` and `parent_candidate` are its transcript, as in a `Call`. Nothing in it was sampled, so
+    nothing in it is learned.
+    """
+
+    after: int
+    step: str
+    role: Role
+    segments: tuple[Segment, ...]
+    continuations: tuple[Segment, ...]
+    """What was scored, with ids and log-probs; without either where the policy had no room or produced a NaN."""
+    parent: int | None = None
+    parent_candidate: int = 0
+
+    @property
+    def outcome(self) -> Scored:
+        """What the agent was given."""
+        return Scored(
+            tuple(continuation.ids or () for continuation in self.continuations),
+            tuple(continuation.logprobs or () for continuation in self.continuations),
+        )
+
+
+@dataclass(frozen=True)
 class Trajectory:
     """How one agent answered one question, once."""
 
@@ -71,6 +97,7 @@ class Trajectory:
     tool_calls: tuple[ToolCall, ...]
     tokenizer_digest: str
     weights_digest: str
+    scores: tuple[ScoreCall, ...] = ()
     seconds: float = 0.0
     """Wall time from the first effect to the outcome; not part of the digest."""
     attempts: int = 1

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from rest_jax.core.effects import Status
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.core.transcript import Source
-from rest_jax.tasks.metrics import Score, normalise
+from rest_jax.tasks.metrics import YES_NO, Score, normalise
 
 ScoreAnswer = Callable[[str | None, Question], Score]
 
 
 @dataclass(frozen=True)
 class Record:
-    """One trajectory, judged. `em`, `f1`, `grounded` are in [0, 1]."""
+    """One trajectory, judged. `em`, `f1`, `grounded` are in [0, 1]; `grounded` may be None."""
 
     question_id: str
     sample: int
@@ -25,9 +25,9 @@ class Record:
     em: float
     f1: float
     well_formed: bool
-    """Every turn held an action: it ended with an answer, or was still acting at the step limit."""
-    grounded: float
-    """`em` where the answer stood in what a tool found and the model saw, else 0."""
+    grounded: float | None
+    """`em` where the answer stood in what a tool found and the model saw, else 0. None where the gold answer is yes or
+    no: that is concluded from passages and stands in none, so such a question says nothing about grounding."""
     searches: int
     model_tokens: int
     masked: bool
@@ -45,12 +45,22 @@ def record(trajectory: Trajectory, question: Question, score: ScoreAnswer) -> Re
         answer=trajectory.answer,
         em=judged.em,
         f1=judged.f1,
-        well_formed=trajectory.status in (Status.FINISHED, Status.STEP_LIMIT),
-        grounded=judged.em if is_grounded(trajectory) else 0.0,
+        well_formed=is_well_formed(trajectory),
+        grounded=None if is_yes_or_no(question.answer) else judged.em * is_grounded(trajectory),
         searches=trajectory.searches,
         model_tokens=trajectory.model_tokens,
         masked=trajectory.status.is_masked,
     )
+
+
+def is_well_formed(trajectory: Trajectory) -> bool:
+    """Whether every turn held an action: it ended with an answer, or was still acting at the step limit."""
+    return trajectory.status in (Status.FINISHED, Status.STEP_LIMIT)
+
+
+def is_yes_or_no(answer: str | None) -> bool:
+    """Whether an answer is yes or no, which no passage says."""
+    return answer is not None and normalise(answer) in YES_NO
 
 
 def is_grounded(trajectory: Trajectory) -> bool:

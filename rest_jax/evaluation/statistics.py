@@ -21,7 +21,7 @@ METRICS: dict[str, tuple[Callable[[Record], float], Callable[[Record], float]]] 
     "em": (lambda r: r.em, lambda r: 1.0),
     "f1": (lambda r: r.f1, lambda r: 1.0),
     "em_well_formed": (lambda r: r.em * r.well_formed, lambda r: float(r.well_formed)),
-    "em_grounded": (lambda r: r.grounded, lambda r: 1.0),
+    "em_grounded": (lambda r: r.grounded or 0.0, lambda r: float(r.grounded is not None)),
     "well_formed": (lambda r: float(r.well_formed), lambda r: 1.0),
     "finished": (lambda r: float(r.status == Status.FINISHED.value), lambda r: 1.0),
     "searches_per_trajectory": (lambda r: float(r.searches), lambda r: 1.0),

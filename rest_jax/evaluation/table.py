@@ -28,6 +28,7 @@ class Row:
     em_ci: tuple[float, float]
     em_well_formed: float
     em_grounded: float
+    """Over the questions whose answer is not yes or no."""
     f1: float
     well_formed: float
     finished: float
@@ -38,6 +39,8 @@ class Row:
     """Of the Grow that this policy was trained on: what passed the threshold. NaN for policies without a Grow."""
     seconds: float
     weights_digest: str
+    remark: str = ""
+    """What a reader has to know of this row beside its numbers."""
 
 
 def row(
@@ -49,6 +52,7 @@ def row(
     weights_digest: str,
     seconds: float = math.nan,
     kept_fraction: float = math.nan,
+    remark: str = "",
 ) -> Row:
     """Summarise records; the interval is a 95 % bootstrap over questions."""
     counted = [record for record in records if not record.masked]
@@ -72,6 +76,7 @@ def row(
         kept_fraction=kept_fraction,
         seconds=seconds,
         weights_digest=weights_digest,
+        remark=remark,
     )
 
 

@@ -76,9 +76,12 @@ def save(
     """Writes a folder that `load` and transformers read: config.json, model.safetensors, tokenizer files, agent.json.
 
     The tokenizer and the generation settings are copied from `tokenizer_from`, the model that training started from.
-    config.json comes last, so that a folder that has one is complete; files of an earlier save are replaced.
+    config.json comes last, so that a folder that has one is complete; files of an earlier save are replaced. Raises
+    UserError when `folder` is `tokenizer_from`, which stays as it is, or cannot be written.
     """
     folder, source = Path(folder), Path(tokenizer_from)
+    if folder.resolve() == source.resolve():
+        raise UserError(f"{folder}: holds the model that training started from; write the new one to another folder")
     token_ids = {key: value for key, value in read_json(source, "config.json").items() if key in TOKEN_IDS}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -44,6 +44,9 @@ class ModelConfig:
     norm_eps: float = 1e-5
     tied: bool = False
     """The head is the embedding, transposed."""
+    attention: str = "xla"
+    """How attention is computed here, by training and sampling alike: a name of `attention.BACKENDS`. No part of
+    config.json."""
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:

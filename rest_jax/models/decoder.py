@@ -166,16 +166,14 @@ def hidden_states(
     ids_bt: jax.Array,
     positions_bt: jax.Array,
     segments_bt: jax.Array,
-    *,
-    remat: bool = False,
-    backend: str = "xla",
 ) -> jax.Array:
     """x_btd after the last block and *before* `final_norm`, over packed rows.
 
-    All three inputs are int32 [B, T]. Positions restart with each segment; segment 0 is padding. `remat` recomputes
-    each block in the backward pass instead of keeping its activations. `backend` is a name of `attention.BACKENDS`.
+    All three inputs are int32 [B, T]. Positions restart with each segment; segment 0 is padding. For the backward pass
+    the products with parameters are kept; all else, attention included, is computed anew: it costs memory traffic, not
+    time.
     """
-    packed_causal = attention.backend(backend).packed_causal
+    packed_causal = attention.backend(config.attention).packed_causal
 
     def attend(q_btnh: jax.Array, k_btkh: jax.Array, v_btkh: jax.Array) -> jax.Array:
         return packed_causal(q_btnh, k_btkh, v_btkh, segments_bt)
@@ -183,7 +181,8 @@ def hidden_states(
     def step(x_btd: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
         return apply_block(config, layer_params, x_btd, positions_bt, attend), None
 
-    body = jax.checkpoint(step, prevent_cse=False) if remat else step
+    kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    body = jax.checkpoint(step, policy=kept, prevent_cse=False)
     x_btd, _ = jax.lax.scan(body, embed(config, params, ids_bt), params["blocks"])
     return x_btd
 

@@ -9,16 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rest_jax.config.settings import RestConfig
+from rest_jax.config.settings import ModelSettings, RestConfig
 from rest_jax.core.effects import Agent, CallTool, Effect, Generate, Generated, Outcome, ToolReply
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import silent
+from rest_jax.core.events import Listener
 from rest_jax.core.text import valid_unicode
 from rest_jax.core.trajectory import Question
 from rest_jax.models import catalog
+from rest_jax.recipes.agent_file import agent_of, tools_of
 from rest_jax.recipes.players import config_of_run, model_of
 from rest_jax.recipes.stages import is_run
-from rest_jax.recipes.workbench import Sitting, agent_of, open_workbench
+from rest_jax.recipes.workbench import Sitting, open_workbench
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.task import Task
 
@@ -35,6 +36,7 @@ def ask(
     corpus: str | None = None,
     tools_url: str | None = None,
     offline: bool = False,
+    emit: Listener,
 ) -> None:
     """Ask a model, or a run's last generation and the row `compare` beside it, one question; greedy.
 
@@ -44,27 +46,42 @@ def ask(
     if question != valid_unicode(question):
         raise UserError("ask: the question is no valid Unicode text; type it in UTF-8")
     path = Path(model_or_run)
-    asked = {"": model_of(model_or_run)} if not is_run(path) else {"last generation": model_of(model_or_run)}
-    if compare is not None:
-        asked[compare] = model_of(model_or_run, compare)
-    config = config_of_run(path) if is_run(path) else RestConfig()
-    task = Task("corpus", Path(corpus), {}) if corpus else open_task(config.task)
-    for who, model in asked.items():
-        given = config.agent if is_run(path) and model == config.model.name else None
-        settings = agent_of(catalog.resolve(model, offline=offline), given)
-        opened = open_workbench(
-            task,
-            model=replace(config.model, name=model),
-            agent_settings=settings if task.examples else replace(settings, shots=0),
-            engine=config.engine,
-            tools=replace(config.tools, url=tools_url or config.tools.url),
-            emit=silent,
-            offline=offline,
-            any_corpus=corpus is None,
+    if is_run(path):
+        config = config_of_run(path)
+        asked = {"last generation": model_of(model_or_run)}
+        if compare is not None:
+            asked[compare] = model_of(model_or_run, compare)
+    elif compare is not None:
+        raise UserError(
+            f"ask: {path} is no run, so it has no row '{compare}'; name a run's folder, or leave out --compare"
         )
-        with opened as bench, tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
+    else:
+        home = catalog.resolve(model_or_run, offline=offline)
+        config = RestConfig(model=ModelSettings(model_or_run), agent=agent_of(home), tools=tools_of(home))
+        asked = {"": model_or_run}
+    homes = {who: catalog.resolve(model, offline=offline) for who, model in asked.items()}
+    bare = {
+        who: config.agent.bare if model == config.model.name else agent_of(homes[who]).bare
+        for who, model in asked.items()
+    }
+    task = Task("corpus", Path(corpus), {}) if corpus else open_task(config.task)
+    first = next(iter(asked))
+    opened = open_workbench(
+        task,
+        model=replace(config.model, name=asked[first]),
+        agent_settings=replace(config.agent, bare=bare[first], shots=config.agent.shots if task.examples else 0),
+        engine=replace(config.engine, rows=1, extend_rows=1),
+        tools=replace(config.tools, url=tools_url or config.tools.url),
+        emit=emit,
+        offline=offline,
+        any_corpus=corpus is None,
+    )
+    with opened as bench:
+        for who in asked:
+            player = bench.base if who == first else bench.seat(homes[who], bare=bare[who])
             watch = partial(narrated, tell=partial(tell, who))
-            bench.play(Path(scratch), bench.base, Sitting([Question("asked", question, "")], "asked", watch=watch))
+            with tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
+                bench.play(Path(scratch), player, Sitting([Question("asked", question, "")], "asked", watch=watch))
 
 
 def narrated(agent: Agent, tell: Tell) -> Agent:

@@ -1,24 +1,29 @@
-"""What a run's bits depend on beside its config: versions, devices, dtype."""
+"""What a run's bits depend on beside its config: versions, code, devices, dtype, a user's own reward."""
 
 from __future__ import annotations
 
+import inspect
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 
 import jax
 
 from rest_jax import __version__
+from rest_jax.core.canonical import digest, digest_file
+from rest_jax.core.reward import Reward
 from rest_jax.models.dtypes import compute_dtype
 
 PACKAGES = ("jax", "jaxlib", "flax", "transformers")
 
 
 def environment(dtype: str) -> Mapping[str, str | int]:
-    """Versions, kind and number of devices, and the dtype that the setting `model.dtype` means here."""
+    """Versions, the code's digest, kind and number of devices, and what the setting `model.dtype` means here."""
     devices = jax.devices()
     return {
         "rest_jax": __version__,
+        "code": code_digest(Path(__file__).parents[1]),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
         "platform": devices[0].platform,
@@ -26,3 +31,19 @@ def environment(dtype: str) -> Mapping[str, str | int]:
         "devices": len(devices),
         "dtype": compute_dtype(dtype).name,
     }
+
+
+def code_digest(package: Path) -> str:
+    """The first 12 hex digits of sha256 over a package's modules and prompts: versions do not tell that someone edited
+    them between two halves of a run."""
+    files = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".txt"))
+    return digest({path.relative_to(package).as_posix(): digest_file(path) for path in files})[:12]
+
+
+def reward_digest(reward: Reward) -> str:
+    """sha256 (hex) of a reward's source, or of its name where Python does not know the source (a prompt's line)."""
+    made = reward if inspect.isfunction(reward) else type(reward)
+    try:
+        return digest(inspect.getsource(made))
+    except (OSError, TypeError):
+        return digest(f"{made.__module__}.{made.__qualname__}")

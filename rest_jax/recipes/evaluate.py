@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, TaskSettings, ToolsSettings
+from rest_jax.core.canonical import digest
 from rest_jax.core.effects import Sampling
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import Listener
+from rest_jax.core.events import Event, Listener
 from rest_jax.evaluation.records import judge
 from rest_jax.evaluation.table import row, to_json
 from rest_jax.models import catalog
+from rest_jax.recipes.agent_file import agent_of, tools_of
+from rest_jax.recipes.environment import environment
 from rest_jax.recipes.players import model_of
-from rest_jax.recipes.workbench import Sitting, agent_of, open_workbench
+from rest_jax.recipes.run import about, about_search
+from rest_jax.recipes.stages import RunFolder, held
+from rest_jax.recipes.workbench import TRAJECTORIES, Sitting, open_workbench
+from rest_jax.rollout import store
 from rest_jax.tasks.local import local, read_questions
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader, Split
 from rest_jax.tasks.task import Task
+from rest_jax.tools.agreement import shown_by
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Wanted:
     model: str
     task: str | None = None
     data: str | None = None
+    task_seed: int | None = None
     questions: Path | None = None
     corpus: Path | None = None
     split: str = "report"
@@ -44,37 +50,89 @@ class Wanted:
     offline: bool = False
 
 
-def evaluate_model(wanted: Wanted, emit: Listener) -> dict[str, Any]:
-    """A row of the results table, and one record per trajectory under `records`.
+def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, Any]:
+    """A row of the results table; with it `records`, one per trajectory, `inputs`, all that decided them, and `notes`
+    and `warnings` for its reader.
 
-    Raises UserError for what the caller can mend: no questions, a missing model, an unreachable adapter.
+    What is made goes to `folder`, for the caller to discard: while it is there, a killed call repeated goes on. Other
+    wishes begin anew beside it. Raises UserError for what the caller can mend: no questions, a missing model, an
+    unreachable adapter.
     """
+    warnings: list[str] = []
+
+    def listen(event: Event) -> None:
+        if event.kind == "warning" and event.data["text"] not in warnings:
+            warnings.append(event.data["text"])
+        emit(event)
+
     task = task_for(wanted)
     model = model_of(wanted.model)
+    home = catalog.resolve(model, offline=wanted.offline)
+    settings = agent_for(wanted, task, agent_of(home))
+    tools = replace(tools_of(home), url=wanted.tools_url)
+    engine, here = EngineSettings(), environment("auto")
     asked = task.questions(wanted.split, Reader.EVALUATION)[: wanted.limit]
     opened = open_workbench(
         task,
         model=ModelSettings(model),
-        agent_settings=agent_for(wanted, task, agent_of(catalog.resolve(model, offline=wanted.offline))),
-        engine=EngineSettings(),
-        tools=ToolsSettings(url=wanted.tools_url),
-        emit=emit,
+        agent_settings=settings,
+        engine=engine,
+        tools=tools,
+        emit=listen,
         offline=wanted.offline,
     )
-    with opened as bench, tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
-        begun = time.monotonic()
+    with opened as bench, held(folder):
+        inputs = {
+            "weights_digest": bench.base.weights_digest,
+            "data": task.digests(),
+            "split": wanted.split,
+            "questions": len(asked),
+            "samples": wanted.samples,
+            "temperature": wanted.temperature,
+            "seed": wanted.seed,
+            "agent": asdict(settings),
+            "tools": shown_by(tools),
+            "engine": asdict(engine),
+            "environment": here,
+        }
         sitting = Sitting(asked, wanted.split, wanted.samples, Sampling(wanted.temperature), wanted.seed)
-        trajectories = bench.play(Path(scratch), bench.base, sitting)
-        records = judge(trajectories, {question.id: question for question in asked}, task.score)
-        measured = row(
-            wanted.model,
-            records,
-            task=task.name,
-            split=wanted.split,
-            weights_digest=bench.base.weights_digest,
-            seconds=time.monotonic() - begun,
-        )
-    return {**to_json(measured), "records": [to_json(record) for record in records]}
+
+        def work(stage: Path) -> dict[str, Any]:
+            bench.play(stage, bench.base, sitting)
+            return {}
+
+        wish = digest(inputs)
+        run = RunFolder(folder, listen, config_digest=wish, environment=here, warnings=warnings)
+        done = run.stage(f"evaluate-{wanted.split}-{wish[:8]}", inputs, work)
+    records = judge(store.read(done.folder / TRAJECTORIES), {question.id: question for question in asked}, task.score)
+    measured = row(
+        wanted.model,
+        records,
+        task=task.name,
+        split=wanted.split,
+        weights_digest=inputs["weights_digest"],
+        seconds=done.seconds,
+    )
+    return {
+        **to_json(measured),
+        "records": [to_json(record) for record in records],
+        "inputs": inputs,
+        "notes": notes(wanted, task, settings, tools),
+        "warnings": warnings,
+    }
+
+
+def notes(wanted: Wanted, task: Task, settings: AgentSettings, tools: ToolsSettings) -> list[str]:
+    """What a reader has to know beside the numbers."""
+    drawn = "greedy" if wanted.temperature == 0 else f"temperature {wanted.temperature:g}, seed {wanted.seed}"
+    prompt = "bare" if settings.bare else f"{settings.shots} worked examples"
+    return [
+        f"{task.name}, split {wanted.split}, {drawn}; interval: 95 % bootstrap over questions",
+        f"agent {settings.name}, style {settings.style}, {prompt}; at most {settings.turns} turns of "
+        f"{settings.turn_tokens} tokens, observations of {settings.observation_chars} characters",
+        about_search(task, tools),
+        *about(task),
+    ]
 
 
 def task_for(wanted: Wanted) -> Task:
@@ -85,7 +143,7 @@ def task_for(wanted: Wanted) -> Task:
         if wanted.corpus is None:
             raise UserError("eval: --questions needs what they are about; give --corpus FILE.jsonl or --task NAME")
         return local(wanted.questions, wanted.corpus)
-    task = open_task(TaskSettings(wanted.task, wanted.data))
+    task = open_task(TaskSettings(wanted.task, wanted.data, seed=wanted.task_seed))
     if wanted.questions is not None:
         task = replace(task, splits={Split.REPORT: read_questions(wanted.questions)}, notes={})
     return task if wanted.corpus is None else replace(task, corpus_file=wanted.corpus)

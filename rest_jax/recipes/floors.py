@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rest_jax.core.effects import Status
 from rest_jax.core.trajectory import Question
-from rest_jax.evaluation.records import Record, ScoreAnswer
+from rest_jax.evaluation.records import Record, ScoreAnswer, is_yes_or_no
 
 PLAYED = {"closed_book": "closed book", "question_as_query": "question as query"}
 """Floors that the prompted model plays: agent → name of the row."""
@@ -28,7 +28,7 @@ def most_frequent(train: Sequence[Question], asked: Sequence[Question], score: S
             em=result.em,
             f1=result.f1,
             well_formed=True,
-            grounded=0.0,
+            grounded=None if is_yes_or_no(question.answer) else 0.0,
             searches=0,
             model_tokens=0,
             masked=False,

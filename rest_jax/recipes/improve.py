@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax.numpy as jnp
 
-from rest_jax.config.settings import AgentSettings, ImproveSettings
+from rest_jax.config.settings import AgentSettings, ImproveSettings, ToolsSettings
 from rest_jax.core.events import Listener
 from rest_jax.core.trajectory import Trajectory
 from rest_jax.models import checkpoint
 from rest_jax.models.digest import weights_digest
+from rest_jax.recipes.agent_file import described
 from rest_jax.recipes.workbench import Player
 from rest_jax.training.examples import examples_of
 from rest_jax.training.fit import fit
@@ -36,6 +37,7 @@ def improve(
     mixture: Sequence[Trajectory],
     settings: ImproveSettings,
     agent: AgentSettings,
+    tools: ToolsSettings,
     *,
     seed: int,
     folder: Path,
@@ -43,9 +45,9 @@ def improve(
 ) -> Improved:
     """Fine-tune the model in `start` on a mixture; `folder` receives the new one, in Hugging Face's layout.
 
-    `agent` is how `start` is played; the new agent.json says `bare` as well when training was. Trains in f32. A killed
-    call repeated goes on from its last checkpoint and ends in the same bits; the checkpoints are the caller's to
-    discard, once it has noted that the model is there.
+    `agent` and `tools` are how `start` is played; the new agent.json says `bare` as well when training was. Trains in
+    f32. A killed call repeated goes on from its last checkpoint and ends in the same bits; the checkpoints are the
+    caller's to discard, once it has noted that the model is there.
     """
     model = checkpoint.load(start, jnp.float32)
     examples = [
@@ -58,7 +60,7 @@ def improve(
         result.params,
         folder / MODEL,
         tokenizer_from=start,
-        agent=asdict(trained),
+        agent=described(trained, tools, model.codec.chat),
     )
     player = Player(folder / MODEL, weights_digest(result.params), trained.bare)
     return Improved(player, tuple(result.losses), result.tokens, len(examples))

@@ -10,18 +10,18 @@ from pathlib import Path
 from rest_jax.config.settings import RestConfig
 from rest_jax.core.effects import Sampling
 from rest_jax.core.events import Listener
+from rest_jax.evaluation.records import judge
 from rest_jax.evaluation.statistics import pass_at_k, smallest_effect
 from rest_jax.recipes import plan
+from rest_jax.recipes.agent_file import agent_of
 from rest_jax.recipes.calibrate import measured_rates
+from rest_jax.recipes.memory import memory
 from rest_jax.recipes.mixture import kept_fraction, rewarded
 from rest_jax.recipes.players import models_of_run
 from rest_jax.recipes.stages import is_run
-from rest_jax.recipes.workbench import Player, Sitting, Workbench, agent_of, lengths, open_workbench
+from rest_jax.recipes.workbench import Player, Sitting, Workbench, lengths, open_workbench
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
-
-RIGHT = 0.9
-"""A trajectory counts as right for pass@k when its reward is greater than this."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Preflight:
     kept: dict[float, float]
     """Threshold → trajectories that the first Grow would keep, extrapolated."""
     minutes: float
-    row_bytes: int
-    """Bytes of KV cache that one row takes at the widest width."""
+    memory: str
+    """A line about what the devices will hold."""
     smallest_effect: float
     """The smallest difference in EM between two rows of the last generation's n that would show (power 0.8)."""
     advice: str
@@ -51,7 +51,7 @@ class Preflight:
             f"pass@1 {100 * self.pass_at_1:.1f} %, pass@{self.samples} {100 * self.pass_at_k:.1f} %",
             f"first Grow would keep {kept}",
             f"the whole run takes about {self.minutes:.0f} min here",
-            f"a row's cache takes up to {self.row_bytes / 2**20:.0f} MiB",
+            self.memory,
             f"EM differences below {100 * self.smallest_effect:.1f} points will not show at this n (power 0.8)",
             self.advice,
         ]
@@ -89,12 +89,14 @@ def preflight(
     `player` is the policy that grows: the prompted model, or the pilot of a run that has one.
     """
     grow = config.generations[0].grow
+    bench.task.reward(config.task.reward)  # none of this name: refused before the sampling
     asked = bench.task.questions("train", Reader.TRAINING, questions)
     sampling = Sampling(grow.temperature, grow.top_k, grow.top_p)
     trajectories = bench.play(folder, player, Sitting(asked, "train", samples, sampling, config.seeds[0], 1))
-    grown = rewarded(trajectories, asked, bench.task.reward(config.task.reward))
+    grown = rewarded(trajectories, asked, bench.task, config.task.reward, bench.emit)
+    records = judge(trajectories, {question.id: question for question in asked}, bench.task.score)
     right: Counter[str] = Counter({question.id: 0 for question in asked})
-    right.update(t.question_id for t in trajectories if (grown.rewards[t.id] or 0.0) > RIGHT)
+    right.update(record.question_id for record in records if record.em == 1.0)
     whole = plan.total(plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent)))
     improve = config.generations[0].improve
     kept = {tau: kept_fraction(grown, improve, tau) * grow.questions * grow.samples for tau in improve.thresholds}
@@ -106,7 +108,7 @@ def preflight(
         pass_at_k=sum(pass_at_k(samples, n, samples) for n in right.values()) / len(asked),
         kept=kept,
         minutes=plan.seconds(whole, measured_rates(bench.engine)) / 60,
-        row_bytes=bench.engine.pool_bytes(max(config.engine.widths)) // config.engine.rows,
+        memory=memory(bench, config.engine, config.model.dtype).line(config.engine),
         smallest_effect=smallest_effect(config.evaluate.final),
         advice=_advice(config, player, kept),
     )

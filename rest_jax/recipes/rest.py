@@ -1,4 +1,4 @@
-"""ReST: prompted → pilot → (Grow → reward → Improve) for each generation, with controls at equal budget.
+"""ReST: pilot → (Grow → reward → Improve) for each generation, every policy measured.
 
 Sources: ReST (Gulcehre et al. 2023, Algorithm 1), ReST-EM (Singh et al. 2023), ReST meets ReAct (Aksitov et al. 2023,
 sections 3.3 to 3.6). Every step is a stage; a stage's inputs name all that decides it.
@@ -13,22 +13,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rest_jax.agents.demonstration import Demonstration
-from rest_jax.config.settings import GenerationSettings, ImproveSettings, RestConfig
+from rest_jax.config.settings import GrowSettings, ImproveSettings, RestConfig
+from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Sampling
-from rest_jax.core.events import notice, silent, warning
+from rest_jax.core.errors import UserError
+from rest_jax.core.events import notice, warning
 from rest_jax.core.files import write_json
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.evaluation.records import Record, judge
 from rest_jax.evaluation.statistics import value
 from rest_jax.evaluation.table import to_json
-from rest_jax.recipes import mixture, plan
+from rest_jax.recipes import mixture
+from rest_jax.recipes.environment import reward_digest
 from rest_jax.recipes.improve import CHECKPOINTS, MODEL, improve
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.recipes.stages import Done, RunFolder, Work, discard
 from rest_jax.recipes.summary import Measured
 from rest_jax.recipes.workbench import TRAJECTORIES, Player, Sitting, Workbench
 from rest_jax.rollout import store
+from rest_jax.tasks.rewards import registered_reward
 from rest_jax.tasks.splits import Reader
 
 REWARDS = "rewards.json"
@@ -39,13 +42,14 @@ WELL_FORMED = 0.95
 
 @dataclass(frozen=True)
 class Made:
-    """What a finished loop has, for its controls: the pilot, what was learned from, and what was measured."""
+    """What a finished loop leaves to its controls."""
 
+    rows: tuple[Measured, ...]
+    """In the table's order: the pilot's first, the last generation's last."""
     pilot: Player
-    demonstrations: Sequence[Trajectory]
+    demonstrations: tuple[Trajectory, ...]
     grown: tuple[mixture.Grown, ...]
-    pilot_records: Sequence[Record]
-    final_records: Sequence[Record]
+    """Each generation's."""
 
 
 @dataclass(frozen=True)
@@ -57,43 +61,53 @@ class Loop:
     run: RunFolder
     bench: Workbench
 
-    def __call__(self) -> list[Measured]:
-        """All rows of this seed, in the table's order."""
-        ev, bench = self.config.evaluate, self.bench
-        pilot_settings = self.config.pilot
+    def __call__(self) -> Made:
+        """The whole loop of this seed."""
+        ev, settings = self.config.evaluate, self.config.pilot
         demonstrations = self.demonstrate(
-            "demonstrations", bench.task.demonstrations(pilot_settings.source, pilot_settings.demonstrations, self.seed)
+            "demonstrations", self.bench.task.demonstrations(settings.source, settings.demonstrations, self.seed)
         )
-        pilot = self.improved("pilot", bench.base, demonstrations, pilot_settings.improve)
-        measured = self.measured("pilot", "pilot", pilot, ev.pilot)
-        rows = [measured, *self.gate(pilot)]
-        player, grown_by_generation = pilot, []
+        if not demonstrations:
+            raise UserError(
+                f"pilot: none of the {settings.demonstrations} demonstrations found its answer with these tools; "
+                f"see that the adapter serves the task's corpus (tools.url, tools.k1 …), then start a new --run-dir"
+            )
+        pilot = self.improved("pilot", self.bench.base, demonstrations, settings.improve)
+        rows = [self.measured("pilot", "pilot", pilot, ev.pilot), *self.gate(pilot)]
+        player, grown = pilot, []
         for number, generation in enumerate(self.config.generations, 1):
-            grown = self.grow(f"gen-{number}/grow", player, generation, number)
-            grown_by_generation.append(grown)
-            player, kept = self.improve_on(number, grown, generation.improve, player, demonstrations)
+            grown.append(self.grow(number, player, generation.grow))
+            player, kept = self.improve_on(number, grown[-1], generation.improve, player, demonstrations)
             n = ev.final if number == len(self.config.generations) else ev.generations
-            rows.append(self.measured(f"gen-{number}", f"gen {number}", player, n, kept_fraction=kept))
-        made = Made(pilot, demonstrations, tuple(grown_by_generation), measured.records, rows[-1].records)
-        return rows + [self.control(name, made) for name in self.config.evaluate.controls]
+            remark = "" if kept else f"seed {self.seed} kept nothing and learned from its demonstrations alone"
+            row = self.measured(f"gen-{number}", f"gen {number}", player, n)
+            rows.append(replace(row, kept_fraction=kept, remark=remark))
+        return Made(tuple(rows), pilot, demonstrations, tuple(grown))
 
     # Stages
 
-    def grow(self, name: str, player: Player, generation: GenerationSettings, number: int) -> mixture.Grown:
+    def grow(self, number: int, player: Player, settings: GrowSettings) -> mixture.Grown:
         """Sample trajectories on train questions and reward them."""
-        settings = generation.grow
-        questions = self.grow_questions(generation)
+        questions = self.grow_questions(settings)
         sampling = Sampling(settings.temperature, settings.top_k, settings.top_p)
         sitting = Sitting(questions, "train", settings.samples, sampling, self.seed, number)
 
         def work(folder: Path) -> dict[str, Any]:
-            trajectories = self.bench.play(folder, player, sitting)
-            grown = self.rewarded(trajectories, questions)
+            grown = self.rewarded(self.bench.play(folder, player, sitting), questions)
             write_json(folder / REWARDS, grown.rewards)
-            return {"trajectories": len(trajectories), "mean_reward": _null(grown.mean_reward)}
+            return {
+                "trajectories": len(grown.trajectories),
+                "masked": sum(reward is None for reward in grown.rewards.values()),
+                "mean_reward": _null(grown.mean_reward),
+            }
 
-        done = self.stage(name, {"player": _named(player), "grow": asdict(settings), "generation": number}, work)
-        return read_grown(done)
+        inputs = {
+            "player": named(player),
+            "grow": asdict(settings),
+            "generation": number,
+            "reward": self._reward_named(),
+        }
+        return read_grown(self.stage(f"gen-{number}/grow", inputs, work))
 
     def improve_on(
         self,
@@ -103,18 +117,22 @@ class Loop:
         player: Player,
         demonstrations: Sequence[Trajectory],
     ) -> tuple[Player, float]:
-        """One Improve step for each threshold, rising (ReST, Algorithm 1); the last policy is the generation's."""
-        kept = 0.0
+        """One Improve step for each threshold, rising (ReST, Algorithm 1).
+
+        The last policy is the generation's; with it comes the share of the Grow that passed the last threshold.
+        """
+        chosen: Sequence[Trajectory] = ()
         for step, threshold in enumerate(settings.thresholds, 1):
             chosen = mixture.thresholded(grown, settings, threshold, self.bench.emit)
-            kept = mixture.kept_fraction(grown, settings, threshold)
-            start = self.bench.base if settings.start == "base" else player
-            seeded = [*demonstrations, *chosen] if settings.include_seed else chosen
-            player = self.improved(f"gen-{number}/improve-{step}", start, seeded, settings)
-        return player, kept
+            if not chosen and settings.include_seed:
+                self._warn_of_nothing_kept(number, threshold, grown)
+            mix = mixture.seeded(chosen, demonstrations, settings)
+            player = self.improved(f"gen-{number}/improve-{step}", player, mix, settings)
+        return player, len(chosen) / len(grown.trajectories)
 
-    def improved(self, name: str, start: Player, mix: Sequence[Trajectory], settings: ImproveSettings) -> Player:
-        """Fine-tune a player on a mixture."""
+    def improved(self, name: str, player: Player, mix: Sequence[Trajectory], settings: ImproveSettings) -> Player:
+        """Fine-tune a player, or the base model where the settings start from it, on a mixture."""
+        start = self.bench.base if settings.start == "base" else player
 
         def work(folder: Path) -> dict[str, Any]:
             result = improve(
@@ -122,6 +140,7 @@ class Loop:
                 mix,
                 settings,
                 replace(self.config.agent, bare=start.bare),
+                self.config.tools,
                 seed=derived_seed(self.seed, name),
                 folder=folder,
                 emit=self.bench.emit,
@@ -134,7 +153,7 @@ class Loop:
             }
 
         inputs = {
-            "start": _named(start),
+            "start": named(start),
             "mixture": sorted(f"{t.id}@{t.weights_digest[:12]}.{t.generation}" for t in mix),
             "improve": asdict(settings),
         }
@@ -151,14 +170,17 @@ class Loop:
             trajectories = self.bench.demonstrate(folder, demonstrations, "train")
             rewards = self.rewarded(trajectories, [d.question for d in demonstrations]).rewards
             # A script knows its answer: what counts is that the tools showed it.
-            held_out = self.bench.task.held_out_pages
-            rewards = {t.id: rewards[t.id] if mixture.is_sound(t, held_out) else 0.0 for t in trajectories}
+            rewards = {t.id: rewards[t.id] if mixture.is_sound(t) else 0.0 for t in trajectories}
             write_json(folder / REWARDS, rewards)
             good = sum(1 for reward in rewards.values() if reward)
             notice(self.bench.emit, f"{good} of {len(trajectories)} demonstrations found their answer with these tools")
             return {"trajectories": len(trajectories), "good": good}
 
-        inputs = {"source": self.config.pilot.source, "questions": [d.question.id for d in demonstrations]}
+        inputs = {
+            "source": self.config.pilot.source,
+            "questions": [d.question.id for d in demonstrations],
+            "reward": self._reward_named(),
+        }
         grown = read_grown(self.stage(name, inputs, work))
         return tuple(t for t in grown.trajectories if grown.rewards[t.id])
 
@@ -187,7 +209,6 @@ class Loop:
         n: int,
         *,
         split: str | None = None,
-        kept_fraction: float = math.nan,
         method: str | None = None,
     ) -> Measured:
         """Evaluate a player, greedily, on the first n questions of a split, else the evaluation's (as `method`, if
@@ -197,72 +218,12 @@ class Loop:
 
         def work(folder: Path) -> dict[str, Any]:
             sitting = Sitting(questions, split, seed=self.seed)
-            return self.judged(folder, self.bench.play(folder, player, sitting, method), questions)
+            records = self.judged(self.bench.play(folder, player, sitting, method), questions)
+            return recorded(folder, records)
 
-        inputs = {"player": _named(player), "split": split, "n": n, "method": method}
+        inputs = {"player": named(player), "split": split, "n": n, "method": method}
         done = self.stage(f"{stage}/evaluate-{split}", inputs, work)
-        return read_measured(done, name, player.weights_digest, kept_fraction)
-
-    # Controls at equal budget
-
-    def control(self, name: str, made: Made) -> Measured:
-        """One control. A, B and D are the loop itself (same steps, rates and resets) on another mixture."""
-        match name:
-            case "more_pilot":
-                row = "A more pilot"
-                mixtures = [made.demonstrations for _ in self.config.generations]
-            case "random_samples":
-                row = "B random samples"
-                mixtures = [self.randomly(made, number) for number in range(len(self.config.generations))]
-            case "gold":
-                row = "D gold"
-                mixtures = [self.golden(made, number) for number in range(len(self.config.generations))]
-            case _:
-                return self.majority(made)
-        player = made.pilot
-        for number, (generation, mix) in enumerate(zip(self.config.generations, mixtures, strict=True), 1):
-            settings = generation.improve
-            for step in range(1, len(settings.thresholds) + 1):
-                start = self.bench.base if settings.start == "base" else player
-                player = self.improved(f"control-{name}/gen-{number}/improve-{step}", start, mix, settings)
-        return self.measured(f"control-{name}", row, player, self.config.evaluate.final)
-
-    def randomly(self, made: Made, number: int) -> Sequence[Trajectory]:
-        """B's mixture: as many well-formed pilot samples as this generation kept, chosen without their reward."""
-        settings = self.config.generations[number].improve
-        kept = len(mixture.thresholded(made.grown[number], settings, settings.thresholds[-1], silent))
-        seed = derived_seed(self.seed, "random_samples", number)
-        chosen = mixture.random_well_formed(made.grown[0], kept, seed)
-        return [*made.demonstrations, *chosen] if settings.include_seed else chosen
-
-    def golden(self, made: Made, number: int) -> Sequence[Trajectory]:
-        """D's mixture: gold demonstrations of the questions that this generation sampled, a ceiling."""
-        generation = self.config.generations[number]
-        asked = {question.id for question in self.grow_questions(generation)}
-        chosen = tuple(d for d in self.bench.task.sources["gold"] if d.question.id in asked)
-        replayed = self.demonstrate(f"control-gold/demonstrations-{number + 1}", chosen)
-        return [*made.demonstrations, *replayed] if generation.improve.include_seed else replayed
-
-    def majority(self, made: Made) -> Measured:
-        """C: the majority of as many pilot samples a question as the sampled tokens of the whole loop would buy.
-
-        The loop's tokens are those of all Grows and of its final evaluation; at least three samples vote.
-        """
-        ev, grow = self.config.evaluate, self.config.generations[0].grow
-        questions = self.bench.task.questions(ev.split, Reader.EVALUATION, ev.final)
-        sampling = Sampling(grow.temperature, grow.top_k, grow.top_p)
-        spent = sum(t.model_tokens for grown in made.grown for t in grown.trajectories)
-        spent += sum(record.model_tokens for record in made.final_records)
-        one = sum(record.model_tokens for record in made.pilot_records) / len(made.pilot_records)
-        samples = max(plan.FEWEST_VOTES, round(spent / (one * len(questions))))
-
-        def work(folder: Path) -> dict[str, Any]:
-            sitting = Sitting(questions, ev.split, samples, sampling, self.seed)
-            return self.judged(folder, mixture.majority(self.bench.play(folder, made.pilot, sitting)), questions)
-
-        inputs = {"player": _named(made.pilot), "split": ev.split, "n": ev.final, "samples": samples}
-        done = self.stage(f"control-majority/evaluate-{ev.split}", inputs, work)
-        return read_measured(done, "C majority", made.pilot.weights_digest)
+        return read_measured(done, name, player.weights_digest)
 
     # Parts
 
@@ -271,28 +232,47 @@ class Loop:
         task = self.bench.task
         common = {"seed": self.seed, "agent": asdict(self.config.agent), "engine": asdict(self.config.engine)}
 
-        def recorded(folder: Path) -> dict[str, Any]:
+        def noted(folder: Path) -> dict[str, Any]:
             results = dict(work(folder))
             return {**results, "splits_read": [asdict(read) for read in task.reads.drain()]}
 
-        done = self.run.stage(f"seed-{self.seed}/{name}", {**common, "data": task.digests(), **inputs}, recorded)
+        done = self.run.stage(f"seed-{self.seed}/{name}", {**common, "data": task.digests(), **inputs}, noted)
         task.reads.drain()  # what was read for a stage that was done already
         return done
 
-    def grow_questions(self, generation: GenerationSettings) -> Sequence[Question]:
-        return self.bench.task.questions("train", Reader.TRAINING, generation.grow.questions)
+    def grow_questions(self, settings: GrowSettings) -> Sequence[Question]:
+        return self.bench.task.questions("train", Reader.TRAINING, settings.questions)
 
     def rewarded(self, trajectories: Sequence[Trajectory], questions: Sequence[Question]) -> mixture.Grown:
-        return mixture.rewarded(trajectories, questions, self.bench.task.reward(self.config.task.reward))
+        task = self.bench.task
+        return mixture.rewarded(trajectories, questions, task, self.config.task.reward, self.bench.emit)
 
-    def judged(self, folder: Path, trajectories: Sequence[Trajectory], questions: Sequence[Question]) -> dict[str, Any]:
-        records = judge(trajectories, {question.id: question for question in questions}, self.bench.task.score)
-        write_json(folder / RECORDS, [to_json(record) for record in records])
-        return {
-            "n": len(records),
-            "em": _null(value(records, "em")),
-            "well_formed": _null(value(records, "well_formed")),
-        }
+    def judged(self, trajectories: Sequence[Trajectory], questions: Sequence[Question]) -> tuple[Record, ...]:
+        return judge(trajectories, {question.id: question for question in questions}, self.bench.task.score)
+
+    def _reward_named(self) -> str:
+        """The reward's name, with the digest of its source where it is a user's own."""
+        name = self.config.task.reward
+        return name if name == "default" else f"{name} {reward_digest(registered_reward(name))}"
+
+    def _warn_of_nothing_kept(self, number: int, threshold: float, grown: mixture.Grown) -> None:
+        best = max((reward for reward in grown.rewards.values() if reward is not None), default=math.nan)
+        warning(
+            self.bench.emit,
+            f"seed {self.seed}: generation {number} keeps nothing over threshold {threshold:g} (best reward "
+            f"{best:.3g}) and learns from its demonstrations alone, as control A does; lower improve.thresholds, or "
+            f"raise grow.samples or grow.questions",
+        )
+
+
+def recorded(folder: Path, records: Sequence[Record]) -> dict[str, Any]:
+    """Leave records behind, for `read_measured`; returns a stage's results."""
+    write_json(folder / RECORDS, [to_json(record) for record in records])
+    return {
+        "n": len(records),
+        "em": _null(value(records, "em")),
+        "well_formed": _null(value(records, "well_formed")),
+    }
 
 
 def read_grown(done: Done) -> mixture.Grown:
@@ -301,14 +281,14 @@ def read_grown(done: Done) -> mixture.Grown:
     return mixture.Grown(tuple(trajectories), json.loads((done.folder / REWARDS).read_text(encoding="utf-8")))
 
 
-def read_measured(done: Done, name: str, weights: str, kept_fraction: float = math.nan) -> Measured:
+def read_measured(done: Done, name: str, weights: str) -> Measured:
     """The records that an evaluation left behind."""
     records = json.loads((done.folder / RECORDS).read_text(encoding="utf-8"))
-    made = tuple(Record(**record) for record in records)
-    return Measured(name, done.inputs["split"], made, weights, done.seconds, kept_fraction)
+    return Measured(name, done.inputs["split"], tuple(Record(**record) for record in records), weights, done.seconds)
 
 
-def _named(player: Player) -> dict[str, Any]:
+def named(player: Player) -> dict[str, Any]:
+    """A player as a stage's input."""
     return {"weights_digest": player.weights_digest, "bare": player.bare}
 
 

@@ -8,35 +8,44 @@ from pathlib import Path
 from typing import Any
 
 from rest_jax.config.loader import Loaded, load
-from rest_jax.config.settings import RestConfig
+from rest_jax.config.settings import RestConfig, ToolsSettings
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import Listener, notice
+from rest_jax.core.events import Listener, notice, to_both
 from rest_jax.core.files import write_json
 from rest_jax.models import catalog, tokenizer
-from rest_jax.recipes import floors, plan
+from rest_jax.recipes import plan
 from rest_jax.recipes.calibrate import measured_rates
+from rest_jax.recipes.controls import ROWS, control, floor
 from rest_jax.recipes.environment import environment
+from rest_jax.recipes.memory import memory
 from rest_jax.recipes.report import write_run_report
 from rest_jax.recipes.rest import Loop
 from rest_jax.recipes.stages import Done, finished_stages, open_run, read_environment
-from rest_jax.recipes.summary import Measured, summarise
+from rest_jax.recipes.summary import summarise
 from rest_jax.recipes.workbench import Workbench, lengths, open_workbench
+from rest_jax.reporting.metrics_file import MetricsFile
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 from rest_jax.tasks.task import Task
 
 SUMMARY = "summary.json"
 REPORT = "report.html"
+METRICS = "metrics.jsonl"
 
 
 def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Listener) -> dict[str, Any]:
     """Do what is left of a run and return its summary (also written to summary.json, with report.html beside it).
 
+    Every metric, warning and stage end goes to metrics.jsonl as it comes.
+
     Raises UserError for whatever the user can mend; what was done until then is kept, and repeating goes on there.
     """
     config = loaded.value
     here = environment(config.model.dtype)
-    with open_run(run_dir, loaded.text, loaded.digest, here, emit) as folder:
+    with (
+        MetricsFile(run_dir / METRICS) as metrics,
+        open_run(run_dir, loaded.text, loaded.digest, here, to_both(metrics, emit)) as folder,
+    ):
         task = open_task(config.task, run_dir / "data")
         refuse_too_few(config, task)
         with open_workbench(
@@ -53,14 +62,16 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
             shared = Loop(config, config.seeds[0], folder, bench)
             measured = [shared.measured("prompted", "prompted", bench.base, config.evaluate.prompted)]
             for seed in config.seeds:
-                measured += Loop(config, seed, folder, bench)()
-            measured += _floors(config, shared, bench)
+                loop = Loop(config, seed, folder, bench)
+                made = loop()
+                measured += [*made.rows, *(control(loop, name, made) for name in config.evaluate.controls)]
+            measured += [floor(shared, name) for name in config.evaluate.floors]
             summary = summarise(
                 measured,
                 title=f"{config.name}: {task.name}, {config.model.name}",
                 task=task.name,
                 described=task.describe(),
-                against=("pilot", *(m.name for m in measured if m.name[:2] in ("A ", "B ", "C ", "D "))),
+                against=("pilot", *ROWS.values()),
                 notes=notes(config, bench),
                 warnings=folder.warnings,
             )
@@ -84,8 +95,7 @@ def report_again(run_dir: Path) -> Path:
 def _write_report(
     run_dir: Path, summary: dict[str, Any], loaded: Loaded[RestConfig], stages: Sequence[Done], task: Task
 ) -> None:
-    gold = {question.id: question.answer for split in task.splits.values() for question in split}
-    write_run_report(run_dir / REPORT, summary, loaded, stages, gold, read_environment(run_dir))
+    write_run_report(run_dir / REPORT, summary, loaded, stages, task, read_environment(run_dir))
 
 
 def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
@@ -104,6 +114,7 @@ def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
 def refuse_too_few(config: RestConfig, task: Task) -> None:
     """Raise UserError when a task has not all that a run will ask of it: at its start rather than hours later."""
     ev = config.evaluate
+    task.reward(config.task.reward)
     for generation in config.generations:
         task.questions("train", Reader.TRAINING, generation.grow.questions)
     between = ev.generations if len(config.generations) > 1 else 1
@@ -116,8 +127,8 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
 
 
 def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
-    """Say, before the work begins, what it is about, what it will be and how long it will take here."""
-    for line in about(bench.task):
+    """Say, before the work begins, what it is about, what it will be, and what it will take here: memory and time."""
+    for line in (*about(bench.task), memory(bench, config.engine, config.model.dtype).line(config.engine)):
         notice(emit, line)
     whole = plan.total(plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent)))
     rates = measured_rates(bench.engine)
@@ -138,7 +149,15 @@ def about(task: Task) -> list[str]:
         for split, entry in described["splits"].items()
     ]
     said = {"demonstrations": described["demonstrations"], **described["notes"]}
-    return [*splits, *(f"{name.replace('_', ' ')}: {_counts(note)}" for name, note in said.items())]
+    return [*splits, *(f"{name.replace('_', ' ')}: {_counts(note)}" for name, note in said.items() if note != {})]
+
+
+def about_search(task: Task, tools: ToolsSettings) -> str:
+    """What is searched, and how, in a line."""
+    return (
+        f"corpus {task.digests()['corpus'][:12]}, retriever BM25 (k1 {tools.k1:g}, b {tools.b:g}), {tools.results} "
+        f"passage(s) a search"
+    )
 
 
 def _counts(entry: Any) -> str:
@@ -149,25 +168,9 @@ def _counts(entry: Any) -> str:
 
 def notes(config: RestConfig, bench: Workbench) -> list[str]:
     """What a reader has to know beside the numbers."""
-    corpus = bench.task.digests()["corpus"]
     return [
         f"{bench.task.name}, split {config.evaluate.split}, greedy; intervals: 95 % bootstrap over questions; "
         f"seeds {', '.join(map(str, config.seeds))}",
-        f"corpus {corpus[:12]}, retriever BM25 (k1 {config.tools.k1:g}, b {config.tools.b:g}), "
-        f"{config.tools.results} passage(s) a search",
+        about_search(bench.task, config.tools),
         *about(bench.task),
     ]
-
-
-def _floors(config: RestConfig, loop: Loop, bench: Workbench) -> list[Measured]:
-    rows = []
-    ev = config.evaluate
-    for floor in ev.floors:
-        if floor == "most_frequent":
-            asked = bench.task.questions(ev.split, Reader.EVALUATION, ev.final)
-            train = bench.task.questions("train", Reader.EVALUATION)
-            records = floors.most_frequent(train, asked, bench.task.score)
-            rows.append(Measured("most frequent answer", ev.split, records, "", 0.0))
-        else:
-            rows.append(loop.measured(f"floor-{floor}", floors.PLAYED[floor], bench.base, ev.final, method=floor))
-    return rows

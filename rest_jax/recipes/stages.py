@@ -26,6 +26,8 @@ from rest_jax.core.files import PART, write_json
 RUN_SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 RUN = "run.json"
+CLOCK = "clock.json"
+"""Beside an unfinished stage: when its last attempt began, and what those before it took."""
 WARNINGS = "warnings.json"
 BEFORE_THE_MARKER = (".lock", "config.yaml")
 """What a run that was killed at its very beginning may have left, beside parts of files."""
@@ -58,6 +60,7 @@ class RunFolder:
 
     path: Path
     emit: Listener
+    config_digest: str
     environment: Mapping[str, Any]
     warnings: list[str]
     stages: list[Done] = field(default_factory=list)
@@ -71,17 +74,31 @@ class RunFolder:
         self.emit(Event("stage_started", {"stage": name}))
         done = _read(folder, name)
         if done is None:
-            _claim(folder, name, inputs)
+            before = _claim(folder, inputs)
             begun = time.monotonic()
             results = work(folder)
-            done = Done(name, folder, inputs, results, time.monotonic() - begun, len(self.stages))
-            _commit(done)
+            done = Done(name, folder, inputs, results, before + time.monotonic() - begun, len(self.stages))
+            self._commit(done)
             self.emit(Event("stage_finished", {"stage": name, "seconds": done.seconds, "skipped": False}))
         else:
             _refuse_other_inputs(folder, digest(done.inputs), inputs)
             self.emit(Event("stage_finished", {"stage": name, "seconds": done.seconds, "skipped": True}))
         self.stages.append(done)
         return done
+
+    def _commit(self, done: Done) -> None:
+        manifest = {
+            "schema_version": RUN_SCHEMA_VERSION,
+            "name": done.name,
+            "config_digest": self.config_digest,
+            "environment": dict(self.environment),
+            "inputs": done.inputs,
+            "results": done.results,
+            "seconds": round(done.seconds, 3),
+            "place": done.place,
+        }
+        write_json(done.folder / MANIFEST, manifest)
+        (done.folder / CLOCK).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -93,20 +110,25 @@ def open_run(
     `environment` is what bits depend on beside the config; going on in another one is worth a warning. Raises
     UserError when the folder belongs to another config, was written by another schema version, or is in use.
     """
+    with held(path):
+        _check_identity(path, config_text, config_digest, environment)
+        warnings = _json(path / WARNINGS) if (path / WARNINGS).is_file() else []
+        run = RunFolder(path, _listening(path, emit, warnings), config_digest, environment, warnings)
+        _warn_of_another(run.emit, read_environment(path), environment)
+        yield run
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Make a folder and hold it for a `with` block. Raises UserError when another process holds it."""
     path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(
-            f"{path}: another process works in this run folder; wait for it, or give another --run-dir"
-        ) from None
+        raise UserError(f"{path}: another process works in this folder; wait for it, or name another folder") from None
     try:
-        _check_identity(path, config_text, config_digest, environment)
-        warnings = _json(path / WARNINGS) if (path / WARNINGS).is_file() else []
-        run = RunFolder(path, _listening(path, emit, warnings), environment, warnings)
-        _warn_of_another(run.emit, read_environment(path), environment)
-        yield run
+        yield
     finally:
         lock.release()
 
@@ -151,7 +173,7 @@ def _listening(path: Path, emit: Listener, warnings: list[str]) -> Listener:
 
 
 def _warn_of_another(emit: Listener, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    changed = [f"{key} {before.get(key)}, now {now[key]}" for key in now if before.get(key) != now[key]]
+    changed = [f"{key} {before.get(key, 'unknown')}, now {now[key]}" for key in now if before.get(key) != now[key]]
     if changed:
         warning(emit, f"this run began with {'; '.join(changed)}: what is left may get other bits than it would have")
 
@@ -188,9 +210,13 @@ def _check_version(path: Path, identity: Mapping[str, Any]) -> None:
         )
 
 
-def _claim(folder: Path, name: str, inputs: Mapping[str, Any]) -> None:
-    """Note what an unfinished stage is being made from; parts made from other inputs are refused."""
+def _claim(folder: Path, inputs: Mapping[str, Any]) -> float:
+    """Note what an unfinished stage is being made from; parts made from other inputs are refused.
+
+    Returns the seconds that earlier attempts took.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    before = _spent(folder)
     for torn in folder.rglob(f"*{PART}"):  # a kill while a file was written
         torn.unlink()
     claim = folder / "inputs.json"
@@ -198,6 +224,18 @@ def _claim(folder: Path, name: str, inputs: Mapping[str, Any]) -> None:
         _refuse_other_inputs(folder, digest(_json(claim)), inputs)
     else:
         write_json(claim, dict(inputs))
+    write_json(folder / CLOCK, {"before": before, "begun": time.time()})
+    return before
+
+
+def _spent(folder: Path) -> float:
+    """Seconds of all earlier attempts at a stage. A killed one could not say when it ended: the last thing that it
+    wrote does."""
+    if not (folder / CLOCK).is_file():
+        return 0.0
+    clock = _json(folder / CLOCK)
+    wrote = max(path.stat().st_mtime for path in folder.rglob("*") if path.is_file())
+    return clock["before"] + max(0.0, wrote - clock["begun"])
 
 
 def _refuse_other_inputs(folder: Path, made_from: str, inputs: Mapping[str, Any]) -> None:
@@ -207,20 +245,6 @@ def _refuse_other_inputs(folder: Path, made_from: str, inputs: Mapping[str, Any]
         raise UserError(
             f"{folder}: made from another {', '.join(changed)}; remove this folder, or start a new --run-dir"
         )
-
-
-def _commit(done: Done) -> None:
-    write_json(
-        done.folder / MANIFEST,
-        {
-            "schema_version": RUN_SCHEMA_VERSION,
-            "name": done.name,
-            "inputs": done.inputs,
-            "results": done.results,
-            "seconds": round(done.seconds, 3),
-            "place": done.place,
-        },
-    )
 
 
 def _read(folder: Path, name: str) -> Done | None:

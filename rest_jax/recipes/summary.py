@@ -24,6 +24,7 @@ class Measured:
     weights_digest: str
     seconds: float
     kept_fraction: float = math.nan
+    remark: str = ""
 
 
 def summarise(
@@ -77,4 +78,5 @@ def _row(name: str, entries: Sequence[Measured], task: str) -> Any:
         weights_digest=",".join(digests),
         seconds=sum(entry.seconds for entry in entries),
         kept_fraction=sum(kept) / len(kept),
+        remark="; ".join(dict.fromkeys(entry.remark for entry in entries if entry.remark)),
     )

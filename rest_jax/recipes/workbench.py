@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rest_jax.agents.demonstration import Demonstration, author
+from rest_jax.agents.demonstration import author
 from rest_jax.agents.limits import Limits, cut
 from rest_jax.agents.prompt import OBSERVATION, QUESTION, Prompt
 from rest_jax.agents.registry import Method, agent
-from rest_jax.config.limits import checked
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, ToolsSettings
 from rest_jax.core.cache import cache_folder
+from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, Role, Sampling, Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener
@@ -81,6 +81,12 @@ class Workbench:
         chosen = agent(method or self.agent.name)
         self._seat(player)
         return self._roll(folder, self.engine, chosen, self.prompt(chosen, bare=player.bare), sitting)
+
+    def seat(self, folder: Path, *, bare: bool) -> Player:
+        """A player of the base model's architecture and tokenizer from its weights' folder, ready to play."""
+        loaded = checkpoint.load(folder)
+        self.engine.load(loaded.params, loaded.weights_digest)
+        return Player(folder, loaded.weights_digest, bare)
 
     def demonstrate(self, folder: Path, demonstrations: Sequence[Demonstration], split: str) -> list[Trajectory]:
         """Demonstrations replayed through the real agent and the real tools, their text encoded as imported."""
@@ -159,21 +165,6 @@ def lengths(task: Task, codec: TextCodec, settings: AgentSettings) -> Lengths:
     )
 
 
-def agent_of(folder: Path, given: AgentSettings | None = None) -> AgentSettings:
-    """How a model is played: as given, else as its agent.json says, else by default.
-
-    Raises UserError for an agent.json that this version cannot read.
-    """
-    file = folder / checkpoint.AGENT
-    if given is not None or not file.is_file():
-        return given or AgentSettings()
-    said = checkpoint.read_json(folder, checkpoint.AGENT)
-    try:  # before `bare` was written down, a model without worked examples was meant to be
-        return checked(AgentSettings(**{"bare": said.get("shots") == 0, **said}), "agent")
-    except (TypeError, UserError) as error:
-        raise UserError(f"{file}: not of this rest_jax ({error}); give the agent's settings") from error
-
-
 @contextlib.contextmanager
 def open_workbench(
     task: Task,
@@ -189,13 +180,17 @@ def open_workbench(
 ) -> Iterator[Workbench]:
     """Load the model, start or check the tool adapter, and close both at the end.
 
-    `log` receives what the adapter prints; without one it is thrown away. `any_corpus` takes an adapter at `tools.url`
-    as it is. Raises UserError when none answers, or when it serves another corpus or index than the task would.
+    `log` receives what the adapter prints; without one it is thrown away in the end. `any_corpus` takes an adapter at
+    `tools.url` as it is. Raises UserError when none answers, or when it serves another corpus or index than the task
+    would.
     """
     keep_compiled(cache_folder() / "compiled")
     base_folder = catalog.resolve(model.name, offline=offline)
-    log = log or Path(os.devnull)
-    with adapter(tools, task.corpus(), log=log) as url, ToolClient(url, tools) as client:
+    with contextlib.ExitStack() as opened:
+        if log is None:
+            log = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="rest_jax-"))) / "tools.log"
+        url = opened.enter_context(adapter(tools, task.corpus(), log=log))
+        client = opened.enter_context(ToolClient(url, tools))
         health = client.check()
         if tools.url is not None and not any_corpus:
             refuse_another(url, health, task.corpus(), tools, emit)

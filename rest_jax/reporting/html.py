@@ -17,11 +17,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from rest_jax.agents.actions import thought_and_action
 from rest_jax.core.files import written_whole
 from rest_jax.core.trajectory import Trajectory
 from rest_jax.core.transcript import Source
 from rest_jax.reporting import charts
-from rest_jax.reporting.table import COLUMNS, cell, comparison_line
+from rest_jax.reporting.table import COLUMNS, LEGEND, cell, comparison_line, remarks
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Card:
-    """One piece of a trajectory as a reader sees it: `kind` is question, model, tool or end."""
+    """One piece of a trajectory as a reader sees it.
+
+    `kind` is question, thought, action, observation, answer, stopped, or model: a turn that holds no action.
+    """
 
     kind: str
     text: str
@@ -78,6 +82,8 @@ def write_report(path: Path, report: Report) -> None:
         columns=[(heading, key) for _, heading, key in COLUMNS],
         cell=cell,
         comparison_line=comparison_line,
+        remarks=remarks(report.summary),
+        legend=LEGEND,
         cards=cards,
         charts=_charts(report),
         style=Markup((template_folder / "report.css").read_text(encoding="utf-8")),
@@ -89,12 +95,13 @@ def write_report(path: Path, report: Report) -> None:
 
 
 def cards(trajectory: Trajectory) -> list[Card]:
-    """A trajectory as question, model and tool cards, in the order in which they came to be (shots left out)."""
+    """A trajectory as question, thought, action and observation cards, in the order in which they came to be (shots
+    left out)."""
     found = [Card("question", trajectory.question)]
     for call in trajectory.calls:
-        found += [Card("tool", s.text) for s in call.segments if s.source is Source.TOOL and not s.shots]
-        spoken = call.candidates[call.chosen]
-        found.append(Card("model", spoken.text.strip()))
+        found += [Card("observation", s.text) for s in call.segments if s.source is Source.TOOL and not s.shots]
+        thought, action = thought_and_action(call.candidates[call.chosen].text)
+        found += [Card("thought", thought), Card("action", action)] if action else [Card("model", thought)]
     ending = (
         trajectory.answer if trajectory.answer is not None else f"{trajectory.status.value} {trajectory.why}".strip()
     )

@@ -25,8 +25,9 @@ COLUMNS = (
 """Short heading (for 80 columns), whole heading, and key of a row of summary.json."""
 
 LEGEND = (
-    "Rates in %. EM|wf: exact match among well-formed; EM|gr: right and seen in an observation; wf: every turn held an "
-    "action; fin: ended with an answer; mask: trajectories left out because infrastructure failed"
+    "Rates in %. Well-formed (wf): every turn held an action; EM well-formed (EM|wf): exact match among these; EM "
+    "grounded (EM|gr): right, and seen in an observation, over questions whose answer is not yes or no; finished "
+    "(fin): ended with an answer; masked (mask): trajectories left out because infrastructure failed"
 )
 
 
@@ -43,7 +44,13 @@ def results(summary: Mapping[str, Any]) -> RenderableType:
     lines = [Text(comparison_line(entry)) for entry in summary.get("comparisons", ())]
     notes = [Text(note, style="dim") for note in summary.get("notes", ())]
     warnings = [Text(f"warning: {text}", style="yellow") for text in summary.get("warnings", ())]
-    return Group(table, Text(LEGEND, style="dim"), *lines, *notes, *warnings)
+    marked = [Text(remark) for remark in remarks(summary)]
+    return Group(table, *marked, Text(LEGEND, style="dim"), *lines, *notes, *warnings)
+
+
+def remarks(summary: Mapping[str, Any]) -> list[str]:
+    """What has to be known of single rows, a line each."""
+    return [f"{row['name']}: {row['remark']}" for row in summary["rows"] if row.get("remark")]
 
 
 def comparison_line(entry: Mapping[str, Any]) -> str:

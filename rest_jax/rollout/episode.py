@@ -9,12 +9,12 @@ from typing import Any
 
 from rest_jax.core.effects import (
     Agent,
-    All,
     CallTool,
     Candidate,
     Effect,
     Generate,
     Generated,
+    Leaf,
     Outcome,
     Sampling,
     Score,
@@ -22,15 +22,16 @@ from rest_jax.core.effects import (
     Status,
     ToolFault,
     ToolReply,
+    leaves,
+    outcome_of,
     stopped,
 )
 from rest_jax.core.keys import KeyPath
 from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.core.text import valid_unicode
 from rest_jax.core.trajectory import Question, ToolCall
-from rest_jax.core.transcript import Segment, Source
 from rest_jax.rollout.journal import ToolKey
-from rest_jax.rollout.recording import Encode, Recording, ids_of
+from rest_jax.rollout.recording import Encode, Recording
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Job:
         """Names the job within its journal."""
         return f"{self.seed}/{self.generation}/{self.question.id}#{self.sample}"
 
-    def key_path(self, call: int, candidate: int) -> KeyPath:
-        return KeyPath(self.seed, self.generation, self.question.id, self.sample, 0, call, candidate)
+    def key_path(self, trial: int, call: int, candidate: int) -> KeyPath:
+        return KeyPath(self.seed, self.generation, self.question.id, self.sample, trial, call, candidate)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,6 @@ class ToolRequest:
 
 
 Order = Request | ScoreRequest | ToolRequest
-Leaf = Generate | Score | CallTool
 
 
 def well_formed(reply: ToolReply) -> ToolReply:
@@ -75,27 +75,13 @@ def well_formed(reply: ToolReply) -> ToolReply:
     return replace(reply, content=valid_unicode(reply.content), data=data, fault=fault)
 
 
-def leaves(effect: Effect) -> tuple[Leaf, ...]:
-    """The effects that an effect consists of, in order; `All` may hold `All`."""
-    if isinstance(effect, All):
-        return tuple(leaf for part in effect.effects for leaf in leaves(part))
-    return (effect,)
-
-
-def outcome_of(effect: Effect, results: Iterator[Any]) -> Any:
-    """An effect's outcome from those of its leaves."""
-    if isinstance(effect, All):
-        return tuple(outcome_of(part, results) for part in effect.effects)
-    return next(results)
-
-
 @dataclass
 class _Slot:
     """A leaf under way: its parts (candidates, continuations, a reply) arrive in any order."""
 
     leaf: Leaf
     place: int
-    """The call's index, or the tool call's ordinal."""
+    """The call's index, or the ordinal of the score call or of the tool call."""
     parts: list[Any]
 
     @property
@@ -189,7 +175,7 @@ class Episode:
             case Generate():
                 return self._generate(leaf)
             case Score():
-                return self._score(leaf)
+                return self._score(leaf, after)
             case CallTool():
                 return self._call_tool(leaf, after)
         raise TypeError(f"an agent may yield Generate, Score, CallTool or All, not {type(leaf).__name__}")
@@ -203,7 +189,7 @@ class Episode:
                 id=ticket,
                 session=self.session,
                 ids=ids,
-                key=self.job.key_path(call.index, candidate),
+                key=self.job.key_path(leaf.trial, call.index, candidate),
                 max_tokens=leaf.max_tokens,
                 stop=leaf.stop,
                 sampling=sampling,
@@ -212,14 +198,12 @@ class Episode:
             for candidate, ticket in enumerate(self._open(leaf, call.index, leaf.n))
         ]
 
-    def _score(self, leaf: Score) -> Sequence[Order]:
-        encode = self.recording.encode
-        ids = self._bos_ids + ids_of([encode(segment) for segment in leaf.transcript.segments])
-        continuations = [ids_of([encode(Segment(Source.QUOTE, text))]) for text in leaf.continuations]
-        tickets = self._open(leaf, -1, len(continuations))
+    def _score(self, leaf: Score, after: int) -> Sequence[Order]:
+        score, context = self.recording.begin_score(leaf, after)
+        tickets = self._open(leaf, len(self.recording.scores) - 1, len(score.continuations))
         return [
-            ScoreRequest(ticket, self.session, ids, continuation, leaf.role)
-            for ticket, continuation in zip(tickets, continuations, strict=True)
+            ScoreRequest(ticket, self.session, self._bos_ids + context, continuation.ids or (), leaf.role)
+            for ticket, continuation in zip(tickets, score.continuations, strict=True)
         ]
 
     def _call_tool(self, leaf: CallTool, after: int) -> Sequence[Order]:
@@ -246,10 +230,7 @@ class Episode:
             case Generate() as leaf:
                 return self.recording.complete(slot.place, leaf, tuple(slot.parts))
             case Score():
-                return Scored(
-                    tuple(candidate.ids for candidate in slot.parts),
-                    tuple(candidate.logprobs or () for candidate in slot.parts),
-                )
+                return self.recording.complete_score(slot.place, tuple(slot.parts))
             case CallTool():
                 (reply,) = slot.parts
                 self.tool_calls[slot.place] = replace(

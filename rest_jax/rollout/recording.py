@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from rest_jax.core.effects import Candidate, Choose, Generate, Generated
+from rest_jax.core.effects import Candidate, Generate, Generated, Score, Scored, choose
 from rest_jax.core.policy import TextCodec
-from rest_jax.core.trajectory import Call
-from rest_jax.core.transcript import Segment, Source, segment_of
+from rest_jax.core.trajectory import Call, ScoreCall
+from rest_jax.core.transcript import Segment, Source, Transcript, segment_of
 
 CACHED_TEXTS = 4096
 """Texts whose ids are remembered: worked examples and cues come back in every transcript."""
@@ -49,39 +49,45 @@ def find_parent(
     return None
 
 
-def choose(candidates: Sequence[Candidate], how: Choose) -> int:
-    """The candidate that becomes the reply; the first of equals."""
-    if how is Choose.FIRST:
-        return 0
-    return max(range(len(candidates)), key=lambda at: (candidates[at].mean_logprob, -at))
+@dataclass(frozen=True)
+class _Encoded:
+    """A transcript with ids: the call that it continues, what it adds to that, and all of its ids."""
+
+    parent: int | None
+    parent_candidate: int
+    new: tuple[Segment, ...]
+    ids: tuple[int, ...]
 
 
 @dataclass
 class Recording:
-    """The calls of one trajectory in the making."""
+    """What one trajectory in the making asked of its policies."""
 
     encode: Encode
     calls: list[Call] = field(default_factory=list)
+    scores: list[ScoreCall] = field(default_factory=list)
     contexts: list[tuple[Segment, ...]] = field(default_factory=list)
     ids: list[tuple[int, ...]] = field(default_factory=list)
     """The ids of each call's whole transcript."""
 
     def begin(self, effect: Generate) -> Call:
         """Record a call that has no candidates yet."""
-        segments = effect.transcript.segments
-        found = find_parent(self.calls, self.contexts, segments)
-        parent, candidate = found or (None, 0)
-        before: tuple[int, ...] = ()
-        new = segments
-        if parent is not None:
-            self.calls[parent] = replace(self.calls[parent], chosen=candidate)
-            before = (*self.ids[parent], *self.calls[parent].candidates[candidate].ids)
-            new = segments[len(self.contexts[parent]) + 1 :]
-        encoded = tuple(self.encode(segment) for segment in new)
-        call = Call(len(self.calls), effect.step, 0, effect.role, encoded, (), 0, parent, candidate)
+        found = self._encoded(effect.transcript)
+        if found.parent is not None:
+            self.calls[found.parent] = replace(self.calls[found.parent], chosen=found.parent_candidate)
+        call = Call(
+            index=len(self.calls),
+            step=effect.step,
+            trial=effect.trial,
+            role=effect.role,
+            segments=found.new,
+            candidates=(),
+            parent=found.parent,
+            parent_candidate=found.parent_candidate,
+        )
         self.calls.append(call)
-        self.contexts.append(segments)
-        self.ids.append(before + ids_of(encoded))
+        self.contexts.append(effect.transcript.segments)
+        self.ids.append(found.ids)
         return call
 
     def complete(self, index: int, effect: Generate, candidates: tuple[Candidate, ...]) -> Generated:
@@ -89,6 +95,40 @@ class Recording:
         chosen = choose(candidates, effect.choose)
         self.calls[index] = replace(self.calls[index], candidates=candidates, chosen=chosen)
         return Generated(candidates, chosen)
+
+    def begin_score(self, effect: Score, after: int) -> tuple[ScoreCall, tuple[int, ...]]:
+        """Record a score call that has no log-probs yet; returns it with the ids of its whole transcript."""
+        found = self._encoded(effect.transcript)
+        score = ScoreCall(
+            after=after,
+            step=effect.step,
+            role=effect.role,
+            segments=found.new,
+            continuations=tuple(self.encode(Segment(Source.QUOTE, text)) for text in effect.continuations),
+            parent=found.parent,
+            parent_candidate=found.parent_candidate,
+        )
+        self.scores.append(score)
+        return score, found.ids
+
+    def complete_score(self, place: int, candidates: tuple[Candidate, ...]) -> Scored:
+        """Record the log-probs of a score call's continuations; one that was refused has neither ids nor log-probs."""
+        continuations = tuple(
+            replace(continuation, ids=candidate.ids, logprobs=candidate.logprobs or ())
+            for continuation, candidate in zip(self.scores[place].continuations, candidates, strict=True)
+        )
+        self.scores[place] = replace(self.scores[place], continuations=continuations)
+        return self.scores[place].outcome
+
+    def _encoded(self, transcript: Transcript) -> _Encoded:
+        segments = transcript.segments
+        parent, candidate = find_parent(self.calls, self.contexts, segments) or (None, 0)
+        before: tuple[int, ...] = ()
+        if parent is not None:
+            before = (*self.ids[parent], *self.calls[parent].candidates[candidate].ids)
+            segments = segments[len(self.contexts[parent]) + 1 :]
+        new = tuple(self.encode(segment) for segment in segments)
+        return _Encoded(parent, candidate, new, before + ids_of(new))
 
 
 def ids_of(segments: Sequence[Segment]) -> tuple[int, ...]:

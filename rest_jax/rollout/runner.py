@@ -18,7 +18,9 @@ from rest_jax.rollout.journal import Journal, ToolKey
 from rest_jax.rollout.recording import encoder
 
 GRACE_S = 0.005
-"""What a block may wait for tools that answer at once: a row that misses it idles for a whole block."""
+GRACE_SHARE = 0.03
+"""What is waited after a block for tools that answer at once, because a row that misses the next block idles for all
+of it: so many seconds, and at most this share of the block's own time. Slow tools cost a fast device no more."""
 
 POLL_S = 1.0
 """The longest wait for a tool's reply before the runner looks around (an interrupt is noticed then)."""
@@ -177,6 +179,7 @@ class _Runner:
 
     def _work(self) -> None:
         """A block of every policy that has work, then what the tools have; wait for a tool only if no policy works."""
+        began = time.monotonic()
         worked = False
         for policy in dict.fromkeys(self._policies.values()):
             if policy.busy:
@@ -184,7 +187,8 @@ class _Runner:
                 for ticket, candidate in policy.step():
                     self._settle(ticket, candidate)
         if self._tool_requests:
-            for ticket, reply in self._tools.poll(GRACE_S if worked or self._ended else POLL_S):
+            grace = min(GRACE_S, GRACE_SHARE * (time.monotonic() - began))
+            for ticket, reply in self._tools.poll(grace if worked or self._ended else POLL_S):
                 if ticket in self._tool_requests:
                     self._settle(ticket, self._keep(ticket, well_formed(reply)))
         elif self._live and not (worked or self._ended):
@@ -277,6 +281,7 @@ class _Runner:
             # An agent that raised may have begun calls that were never made.
             calls=tuple(call for call in episode.recording.calls if call.candidates),
             tool_calls=tuple(episode.tool_calls),
+            scores=tuple(episode.recording.scores),
             tokenizer_digest=self._actor.codec.digest,
             weights_digest=self._actor.weights_digest,
             seconds=time.monotonic() - self._began.pop(job.key),

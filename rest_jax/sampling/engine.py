@@ -112,6 +112,11 @@ class Engine:
         """Device bytes of the rows of one cache width."""
         return self._settings.rows * width * state.cache_bytes_per_token(self._config, self._dtype)
 
+    @property
+    def cache_bytes(self) -> int:
+        """Device bytes of all cache widths in use."""
+        return sum(self.pool_bytes(width) for width in self._scheduler.widths)
+
     def submit(self, request: Request | ScoreRequest) -> None:
         """Queues a request. ValueError for an empty context and for more open sessions than `sessions`."""
         if not request.ids:

@@ -132,12 +132,13 @@ def _forward(
 ) -> tuple[Cache, jax.Array]:
     """All layers over new tokens: the updated cache and x_btd."""
     keys, values = list(cache.keys), list(cache.values)
+    cached = attention.backend(config.attention).cached
     x_btd = decoder.embed(config, weights, ids_bt)
     for index, layer in enumerate(weights["layers"]):
 
         def attend(q_btnh: jax.Array, k_btkh: jax.Array, v_btkh: jax.Array, index: int = index) -> jax.Array:
             keys[index], values[index], k_bkhs, v_bksh = write(keys[index], values[index], k_btkh, v_btkh)
-            return attention.cached(q_btnh, k_bkhs, v_bksh, positions_bt)
+            return cached(q_btnh, k_bkhs, v_bksh, positions_bt)
 
         x_btd = decoder.apply_block(config, layer, x_btd, positions_bt, attend)
     return Cache(tuple(keys), tuple(values)), x_btd

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.trajectory import Question
 from rest_jax.tasks.atlas_names import names_of_worlds
 from rest_jax.tasks.atlas_questions import demonstration, make_questions
@@ -22,7 +23,7 @@ from rest_jax.tasks.atlas_text import article
 from rest_jax.tasks.atlas_world import World, make_world
 from rest_jax.tasks.files import write_jsonl
 from rest_jax.tasks.splits import Split
-from rest_jax.tasks.task import Demonstration, Task
+from rest_jax.tasks.task import Task
 
 SEED = 7
 SIZES = {Split.TRAIN: 1000, Split.SELECT: 400, Split.REPORT: 800}

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rest_jax.core.demonstration import Demonstration, Turn
 from rest_jax.core.trajectory import Question
 from rest_jax.tasks.atlas_text import (
     HELD_OUT_WORDINGS,
@@ -21,7 +22,6 @@ from rest_jax.tasks.atlas_text import (
     question_text,
 )
 from rest_jax.tasks.atlas_world import Kind, World
-from rest_jax.tasks.task import Demonstration, Turn
 
 HELD_OUT_PAIRS = frozenset(
     {("author", "school"), ("mayor", "teacher"), ("setting", "river"), ("head", "home"), ("founder", "born")}

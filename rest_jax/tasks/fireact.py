@@ -7,10 +7,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from rest_jax.core.demonstration import Demonstration, Turn
 from rest_jax.core.trajectory import Question
 from rest_jax.tasks.files import read_jsonl
 from rest_jax.tasks.metrics import normalise
-from rest_jax.tasks.task import Demonstration, Turn
 
 TURN = re.compile(r"Thought: (?P<thought>[^\n]*)\nAction: (?P<action>search|lookup|finish)\[(?P<argument>[^\n]*)\]\s*")
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rest_jax.core.demonstration import Demonstration, Turn
 from rest_jax.core.errors import UserError
 from rest_jax.core.trajectory import Question
 from rest_jax.tasks.files import read_jsonl, write_jsonl
 from rest_jax.tasks.fireact import read_fireact
 from rest_jax.tasks.metrics import normalise
 from rest_jax.tasks.splits import Split
-from rest_jax.tasks.task import Demonstration, Task, Turn
+from rest_jax.tasks.task import Task
 
 CORPUS = "hotpot_corpus.jsonl"
 MORE_CORPUS = "hotpot_corpus_extra.jsonl"

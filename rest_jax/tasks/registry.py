@@ -22,21 +22,22 @@ NAMES = {
 def task(settings: TaskSettings, folder: Path | None = None) -> Task:
     """The task of these settings. What it generates or prepares goes to `folder`, else to the cache.
 
-    Raises UserError for an unknown name, an unknown reward, or data that is missing or malformed.
+    Which reward they name is for `Task.reward` to find: who only asks or reports needs none. Raises UserError for an
+    unknown name, a seed where nothing is generated, or data that is missing or malformed.
     """
     folder = folder or cache_folder() / "tasks"
     match settings.name:
         case "atlas":
             from rest_jax.tasks.atlas import atlas
 
-            made = atlas(folder)
+            return atlas(folder) if settings.seed is None else atlas(folder, settings.seed)
         case "hotpotqa":
             from rest_jax.tasks.hotpotqa import hotpotqa
 
             if settings.data is None:
                 raise UserError("task 'hotpotqa': it needs its files; give the folder with --data (task.data)")
-            made = hotpotqa(Path(settings.data), folder)
+            if settings.seed is not None:
+                raise UserError("task 'hotpotqa': its files are its world; leave out task.seed (--task-seed)")
+            return hotpotqa(Path(settings.data), folder)
         case unknown:
             raise UserError(f"task '{unknown}': there is none of this name; use one of {', '.join(NAMES)}")
-    made.reward(settings.reward)
-    return made

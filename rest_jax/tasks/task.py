@@ -7,35 +7,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rest_jax.core.canonical import digest_file, digest_lines
+from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.errors import UserError
 from rest_jax.core.reward import Reward
 from rest_jax.core.trajectory import Question
 from rest_jax.tasks.metrics import Score, score_answer
 from rest_jax.tasks.rewards import answer_reward, registered_reward, within_bounds
 from rest_jax.tasks.splits import Reader, Split, SplitRead, SplitReads, parse_split, refuse_unless_allowed
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a demonstration: a thought, an action, and what the tool said."""
-
-    thought: str
-    action: Literal["search", "lookup", "finish"]
-    argument: str
-    observation: str | None = None
-    """The passage that the tool shows, `Title: text`. None for `finish`, and where the demonstration came without one:
-    then the action has to be executed again."""
-
-
-@dataclass(frozen=True)
-class Demonstration:
-    """A question answered well."""
-
-    question: Question
-    turns: tuple[Turn, ...]
 
 
 @dataclass(frozen=True)

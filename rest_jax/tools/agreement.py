@@ -16,6 +16,11 @@ COMPARED = ("k1", "b", "title_weight", "exact_title_first", "results")
 """Settings that decide what a search shows; an adapter names them under `index` in its health."""
 
 
+def shown_by(settings: ToolsSettings) -> dict[str, Any]:
+    """The settings that decide what a search shows, by name."""
+    return {name: getattr(settings, name) for name in COMPARED}
+
+
 def refuse_another(url: str, health: Mapping[str, Any], corpus: Path, settings: ToolsSettings, emit: Listener) -> None:
     """Raise UserError unless the adapter at `url` serves this corpus under these settings.
 
@@ -24,7 +29,7 @@ def refuse_another(url: str, health: Mapping[str, Any], corpus: Path, settings: 
     if "corpus" not in health or "index" not in health:
         warning(emit, f"the adapter at {url} does not say what it serves; it may not be the corpus of this table")
         return
-    wanted = {"corpus": read_corpus(corpus).digest, **{name: getattr(settings, name) for name in COMPARED}}
+    wanted = {"corpus": read_corpus(corpus).digest, **shown_by(settings)}
     served = {"corpus": health["corpus"]["digest"], **{name: health["index"].get(name) for name in COMPARED}}
     wrong = [
         f"{name} {_short(served[name])} instead of {_short(wanted[name])}"

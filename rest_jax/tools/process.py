@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -29,8 +30,8 @@ def adapter(settings: ToolsSettings, corpus: Path, *, log: Path) -> Iterator[str
 
     With `settings.url` it is that one, unasked; else one is started over `corpus` (JSONL of passages) on a free
     loopback port, restarted on the same port whenever it dies, and stopped at the end. It also ends when this process
-    dies, even by SIGKILL. `log` receives what it prints. Raises UserError when it cannot start: no corpus, a malformed
-    line.
+    dies, even by SIGKILL. `log`, a regular file, receives what it prints. Raises UserError when it cannot start: no
+    corpus, a malformed line.
     """
     if settings.url is not None:
         yield settings.url
@@ -93,7 +94,11 @@ class _Child:
         said = self._log.read_bytes()[said_before:].decode(errors="replace").strip().splitlines()
         if process.returncode == 2 and said:
             raise UserError(said[-1].removeprefix("error: "))
-        raise UserError(f"the tool adapter ended at its start (exit code {process.returncode}); see {self._log}")
+        last = said[-1] if said else "no message"
+        raise UserError(
+            f"the tool adapter ended at its start (exit code {process.returncode}: {last}); see all that it says with "
+            f"`rest-jax tools serve {shlex.join(self._arguments)}`"
+        )
 
     def _supervise(self) -> None:
         while not self._stopping.is_set():

@@ -59,14 +59,11 @@ def fit(
     emit: Listener,
     mesh: Mesh | None = None,
     dtype: Any = jnp.float32,
-    remat: bool = False,
 ) -> FitResult:
     """Fine-tune `params` on `examples` for `settings.steps` optimizer steps (Improve of ReST, Algorithm 1).
 
     The loss is the weighted mean negative log-likelihood of learned tokens. Optimizer and schedule start anew.
-    `params` are left as they are. `dtype` is the compute dtype; parameters and moments are f32. `remat` computes
-    activations twice instead of keeping them (SmolLM2-135M at 4 x 256: 3.7 GB in all instead of 5.9, for a third more
-    work).
+    `params` are left as they are. `dtype` is the compute dtype; parameters and moments are f32.
 
     Every `settings.checkpoint_every` steps, the last one excepted, the state goes to `folder`; a repeated call goes on
     from there and ends in the same bits (same mesh, same versions).
@@ -84,7 +81,7 @@ def fit(
     rate = learning_rate(settings)
     shardings = state_shardings(config, made, mesh)
     capacity = capacity_for(most_learned(trained, plans))
-    step = make_step(config, made, mesh, capacity=capacity, dtype=jnp.dtype(dtype), remat=remat)
+    step = make_step(config, made, mesh, capacity=capacity, dtype=jnp.dtype(dtype))
     inputs = digest([asdict(settings), asdict(config), seed, jnp.dtype(dtype).name, _mixture_digest(trained)])
 
     with open_checkpoints(folder, inputs, emit) as checkpoints:
@@ -97,9 +94,10 @@ def fit(
         while progress.steps < settings.steps:
             begun = time.monotonic()
             batch = batch_of(trained, plans[progress.steps], settings.length)
-            state, metrics = step(state, jax.device_put(batch, batch_sharding(mesh)))
+            learning = jnp.asarray(rate(progress.steps), jnp.float32)
+            state, metrics = step(state, jax.device_put(batch, batch_sharding(mesh)), learning)
             progress = _advanced(progress, metrics, begun)
-            _emit_step(emit, progress, metrics, settings, float(jnp.asarray(rate(progress.steps - 1))))
+            _emit_step(emit, progress, metrics, settings, float(learning))
             if progress.steps % settings.checkpoint_every == 0 and progress.steps < settings.steps:
                 checkpoints.save(state, progress)
     return FitResult(state.params, progress.steps, progress.losses, progress.seconds, progress.tokens)

@@ -25,16 +25,14 @@ def capacity_for(most: int) -> int:
     return -(-most // CHUNK) * CHUNK
 
 
-def nll(
-    config: ModelConfig, params: Params, batch: Batch, *, capacity: int, remat: bool = False
-) -> tuple[jax.Array, jax.Array]:
+def nll(config: ModelConfig, params: Params, batch: Batch, *, capacity: int) -> tuple[jax.Array, jax.Array]:
     """(weighted sum of negative log-likelihoods, sum of weights), f32 scalars; their quotient is the loss.
 
     They are returned apart so that callers may normalise over more than one batch. `capacity` (static, a multiple of
     `CHUNK`) must be at least the learned positions of every row. A token of weight 0 has exactly no part in value or
-    gradient, except as context. `remat` recomputes each block in the backward pass.
+    gradient, except as context.
     """
-    x_btd = decoder.hidden_states(config, params, batch.ids_bt, batch.positions_bt, batch.segments_bt, remat=remat)
+    x_btd = decoder.hidden_states(config, params, batch.ids_bt, batch.positions_bt, batch.segments_bt)
     places_bm = _learned_places(batch.weights_bt, capacity)
 
     def gathered(values_bt: jax.Array) -> jax.Array:

@@ -17,15 +17,23 @@ def learning_rate(settings: ImproveSettings) -> optax.Schedule:
 
     The first step already learns, at peak / (warmup + 1).
     """
-    return _schedule(settings.learning_rate, settings.warmup, settings.steps)
+    peak = settings.learning_rate
+    return optax.warmup_cosine_decay_schedule(
+        init_value=peak / (settings.warmup + 1),
+        peak_value=peak,
+        warmup_steps=settings.warmup,
+        decay_steps=settings.steps,
+        end_value=peak / 10,
+    )
 
 
 def optimizer(settings: ImproveSettings) -> optax.GradientTransformation:
-    """AdamW (b1 0.9, b2 0.95, eps 1e-8) after clipping the global gradient norm; only matrices decay.
+    """AdamW's direction (b1 0.9, b2 0.95, eps 1e-8) after clipping the global gradient norm; only matrices decay.
 
-    Settings that differ in nothing that matters here share one object, and so one compiled step.
+    What it returns is to be multiplied by minus the learning rate. Settings that differ in nothing that matters here
+    share one object, and so one compiled step.
     """
-    return _adamw(learning_rate(settings), settings.weight_decay, settings.clip)
+    return _adamw(settings.weight_decay, settings.clip)
 
 
 def matrices(params: Params) -> Any:
@@ -38,15 +46,9 @@ def matrices(params: Params) -> Any:
 
 
 @lru_cache
-def _schedule(peak: float, warmup: int, steps: int) -> optax.Schedule:
-    return optax.warmup_cosine_decay_schedule(
-        init_value=peak / (warmup + 1), peak_value=peak, warmup_steps=warmup, decay_steps=steps, end_value=peak / 10
-    )
-
-
-@lru_cache
-def _adamw(schedule: optax.Schedule, weight_decay: float, clip: float) -> optax.GradientTransformation:
+def _adamw(weight_decay: float, clip: float) -> optax.GradientTransformation:
     return optax.chain(
         optax.clip_by_global_norm(clip),
-        optax.adamw(schedule, b1=0.9, b2=0.95, eps=1e-8, weight_decay=weight_decay, mask=matrices),
+        optax.scale_by_adam(b1=0.9, b2=0.95, eps=1e-8),
+        optax.add_decayed_weights(weight_decay, mask=matrices),
     )

@@ -44,7 +44,8 @@ class StepMetrics:
     """int32, tokens that are not padding."""
 
 
-Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, StepMetrics]]
+"""(state, batch, learning rate f32 []) -> (state, metrics)."""
 
 
 def state_shardings(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
@@ -87,11 +88,11 @@ def make_step(
     *,
     capacity: int,
     dtype: Any = jnp.float32,
-    remat: bool = False,
 ) -> Step:
     """The jitted step. It donates the state: use the one that it returns, never the one that it was given.
 
-    Equal arguments give the same step, compiled once, so that the generations of a run need not wait for it again.
+    Equal arguments give the same step, compiled once: the learning rate is an input, so that the generations of a run
+    need not wait for it again.
     `capacity` is the loss's static number of learned positions per row (`loss.capacity_for`). Parameters are cast to
     `dtype` for the forward and backward pass; gradients, moments and the loss are f32.
     """
@@ -99,19 +100,20 @@ def make_step(
 
     def loss_of(master: Params, batch: Batch) -> jax.Array:
         params = jax.tree.map(lambda leaf: leaf.astype(dtype), master)
-        total, weight = nll(config, params, batch, capacity=capacity, remat=remat)
+        total, weight = nll(config, params, batch, capacity=capacity)
         return total / weight
 
-    @partial(jax.jit, donate_argnums=0, in_shardings=(states, batches), out_shardings=(states, whole))
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+    @partial(jax.jit, donate_argnums=0, in_shardings=(states, batches, whole), out_shardings=(states, whole))
+    def step(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, StepMetrics]:
         loss, grads = jax.value_and_grad(loss_of)(state.params, batch)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        ascent, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics = StepMetrics(
             loss=loss,
             grad_norm=optax.tree.norm(grads),
             learned=jnp.sum(batch.weights_bt != 0),
             tokens=jnp.sum(batch.segments_bt != 0),
         )
+        updates = jax.tree.map(lambda leaf: -rate * leaf, ascent)
         params = cast(Params, optax.apply_updates(state.params, updates))
         return TrainState(params, opt_state), metrics
 

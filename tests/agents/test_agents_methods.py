@@ -9,6 +9,7 @@ from rest_jax.agents.registry import NAMES, agent
 from rest_jax.agents.replay import replay
 from rest_jax.config.settings import AgentSettings
 from rest_jax.core.chat import ChatFormat
+from rest_jax.core.demonstration import Demonstration, Turn
 from rest_jax.core.effects import (
     CallTool,
     Candidate,
@@ -26,7 +27,6 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.keys import KeyPath
 from rest_jax.core.policy import Request
 from rest_jax.core.trajectory import Question
-from rest_jax.tasks.task import Demonstration, Turn
 
 QUESTION = Question("q1", "Who founded Vell?", "Orr")
 PROMPT = Prompt("Thought:")
@@ -158,7 +158,7 @@ def test_observations_are_cut_at_a_words_end():
 def test_replay_tells_when_the_record_is_of_another_run():
     with pytest.raises(ValueError, match="wants more than the 1"):
         run(said(" Action: Search[Vell]"))
-    with pytest.raises(ValueError, match="ended after 1 of 2"):
+    with pytest.raises(ValueError, match="ended and left 1 of 2"):
         run(said(" Action: Finish[Orr]"), found("Vell", "A town."))
 
 

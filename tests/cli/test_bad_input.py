@@ -55,6 +55,24 @@ def test_weights_that_are_cut_short(tmp_path: Path, smollm2: Path, capsys: pytes
     assert "model.safetensors" in refused(capsys, evaluation(tmp_path, model=str(broken)))
 
 
+def test_what_the_adapter_has_against_a_corpus_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(PASSAGE + '{"title": "Ada"}\n')
+    model = "smollm2-135m-instruct-q4_1"
+    out = tmp_path / "out.json"
+    asked = ["eval", "--model", model, "--task", "atlas", "--corpus", str(bad), "--json", str(out)]
+    assert f'{bad}:2: malformed passage ("text" is missing)' in refused(capsys, asked)
+    assert f"cannot read {tmp_path / 'none.jsonl'}: No such file" in refused(
+        capsys, ["ask", model, "Who?", "--corpus", str(tmp_path / "none.jsonl")]
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+def test_a_model_has_no_row_to_compare_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, ["ask", str(tmp_path), "Who?", "--compare", "pilot"])
+    assert f"{tmp_path} is no run, so it has no row 'pilot'; name a run's folder" in said
+
+
 def test_a_corpus_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nowhere.jsonl" in refused(capsys, evaluation(tmp_path, corpus=str(tmp_path / "nowhere.jsonl")))
 

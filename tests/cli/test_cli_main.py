@@ -122,10 +122,13 @@ def test_config_validate_stops_at_what_is_wrong(capsys, tmp_path: Path) -> None:
     assert err == f"rest-jax: error: {bad}:1:1: unknown key 'nmae'; did you mean 'name'?\n"
 
 
-def test_tasks_check_counts_gold_answers(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["tasks", "check", "atlas"]) == 0
-    right, questions = capsys.readouterr().out.split()[0].split("/")
+@pytest.mark.parametrize(("world", "corpus"), [([], "atlas-7.jsonl"), (["--task-seed", "11"], "atlas-11.jsonl")])
+def test_tasks_check_counts_gold_answers(capsys: pytest.CaptureFixture[str], world: list[str], corpus: str) -> None:
+    assert cli.main(["tasks", "check", "atlas", *world]) == 0
+    out = capsys.readouterr().out
+    right, questions = out.split()[0].split("/")
     assert int(right) == int(questions) > 0
+    assert out.endswith(f"passages of {corpus}\n")
 
 
 def test_doctor_as_json_names_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,6 +159,10 @@ def test_a_closed_pipe_is_quiet() -> None:
     ("command", "said"),
     [
         (["run"], "interrupted; the same command goes on where this one stopped"),
+        (
+            ["eval", "--model", "x", "--json", "out.json", "--task", "atlas", "--questions"],
+            "interrupted; the same command goes on where this one stopped",
+        ),
         (["config", "show"], "interrupted"),
     ],
 )

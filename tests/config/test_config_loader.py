@@ -80,7 +80,7 @@ BAD = [  # what is told may end in …: the rest is a list, or PyYAML's wording
         "name: x\ngenerations:\n  - grow:\n      temprature: 1",
         "c.yaml:4:7: unknown key 'temprature' in generations.0.grow; did you mean 'temperature'?",
     ),
-    ("task: {zzz: 1}", "c.yaml:1:8: unknown key 'zzz' in task; known: name, data, reward"),
+    ("task: {zzz: 1}", "c.yaml:1:8: unknown key 'zzz' in task; known: name, data, reward, seed"),
     (
         "engine:\n  rows: many",
         "c.yaml:2:9: engine.rows: expected a whole number (such as 8), got 'many'",

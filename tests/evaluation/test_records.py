@@ -77,6 +77,12 @@ def test_a_right_answer_that_was_never_seen_is_not_grounded() -> None:
     assert (judged.em, judged.grounded, judged.searches, judged.model_tokens, judged.seed) == (1.0, 0.0, 1, 2, 3)
 
 
+@pytest.mark.parametrize(("gold", "answer"), [("Yes.", "yes"), ("no", "yes"), ("no", None)])
+def test_a_question_of_yes_or_no_says_nothing_about_grounding(gold: str, answer: str | None) -> None:
+    shown = seen(Segment(Source.TOOL, "Yes, it is a town.", (1,)), answer=answer)
+    assert record(shown, replace(QUESTION, answer=gold), score).grounded is None
+
+
 @pytest.mark.parametrize(
     ("status", "well_formed", "masked"),
     [

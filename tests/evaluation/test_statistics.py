@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,13 @@ def test_em_well_formed_divides_by_the_well_formed_only() -> None:
     records = [made(0, 1.0), made(1, 0.0), made(2, 0.0, well_formed=False), made(3, 0.0, well_formed=False)]
     assert value(records, "em_well_formed") == 0.5
     assert value(records, "em") == 0.25
+
+
+def test_em_grounded_leaves_out_what_cannot_be_grounded() -> None:
+    yes = replace(made(0, 1.0), grounded=None)
+    assert value([yes, made(1, 1.0), made(2, 0.0)], "em_grounded") == 0.5
+    assert math.isnan(value([yes], "em_grounded"))
+    assert to_json(yes)["grounded"] is None
 
 
 def test_interval_matches_the_binomial_for_independent_questions() -> None:

@@ -147,6 +147,13 @@ def _refused(folder: Path, named: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_model_is_never_saved_over_the_one_it_started_from(saved, random_params) -> None:
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    with pytest.raises(UserError, match="holds the model that training started from; write the new one to another"):
+        checkpoint.save(TIED, random_params(TIED), saved / ".." / saved.name, tokenizer_from=saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+
 def test_refuses_weights_of_another_model(saved) -> None:
     file = saved / "model.safetensors"
     tensors = load_file(file)

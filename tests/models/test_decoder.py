@@ -1,7 +1,8 @@
-"""The decoder: one block serves scan and unrolled loops; packing, caching and remat change no result."""
+"""The decoder: one block serves scan and unrolled loops; packing, caching and computing anew change no result."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -53,14 +54,14 @@ def test_scan_equals_unrolled_bit_for_bit(params) -> None:
     np.testing.assert_array_equal(scanned, unrolled)
 
 
-def test_remat_changes_neither_value_nor_gradient(params) -> None:
-    def loss(params, remat):
-        return jnp.square(decoder.hidden_states(CONFIG, params, *_batch(), remat=remat)).sum()
+def test_computing_anew_changes_neither_value_nor_gradient(params) -> None:
+    def loss(forward, params):
+        return jnp.square(forward(CONFIG, params, *_batch())).sum()
 
-    value_and_grad = jax.jit(jax.value_and_grad(loss), static_argnums=1)
-    (plain, plain_grad), (saved, saved_grad) = value_and_grad(params, False), value_and_grad(params, True)
-    np.testing.assert_allclose(plain, saved, rtol=1e-6)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain_grad, saved_grad)
+    plain, plain_grad = jax.jit(jax.value_and_grad(partial(loss, _unrolled)))(params)
+    anew, anew_grad = jax.jit(jax.value_and_grad(partial(loss, decoder.hidden_states)))(params)
+    np.testing.assert_allclose(plain, anew, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain_grad, anew_grad)
 
 
 def test_packed_segments_do_not_see_each_other(params) -> None:
@@ -132,10 +133,10 @@ def test_attention_equals_the_textbook_with_repeated_heads() -> None:
     np.testing.assert_allclose(ours, textbook, atol=1e-6)
 
 
-def test_unknown_attention_backend_is_refused() -> None:
-    assert attention.backend("xla").cached is attention.cached
-    with pytest.raises(UserError, match="xla"):
-        attention.backend("flash9")
+def test_attention_is_the_configs_backend(params) -> None:
+    assert attention.backend(CONFIG.attention).cached is attention.cached
+    with pytest.raises(UserError, match="no backend 'flash9'; choose one of xla"):
+        decoder.hidden_states(replace(CONFIG, attention="flash9"), params, *_batch())
 
 
 def test_bfloat16_computes_in_bfloat16_with_f32_logits(random_params) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 import rest_jax
 from rest_jax.cli.main import main
 from rest_jax.core.effects import CallTool, Generate, Status, ToolReply, finished
+from rest_jax.core.errors import UserError
 from rest_jax.core.transcript import Transcript
+from rest_jax.models import catalog
 from rest_jax.recipes.ask import narrated
 
 
@@ -26,7 +29,9 @@ def own(tmp_path: Path) -> tuple[Path, Path]:
     return write_lines(tmp_path / "q.jsonl", questions), write_lines(tmp_path / "c.jsonl", corpus)
 
 
-def test_eval_on_own_questions(tiny_model: Path, own: tuple[Path, Path], tmp_path: Path) -> None:
+def test_eval_on_own_questions(
+    tiny_model: Path, own: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     questions, corpus = own
     out = tmp_path / "out.json"
     arguments = ["eval", "--model", str(tiny_model), "--questions", str(questions), "--corpus", str(corpus)]
@@ -35,6 +40,9 @@ def test_eval_on_own_questions(tiny_model: Path, own: tuple[Path, Path], tmp_pat
     assert result["n"] == 4
     assert len(result["records"]) == 4
     assert {record["question_id"] for record in result["records"]} == {"0", "1"}
+    assert (result["inputs"]["temperature"], result["inputs"]["samples"]) == (1.0, 2)
+    assert "local, split report, temperature 1, seed 0" in capsys.readouterr().out
+    assert not (tmp_path / "out.json.journal").exists()
 
 
 def test_eval_names_a_malformed_line(
@@ -103,6 +111,22 @@ def test_preflight_says_when_there_is_nothing_to_keep(
     assert "nothing to keep from the prompted model" in out
 
 
+def test_preflight_calls_right_what_the_task_does_and_says_what_memory_it_takes(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def generous(trajectory, question):
+        return 1.0
+
+    rest_jax.register_reward("generous", generous)
+    arguments = ["preflight", str(tiny_config), "--run-dir", str(tmp_path / "none"), "--set", "task.reward=generous"]
+    assert main([*arguments, "--questions", "2", "--samples", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "pass@1 0.0 %, pass@2 0.0 %" in out
+    assert "the reward has something to keep" in out
+    # 8 rows x 768 tokens x 2 layers x (keys and values) x 2 heads x 8 x 4 bytes
+    assert "caches 2 MiB (8 rows of each width, 0.256 KB a token), weights 6 MiB, Improve 30 MiB more" in out
+
+
 def test_report_is_written_again(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = finished_run / "report.html"
     before = page.read_text()
@@ -112,7 +136,18 @@ def test_report_is_written_again(finished_run: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out.strip() == str(page)
 
 
-def test_the_python_api(finished_run: Path, tmp_path: Path) -> None:
+def test_a_run_is_reported_and_asked_without_its_reward(
+    finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(finished_run, tmp_path / "copy")
+    config = (copy / "config.yaml").read_text()
+    (copy / "config.yaml").write_text(config.replace("reward: default", "reward: of_another_script"))
+    assert main(["report", str(copy)]) == 0
+    assert main(["ask", str(copy), "Who?"]) == 0
+    assert "of_another_script" in (copy / "report.html").read_text()
+
+
+def test_the_python_api(finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def searches(trajectory, question):
         return min(1.0, trajectory.searches / 2)
 
@@ -121,9 +156,23 @@ def test_the_python_api(finished_run: Path, tmp_path: Path) -> None:
     policy = rest_jax.Policy(str(finished_run / "stages" / "seed-0" / "pilot" / "model"))
     grown = rest_jax.grow(policy, task, questions=2, samples=2, temperature=1.0)
     assert len(grown.trajectories) == len(grown.rewards) == 4
-    better = rest_jax.improve(
-        policy, grown, threshold=-1.0, folder=tmp_path / "better", steps=1, warmup=0, rows=1, length=512
-    )
+    better = rest_jax.improve(policy, grown, threshold=-1.0, folder=tmp_path / "better", steps=1, warmup=0)
+    assert "rest_jax: kept 4 of 4 trajectories" in capsys.readouterr().err
     row = rest_jax.evaluate(better, task, n=2, split="select")
     assert row.n == 2
     assert (tmp_path / "better" / "model" / "config.json").is_file()
+    with pytest.raises(UserError, match=r"better: holds a model already; name another folder, or remove .*model"):
+        rest_jax.improve(better, grown, threshold=-1.0, folder=tmp_path / "better")
+    assert catalog.resolve(better.model) == tmp_path / "better" / "model"
+
+
+@pytest.mark.parametrize("setting", [{"include_seed": False}, {"start": "base"}])
+def test_improve_refuses_what_it_would_ignore(setting: dict) -> None:
+    with pytest.raises(UserError, match=f"improve: {next(iter(setting))} is a setting of a whole run; leave it out"):
+        rest_jax.improve(rest_jax.Policy("any"), rest_jax.Grown((), {}), threshold=0.5, **setting)
+
+
+def test_improve_without_anything_to_learn_from_says_what_to_change(tiny_model: Path, tmp_path: Path) -> None:
+    policy = rest_jax.Policy(str(tiny_model))
+    with pytest.raises(UserError, match=r"no trajectory passes the threshold 0\.5, the best reward is 0; lower it, or"):
+        rest_jax.improve(policy, rest_jax.Grown((), {}), threshold=0.5, folder=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 import rest_jax
 from rest_jax.agents.registry import agent
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, TaskSettings, ToolsSettings
+from rest_jax.core.canonical import digest_file
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import silent
-from rest_jax.recipes.evaluate import Wanted, agent_for, task_for
-from rest_jax.recipes.workbench import agent_of, open_workbench
+from rest_jax.core.events import Event, silent
+from rest_jax.core.files import write_json
+from rest_jax.recipes.agent_file import agent_of, described, tools_of
+from rest_jax.recipes.evaluate import Wanted, agent_for, evaluate_model, task_for
+from rest_jax.recipes.workbench import open_workbench
 from rest_jax.tasks.files import write_jsonl
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
@@ -31,6 +35,7 @@ def test_own_questions_of_a_task_are_asked_as_the_task_is(own: Path, tmp_path: P
     task = task_for(Wanted("m", task="atlas", questions=own))
     assert [question.id for question in task.questions("report", Reader.EVALUATION)] == ["mine"]
     assert (task.name, task.examples, task.corpus()) == ("atlas", atlas.examples, atlas.corpus())
+    assert task_for(Wanted("m", task="atlas", task_seed=11)).version == "1+seed11"
     assert agent_for(Wanted("m", task="atlas", questions=own), task, AgentSettings(shots=2)).shots == 2
     corpus = tmp_path / "c.jsonl"
     assert task_for(Wanted("m", task="atlas", questions=own, corpus=corpus)).corpus() == corpus
@@ -75,6 +80,51 @@ def test_agent_json_that_will_not_do_is_told(said: dict, tmp_path: Path) -> None
         agent_of(tmp_path)
 
 
+def test_agent_json_makes_the_same_agent_again(tmp_path: Path) -> None:
+    settings = AgentSettings(turns=4, bare=True)
+    tools = ToolsSettings(url="http://127.0.0.1:1", timeout_s=3, results=2, k1=1.2)
+    write_json(tmp_path / "agent.json", described(settings, tools, None))
+    assert agent_of(tmp_path) == settings
+    assert tools_of(tmp_path) == ToolsSettings(results=2, k1=1.2)
+    assert tools_of(tmp_path, tools) == tools
+    said = json.loads((tmp_path / "agent.json").read_text())
+    assert (said["stop"], said["eos_ends"]) == (["\n"], "last_turn")
+
+
+def test_a_model_is_measured_with_its_own_tools(tiny_model: Path, own: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    write_json(model / "agent.json", described(AgentSettings(turns=1), ToolsSettings(results=2), None))
+    write_jsonl(tmp_path / "c.jsonl", [{"title": "Ada", "text": "A person."}])
+    wanted = Wanted(str(model), questions=own, corpus=tmp_path / "c.jsonl")
+    result = evaluate_model(wanted, tmp_path / "made", silent)
+    assert result["inputs"]["tools"]["results"] == 2
+    assert result["inputs"]["agent"]["turns"] == 1
+    assert result["inputs"]["data"]["corpus"] == digest_file(tmp_path / "c.jsonl")
+    assert result["inputs"]["weights_digest"] == result["weights_digest"]
+    corpus = result["inputs"]["data"]["corpus"][:12]
+    assert f"corpus {corpus}, retriever BM25 (k1 1.5, b 0.75), 2 passage(s) a search" in result["notes"]
+    assert not [note for note in result["notes"] if note.startswith("demonstrations")]
+
+
+def test_an_interrupted_evaluation_goes_on(tiny_model: Path, own: Path, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "c.jsonl", [{"title": "Ada", "text": "A person."}])
+    wanted = Wanted(str(tiny_model), questions=own, corpus=tmp_path / "c.jsonl", samples=3, temperature=1.0)
+    events: list[Event] = []
+
+    def interrupt(event: Event) -> None:
+        if event.kind == "progress" and event.data["done"] == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_model(wanted, tmp_path / "made", interrupt)
+    again = evaluate_model(wanted, tmp_path / "made", events.append)
+    assert next(event for event in events if event.kind == "progress").data["done"] > 0
+    whole = evaluate_model(wanted, tmp_path / "whole", silent)
+    assert {**again, "seconds": 0} == {**whole, "seconds": 0}
+    other = evaluate_model(replace(wanted, samples=2), tmp_path / "made", silent)
+    assert len(other["records"]) == 2
+
+
 def test_a_trained_model_is_bare_and_an_untrained_one_keeps_its_instruction(
     tiny_model: Path, finished_run: Path
 ) -> None:
@@ -104,6 +154,7 @@ def test_a_trained_model_is_bare_and_an_untrained_one_keeps_its_instruction(
         ("generations.0.grow.questions=100000", "'atlas': 100000 questions of train wanted, it has"),
         ("pilot.demonstrations=100000", "'gold' has"),
         ("agent.shots=100", "worked examples, 100 wanted"),
+        ("task.reward=nobodys", "reward 'nobodys': nobody registered it"),
     ],
 )
 def test_a_run_that_asks_for_more_than_the_task_has_does_not_begin(
@@ -118,6 +169,8 @@ def test_the_api_holds_numbers_and_settings_to_their_limits(tiny_model: Path) ->
     task, policy = rest_jax.Task("atlas"), rest_jax.Policy(str(tiny_model))
     with pytest.raises(UserError, match=r"grow\.samples: expected at least 1, got 0"):
         rest_jax.grow(policy, task, questions=1, samples=0)
+    with pytest.raises(UserError, match=r"task 'hotpotqa': its files are its world; leave out task\.seed"):
+        rest_jax.evaluate(policy, rest_jax.Task("hotpotqa", data=".", seed=11), n=1)
     with pytest.raises(UserError, match=r"evaluate\.temperature: expected at least 0, got -1"):
         rest_jax.evaluate(policy, task, n=1, temperature=-1)
     with pytest.raises(UserError, match="'atlas': 100000 questions of report wanted"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -15,14 +16,18 @@ from rest_jax.config.settings import (
     RestConfig,
 )
 from rest_jax.core.effects import Candidate, Finish, Role, Status, ToolErrorKind, ToolFault
-from rest_jax.core.events import Event
+from rest_jax.core.events import Event, silent
 from rest_jax.core.trajectory import Call, Question, ToolCall, Trajectory
 from rest_jax.core.transcript import Segment, Source
+from rest_jax.evaluation.records import Record
+from rest_jax.recipes.controls import majority
 from rest_jax.recipes.floors import most_frequent
-from rest_jax.recipes.mixture import Grown, is_sound, kept_fraction, majority, random_well_formed, thresholded
+from rest_jax.recipes.mixture import Grown, is_sound, kept_fraction, random_finished, rewarded, seeded, thresholded
 from rest_jax.recipes.plan import Lengths, Planned, Rates, majority_samples, plan, seconds, total
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.tasks.metrics import score_answer
+from rest_jax.tasks.splits import Split
+from rest_jax.tasks.task import Task
 
 
 def trajectory(question: int, sample: int, answer: str | None) -> Trajectory:
@@ -89,15 +94,41 @@ def test_thresholded_is_strict_and_keeps_the_order() -> None:
     assert "kept 2 of 4" in events[-1].data["text"]
 
 
-def test_random_well_formed_never_takes_the_unfinished_and_depends_on_its_seed() -> None:
-    trajectories = tuple(trajectory(q, 0, None if q % 2 else "a") for q in range(40))
-    grown = Grown(trajectories, {})
-    first = random_well_formed(grown, 10, seed=1)
+def test_random_samples_answered_and_depend_on_their_seed() -> None:
+    answered = [trajectory(q, 0, "a") for q in range(20)]
+    unanswered = [trajectory(q, 1, None) for q in range(20)]
+    malformed = [replace(trajectory(q, 2, None), status=Status.MALFORMED) for q in range(20)]
+    rewards = {t.id: 0.0 for t in (*answered, *unanswered, *malformed)} | {"q0#0": None}
+    grown = Grown((*answered, *unanswered, *malformed), rewards)
+    first = random_finished(grown, 10, seed=1)
     assert len(first) == 10
-    assert all(t.answer == "a" for t in first)
-    assert first == random_well_formed(grown, 10, seed=1)
-    assert first != random_well_formed(grown, 10, seed=2)
-    assert len(random_well_formed(grown, 999, seed=1)) == 20
+    assert first == random_finished(grown, 10, seed=1)
+    assert first != random_finished(grown, 10, seed=2)
+    every = random_finished(grown, 999, seed=1)
+    assert every == tuple(answered[1:]), "neither what did not answer nor what is masked"
+
+
+def test_the_demonstrations_come_first_unless_they_are_left_out() -> None:
+    shown, chosen = [trajectory(0, 0, "a")], [trajectory(1, 0, "b")]
+    assert seeded(chosen, shown, ImproveSettings()) == [*shown, *chosen]
+    assert seeded(chosen, shown, ImproveSettings(include_seed=False)) == chosen
+
+
+def voted(sample: int, answer: str | None, *, masked: bool = False) -> Record:
+    return Record(
+        question_id="q0",
+        sample=sample,
+        seed=0,
+        status=Status.TOOL_FAILURE if masked else Status.FINISHED,
+        answer=answer,
+        em=0.0,
+        f1=0.0,
+        well_formed=not masked,
+        grounded=0.0,
+        searches=sample + 1,
+        model_tokens=10,
+        masked=masked,
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,8 +138,18 @@ def test_random_well_formed_never_takes_the_unfinished_and_depends_on_its_seed()
 def test_majority_counts_normalised_answers_and_breaks_ties_by_the_lowest_sample(
     answers: list[str | None], winner: int
 ) -> None:
-    samples = [trajectory(0, s, answer) for s, answer in enumerate(answers)]
-    assert [t.sample for t in majority(samples[::-1])] == [winner]
+    samples = [voted(s, answer) for s, answer in enumerate(answers)]
+    assert [record.sample for record in majority(samples[::-1])] == [winner]
+
+
+def test_a_majority_costs_what_all_its_samples_cost() -> None:
+    (won,) = majority([voted(0, "a"), voted(1, "b"), voted(2, "b")])
+    assert (won.sample, won.searches, won.model_tokens) == (1, 6, 30)
+
+
+def test_a_majority_without_an_answer_counts_unless_all_of_it_is_masked() -> None:
+    assert [r.sample for r in majority([voted(0, None, masked=True), voted(1, None)])] == [1]
+    assert [r.masked for r in majority([voted(0, None, masked=True)])] == [True]
 
 
 def test_the_kept_fraction_knows_filter_and_cut_off() -> None:
@@ -124,9 +165,9 @@ def test_the_kept_fraction_knows_filter_and_cut_off() -> None:
 
 def test_most_frequent_answer_is_trains() -> None:
     train = [Question(str(i), "?", answer) for i, answer in enumerate(["x", "y", "y"])]
-    asked = [Question("r", "?", "y"), Question("s", "?", "z")]
+    asked = [Question("r", "?", "y"), Question("s", "?", "no")]
     records = most_frequent(train, asked, lambda answer, question: score_answer(answer, question.answer))
-    assert [(r.answer, r.em) for r in records] == [("y", 1.0), ("y", 0.0)]
+    assert [(r.answer, r.em, r.grounded) for r in records] == [("y", 1.0, 0.0), ("y", 0.0, None)]
 
 
 def test_derived_seeds_differ_by_name() -> None:
@@ -156,11 +197,25 @@ def replayed(answer: str, content: str, *titles: str, fault: ToolFault | None = 
         (replayed("Orr", "", fault=ToolFault(ToolErrorKind.BAD_ARGUMENTS, "Orr")), False),
         (replayed("yes", "Vell: a town.", "Vell"), True),
         (replayed("yes", "Could not find Vell. Similar: []."), False),
-        (replayed("Orr", "Held Out: founded by Orr.", "Held Out"), False),
-        (replayed("yes", "Held Out: a town.", "Held Out"), False),
     ],
 )
-def test_a_demonstration_must_read_its_answer_on_a_page_of_its_own_split(
-    demonstration: Trajectory, sound: bool
-) -> None:
-    assert is_sound(demonstration, {"Held Out"}) is sound
+def test_a_demonstration_must_read_its_answer(demonstration: Trajectory, sound: bool) -> None:
+    assert is_sound(demonstration) is sound
+
+
+def test_nothing_learns_from_a_trajectory_that_saw_a_held_out_page() -> None:
+    question = Question("q0", "?", "Orr")
+    held_out = Question("r", "?", "Orr", {"titles": ["Held Out"]})
+    task = Task("t", Path("corpus.jsonl"), {Split.TRAIN: (question,), Split.REPORT: (held_out,)})
+    grown = [
+        replayed("Orr", "Vell: founded by Orr.", "Vell"),
+        replace(replayed("Orr", "Held Out: founded by Orr.", "Vell", "Held Out"), sample=1),
+    ]
+    events: list[Event] = []
+    rewards = rewarded(grown, [question], task, "default", events.append)
+    assert rewards.rewards == {"q0#0": 1.0, "q0#1": None}
+    assert [t.id for t in thresholded(rewards, ImproveSettings(), 0.5, silent)] == ["q0#0"]
+    assert [t.id for t in random_finished(rewards, 9, seed=0)] == ["q0#0"]
+    assert [event.data["text"] for event in events] == [
+        "1 of 2 trajectories saw a held-out page: nothing learns from them"
+    ]

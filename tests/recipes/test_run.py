@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def files(run: Path) -> dict[Path, int]:
 
 def test_the_summary_has_the_documented_fields(finished_run: Path) -> None:
     summary = json.loads((finished_run / "summary.json").read_text())
-    assert [row["name"] for row in summary["rows"]] == ["prompted", "pilot", "pilot (select)", "gen 1"]
+    named = [row["name"] for row in summary["rows"]]
+    assert named == ["prompted", "pilot", "pilot (select)", "gen 1", "most frequent answer"]
     assert all(set(row) >= ROW_KEYS for row in summary["rows"])
     assert {(c["a"], c["b"], c["metric"]) for c in summary["comparisons"]} == {
         ("gen 1", "pilot", metric) for metric in ("em", "em_well_formed", "em_grounded")
@@ -49,6 +51,37 @@ def test_a_pilot_that_does_not_keep_the_format_is_warned_of_before_it_grows(fini
     assert said.split(":")[1] in (finished_run / "report.html").read_text()
 
 
+def test_a_grow_that_keeps_nothing_is_warned_of_and_marked_on_its_row(finished_run: Path) -> None:
+    summary = json.loads((finished_run / "summary.json").read_text())
+    pilot, generation = summary["rows"][1], summary["rows"][3]
+    assert (generation["kept_fraction"], pilot["remark"]) == (0.0, "")
+    assert generation["remark"] == "seed 0 kept nothing and learned from its demonstrations alone"
+    (said,) = [text for text in summary["warnings"] if "keeps nothing" in text]
+    assert said.startswith("seed 0: generation 1 keeps nothing over threshold 0.5 (best reward 0)")
+
+
+def test_a_manifest_names_the_splits_that_its_own_stage_read(finished_run: Path) -> None:
+    def read(stage: str) -> list[tuple[str, str, int]]:
+        manifest = json.loads((finished_run / "stages" / "seed-0" / stage / "manifest.json").read_text())
+        return [(r["split"], r["reader"], r["questions"]) for r in manifest["results"]["splits_read"]]
+
+    assert read("floor-most_frequent") == [("select", "evaluation", 4), ("train", "training", 1000)]
+    assert read("gen-1/grow") == [("train", "training", 6)]
+    assert read("gen-1/evaluate-select") == [("select", "evaluation", 4)]
+
+
+def test_right_on_the_page_is_what_the_task_calls_right(finished_run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished_run, tmp_path / "copy")
+    rewards = copy / "stages" / "seed-0" / "gen-1" / "grow" / "rewards.json"
+    rewards.write_text(json.dumps(dict.fromkeys(json.loads(rewards.read_text()), 1.0)))
+    assert main(["report", str(copy)]) == 0
+    page = (copy / "report.html").read_text()
+    assert page.count('data-stage="seed-0/gen-1/grow" data-em="0"') == 12
+    replayed = json.loads((copy / "stages" / "seed-0" / "demonstrations" / "rewards.json").read_text())
+    right = sum(1 for reward in replayed.values() if reward)
+    assert page.count('data-stage="seed-0/demonstrations" data-em="1"') == right > 0
+
+
 def test_the_folder_says_with_what_it_was_made(finished_run: Path) -> None:
     environment = json.loads((finished_run / "run.json").read_text())["environment"]
     assert environment["jax"] == jax.__version__
@@ -57,7 +90,8 @@ def test_the_folder_says_with_what_it_was_made(finished_run: Path) -> None:
 
 
 def test_the_folder_holds_config_metrics_report_and_no_parts(finished_run: Path) -> None:
-    assert {path.name for path in finished_run.iterdir()} >= {"config.yaml", "run.json", "report.html", "summary.json"}
+    made = {path.name for path in finished_run.iterdir()}
+    assert made >= {"config.yaml", "run.json", "metrics.jsonl", "report.html", "summary.json"}
     assert not list(finished_run.rglob("journal.jsonl"))
     assert not list(finished_run.rglob("checkpoints"))
     assert (finished_run / "stages" / "seed-0" / "gen-1" / "improve-1" / "model" / "agent.json").is_file()
@@ -98,6 +132,11 @@ def test_a_run_of_another_config_is_refused_in_one_line(
     assert error.count("\n") == 1
 
 
+def test_a_pilot_without_demonstrations_says_so(tiny_config: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="pilot: none of the 4 demonstrations found its answer with these tools"):
+        rest_jax.run(tiny_config, run_dir=tmp_path / "run", overrides=["agent.turns=1", "evaluate.prompted=1"])
+
+
 def test_a_truncated_shard_is_named(finished_run: Path, tiny_config: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(finished_run, tmp_path / "copy")
     shard = copy / "stages" / "seed-0" / "gen-1" / "grow" / "trajectories.parquet"
@@ -135,6 +174,7 @@ def test_two_seeds_with_all_controls_and_floors(tiny_config: Path, tmp_path: Pat
     controls = ["A more pilot", "B random samples", "C majority", "D gold"]
     floors = ["closed book", "most frequent answer", "question as query"]
     assert list(rows) == ["prompted", "pilot", "pilot (select)", "gen 1", *controls, *floors]
+    assert re.fullmatch(r"seed 0: .* vote of \d+ samples, .*; seed 1: .*", rows["C majority"]["remark"])
     assert all((rows[name]["n"], rows[name]["seeds"]) == (8, 2) for name in ["pilot", "gen 1", *controls])
     assert {entry["b"] for entry in summary["comparisons"]} == {"pilot", *controls}
     losses = {

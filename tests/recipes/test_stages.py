@@ -13,7 +13,7 @@ import pytest
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, Listener, silent, warning
 from rest_jax.core.files import PART
-from rest_jax.recipes.stages import MANIFEST, finished_stages, open_run, read_environment
+from rest_jax.recipes.stages import CLOCK, MANIFEST, finished_stages, open_run, read_environment
 
 
 def opened(path: Path, digest: str = "d", *, jax: str = "0.10", emit: Listener = silent):
@@ -51,6 +51,32 @@ def test_a_stage_that_failed_keeps_its_parts_and_goes_on(tmp_path: Path) -> None
     with opened(tmp_path / "run") as run:
         run.stage("grow", {"a": 1}, lambda folder: {"part": (folder / "part").read_text()})
     assert finished_stages(tmp_path / "run")[0].results == {"part": "kept"}
+
+
+def test_a_stage_took_as_long_as_all_its_attempts(tmp_path: Path) -> None:
+    def fails(folder: Path) -> Mapping[str, Any]:
+        raise KeyboardInterrupt
+
+    clock = tmp_path / "run" / "stages" / "grow" / CLOCK
+    for attempt in range(2):
+        with pytest.raises(KeyboardInterrupt), opened(tmp_path / "run") as run:
+            run.stage("grow", {}, fails)
+        told = json.loads(clock.read_text())
+        assert 100 * attempt <= told["before"] < 100 * attempt + 50
+        clock.write_text(json.dumps({**told, "begun": told["begun"] - 100}))
+    with opened(tmp_path / "run") as run:
+        assert 200 <= run.stage("grow", {}, lambda folder: {}).seconds < 250
+    assert 200 <= finished_stages(tmp_path / "run")[0].seconds < 250
+    assert not clock.exists()
+
+
+def test_a_manifest_says_by_which_config_and_environment_it_was_made(tmp_path: Path) -> None:
+    for jax in ("0.10", "0.12"):
+        with opened(tmp_path / "run", jax=jax) as run:
+            run.stage(f"with-{jax}", {}, lambda folder: {})
+    manifests = [json.loads((done.folder / MANIFEST).read_text()) for done in finished_stages(tmp_path / "run")]
+    assert [manifest["environment"] for manifest in manifests] == [{"jax": "0.10"}, {"jax": "0.12"}]
+    assert {manifest["config_digest"] for manifest in manifests} == {"d"}
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -118,7 +144,7 @@ def test_going_on_in_another_environment_is_worth_a_warning(tmp_path: Path) -> N
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    refused = pytest.raises(UserError, match="another process works in this run")
+    refused = pytest.raises(UserError, match="another process works in this folder")
     with opened(tmp_path / "run"), refused, opened(tmp_path / "run"):
         pass
 

@@ -24,7 +24,7 @@ pilot: {{demonstrations: 4, improve: {{steps: 4, rows: 2, length: 320, warmup: 0
 generations:
   - grow: {{questions: 6, samples: 2}}
     improve: {{thresholds: [0.5], steps: 4, rows: 2, length: 320, warmup: 0, checkpoint_every: 2}}
-evaluate: {{prompted: 4, pilot: 4, gate: 3, generations: 4, final: 4, split: select}}
+evaluate: {{prompted: 4, pilot: 4, gate: 3, generations: 4, final: 4, split: select, floors: [most_frequent]}}
 """
 
 

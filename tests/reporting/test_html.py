@@ -54,6 +54,7 @@ def result_row(name: str, em: float) -> dict[str, object]:
         "well_formed": 0.9,
         "searches_per_trajectory": 2.1,
         "kept_fraction": None,
+        "remark": f"of {name}",
     }
 
 
@@ -108,4 +109,20 @@ def test_charts_tables_and_cards_are_there(tmp_path: Path) -> None:
     tags = [tag for tag, _ in tags_of(tmp_path / "report.html")]
     assert tags.count("svg") == 4
     assert tags.count("details") == 1
-    assert [card.kind for card in cards(trajectory("calm"))] == ["question", "tool", "model", "answer"]
+    text = (tmp_path / "report.html").read_text()
+    assert "calm: of calm" in text
+    assert "over questions whose answer is not yes or no" in text
+
+
+def test_a_turn_is_a_thought_and_an_action_on_cards_of_their_own() -> None:
+    def shown(text: str) -> list[tuple[str, str]]:
+        return [(card.kind, card.text) for card in cards(trajectory(text))[1:]]
+
+    turn = "I need Vell. Action: Search[Vell]"
+    assert shown(turn) == [
+        ("observation", turn),
+        ("thought", "I need Vell."),
+        ("action", "Action: Search[Vell]"),
+        ("answer", turn),
+    ]
+    assert [kind for kind, _ in shown("no deed")] == ["observation", "model", "answer"]

@@ -39,6 +39,12 @@ def test_warnings_stand_under_the_table() -> None:
     assert "warning: the pilot [bold]" in printed({"rows": [ROW], "warnings": ["the pilot [bold]"]})
 
 
+def test_a_remark_stands_under_the_table_and_names_its_row() -> None:
+    said = printed({"rows": [{**ROW, "remark": "seed 0 kept [b]nothing"}, {**ROW, "name": "pilot", "remark": ""}]})
+    assert "question as query: seed 0 kept [b]nothing" in said
+    assert "pilot:" not in said
+
+
 def test_a_comparison_in_words() -> None:
     entry = {"a": "gen 2", "b": "pilot", "metric": "em", "difference": 0.0731, "ci": [0.02, 0.124], "questions": 300}
     said = "gen 2 − pilot, em: +7.3 points [+2.0, +12.4], 300 questions"

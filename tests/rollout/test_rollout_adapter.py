@@ -7,9 +7,10 @@ import pytest
 from rest_jax.agents.demonstration import author
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.registry import agent
-from rest_jax.agents.replay import replay
+from rest_jax.agents.replay import replay, replayed
 from rest_jax.config.settings import ToolsSettings
-from rest_jax.core.effects import Generated, Role, Sampling, Status, ToolReply
+from rest_jax.core.demonstration import Demonstration, Turn
+from rest_jax.core.effects import Role, Sampling, Status
 from rest_jax.core.schema import canonical_row
 from rest_jax.core.trajectory import Question, context_of
 from rest_jax.core.transcript import Source
@@ -19,7 +20,6 @@ from rest_jax.rollout import store
 from rest_jax.rollout.episode import Job
 from rest_jax.rollout.journal import Journal
 from rest_jax.rollout.runner import rollout
-from rest_jax.tasks.task import Demonstration, Turn
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 
@@ -48,15 +48,6 @@ def corpus(tmp_path_factory):
     path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
     path.write_text("".join(json.dumps(passage) + "\n" for passage in PASSAGES))
     return path
-
-
-def outcomes_of(trajectory):
-    """What ReAct was given, in order: each call's candidates, then the replies of the tools that it called."""
-    for call in trajectory.calls:
-        yield Generated(call.candidates, call.chosen)
-        for asked in trajectory.tool_calls:
-            if asked.after == call.index:
-                yield ToolReply(asked.content, asked.data, asked.fault, asked.tool_version)
 
 
 @pytest.mark.parametrize("style", ["base", "chat"])
@@ -105,7 +96,7 @@ def test_demonstrations_become_trajectories(style, smollm2, corpus, tmp_path):
         assert f"Observation: Vell: {' '.join(HOSTILE.split())}" in seen
     store.write(tmp_path / "stored.parquet", made)
     for trajectory in store.read(tmp_path / "stored.parquet"):
-        outcome, _ = replay(react.run(DEMONSTRATIONS[0].question, prompt, limits), list(outcomes_of(trajectory)))
+        outcome, _ = replay(react.run(DEMONSTRATIONS[0].question, prompt, limits), replayed(trajectory))
         assert (outcome.status, outcome.answer) == (Status.FINISHED, "Sarn")
     with Journal(tmp_path / "journal.jsonl") as journal:
         kept = {canonical_row(trajectory)["question_id"] for trajectory in journal.finished.values()}

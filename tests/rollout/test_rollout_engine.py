@@ -7,6 +7,7 @@ import pytest
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.registry import agent
 from rest_jax.config.settings import EngineSettings, ToolsSettings
+from rest_jax.core.demonstration import Demonstration, Turn
 from rest_jax.core.effects import Role, Sampling
 from rest_jax.core.schema import canonical_row
 from rest_jax.core.trajectory import Question, context_of
@@ -15,7 +16,6 @@ from rest_jax.rollout import store
 from rest_jax.rollout.episode import Job
 from rest_jax.rollout.runner import rollout
 from rest_jax.sampling.engine import Engine
-from rest_jax.tasks.task import Demonstration, Turn
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 

@@ -1,5 +1,7 @@
 """The runner: a trajectory is a function of its own past, whatever happens around it."""
 
+from types import SimpleNamespace
+
 import pytest
 from rollout_world import (
     EOS,
@@ -34,7 +36,8 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.schema import canonical_row
 from rest_jax.core.trajectory import context_of
 from rest_jax.core.transcript import Source, Transcript
-from rest_jax.rollout.runner import GRACE_S, rollout
+from rest_jax.rollout import runner
+from rest_jax.rollout.runner import GRACE_S, GRACE_SHARE, rollout
 
 
 def rows(trajectories):
@@ -269,16 +272,27 @@ def test_an_interrupted_rollout_leaves_policy_and_tools_usable():
     assert rows(again) == rows(roll(some, HashPolicy(), LateTools(article)))
 
 
-def test_the_device_never_waits_for_a_tool():
-    """While any policy is busy, tools are waited for no longer than the grace that costs a block nothing."""
-    policy = HashPolicy()
+@pytest.mark.parametrize(("block_s", "grace_s"), [(0.02, GRACE_SHARE * 0.02), (1.0, GRACE_S)])
+def test_the_device_hardly_waits_for_a_tool(monkeypatch, block_s, grace_s):
+    """While any policy is busy, tools are waited for no longer than a small share of the block, and never for long."""
+    now, polls = [0.0], []
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    class Slow(HashPolicy):
+        def step(self):
+            now[0] += block_s
+            return super().step()
 
     class Watched(LateTools):
         def poll(self, timeout_s):
-            assert timeout_s <= GRACE_S or not policy.busy
+            polls.append((policy.busy, timeout_s))
             return super().poll(timeout_s)
 
+    policy = Slow()
     assert len(roll(jobs(), policy, Watched(article))) == 12
+    while_busy = [timeout_s for busy, timeout_s in polls if busy]
+    assert while_busy
+    assert max(while_busy) == pytest.approx(grace_s)
 
 
 def test_observations_are_cut_to_the_agents_limit():

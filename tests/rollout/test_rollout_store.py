@@ -15,7 +15,7 @@ from rest_jax.core.canonical import digest
 from rest_jax.core.effects import Candidate, Finish, Role, Status, ToolErrorKind, ToolFault
 from rest_jax.core.errors import UserError
 from rest_jax.core.schema import canonical_row, from_row, to_row
-from rest_jax.core.trajectory import Call, ToolCall, Trajectory
+from rest_jax.core.trajectory import Call, ScoreCall, ToolCall, Trajectory
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.rollout import store
 
@@ -60,6 +60,13 @@ def tool_calls(draw):
 
 
 @st.composite
+def score_calls(draw):
+    context, continuations = (tuple(draw(st.lists(segments(), max_size=2))) for _ in range(2))
+    after, parent, role = draw(st.integers(-1, 1)), draw(st.none() | st.integers(0, 1)), draw(st.sampled_from(Role))
+    return ScoreCall(after, draw(texts), role, context, continuations, parent, draw(st.integers(0, 1)))
+
+
+@st.composite
 def trajectories(draw):
     return Trajectory(
         question_id=draw(texts),
@@ -77,16 +84,17 @@ def trajectories(draw):
         tool_calls=tuple(draw(st.lists(tool_calls(), max_size=2))),
         tokenizer_digest=draw(texts),
         weights_digest=draw(texts),
+        scores=tuple(draw(st.lists(score_calls(), max_size=2))),
         seconds=draw(st.floats(0, 1e6)),
         attempts=draw(st.integers(1, 9)),
     )
 
 
 def bits(trajectory):
+    spoken = [said for call in trajectory.calls for said in (*call.segments, *call.candidates)]
+    spoken += [said for score in trajectory.scores for said in (*score.segments, *score.continuations)]
     return [
-        None if spoken.logprobs is None else struct.pack(f"<{len(spoken.logprobs)}f", *spoken.logprobs)
-        for call in trajectory.calls
-        for spoken in (*call.segments, *call.candidates)
+        None if said.logprobs is None else struct.pack(f"<{len(said.logprobs)}f", *said.logprobs) for said in spoken
     ]
 
 
@@ -126,6 +134,18 @@ def test_the_canonical_row_leaves_out_time_and_attempts_only(made):
     )
     other = replace(call, candidates=(replace(said, logprobs=(nudged[0], *said.logprobs[1:])),))
     assert canonical_row(replace(one, calls=(other, *one.calls[1:]))) != canonical_row(one)
+
+
+def test_a_file_of_before_scores_were_stored_is_read_and_has_the_same_digest(tmp_path, made):
+    path = tmp_path / "t.parquet"
+    store.write(path, made)
+    pq.write_table(pq.read_table(path).drop_columns(["scores"]), path)
+    assert store.read(path) == made
+    assert all("scores" not in canonical_row(trajectory) for trajectory in made)
+    scored = replace(
+        made[0], scores=(ScoreCall(0, "score", Role.ACTOR, (), (Segment(Source.QUOTE, "a", (1,), (-1.0,)),)),)
+    )
+    assert canonical_row(scored) != canonical_row(made[0])
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, made):

@@ -209,3 +209,9 @@ def test_settings_that_cannot_work_name_their_mend(model):
 def test_an_empty_context_is_a_mistake_of_the_caller(engine):
     with pytest.raises(ValueError, match="empty"):
         engine.submit(request(0, ()))
+
+
+def test_sampling_attends_as_the_config_says(model):
+    elsewhere = Engine(replace(model, config=replace(CONFIG, attention="flash9")), SETTINGS)
+    with pytest.raises(UserError, match="no backend 'flash9'; choose one of xla"):
+        run(elsewhere, request(0, prompt(0, 20)))

@@ -110,7 +110,7 @@ def test_write_jsonl_leaves_equal_bytes_alone(tmp_path: Path) -> None:
         (TaskSettings("atlass"), "task 'atlass': there is none of this name; use one of atlas, hotpotqa"),
         (TaskSettings("hotpotqa"), "task 'hotpotqa': it needs its files; give the folder with --data"),
         (TaskSettings("hotpotqa", data="nowhere"), "no folder nowhere/hotpotqa"),
-        (TaskSettings("atlas", reward="length"), "reward 'length': nobody registered it"),
+        (TaskSettings("hotpotqa", data="nowhere", seed=7), "task 'hotpotqa': its files are its world; leave out"),
     ],
 )
 def test_a_task_that_cannot_be_had(settings: TaskSettings, message: str, tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from rest_jax.core.demonstration import Demonstration, Turn
 from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.tasks.splits import Reader, Split, SplitRead
-from rest_jax.tasks.task import Demonstration, Task, Turn
+from rest_jax.tasks.task import Task
 
 TRAJECTORY = Trajectory(
     "q", "Who?", 0, 0, 1, "react", "toy", "train", Status.FINISHED, "x", "", (), (), "tokenizer", "weights"

@@ -152,6 +152,17 @@ def test_a_bad_corpus_is_one_line_for_the_user(corpus: Path, tmp_path: Path, con
     assert "\n" not in str(error.value)
 
 
+def test_a_defect_at_the_start_is_told_with_a_way_to_see_it(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "bm25s.py").write_text("raise RuntimeError('built for another Python')\n")
+    monkeypatch.syspath_prepend(tmp_path)  # the adapter inherits our path
+    why = r"exit code 1: RuntimeError: built for another Python\); see all that it says with `rest-jax tools serve "
+    with pytest.raises(UserError, match=why) as error, adapter(SETTINGS, corpus, log=tmp_path / "tools.log"):
+        pass
+    assert "\n" not in str(error.value)
+
+
 def test_a_given_url_is_used_and_left_running(corpus: Path, tmp_path: Path):
     process = serve(corpus, "--port=0", **{TOKEN_VARIABLE: ""})
     assert process.stdout is not None

@@ -36,7 +36,8 @@ def test_only_matrices_decay():
 
 def test_settings_that_train_alike_share_one_optimizer():
     assert optimizer(ImproveSettings(thresholds=(0.1,))) is optimizer(ImproveSettings(thresholds=(0.9,)))
-    assert optimizer(ImproveSettings(steps=10)) is not optimizer(ImproveSettings(steps=20))
+    assert optimizer(ImproveSettings(steps=10)) is optimizer(ImproveSettings(steps=20))
+    assert optimizer(ImproveSettings(clip=1.0)) is not optimizer(ImproveSettings(clip=2.0))
 
 
 def flat(tree):
