@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -39,6 +39,18 @@ def to_both(one: Listener, other: Listener) -> Listener:
         other(event)
 
     return tell
+
+
+def remembering(warnings: list[str], emit: Listener, keep: Callable[[], None] = lambda: None) -> Listener:
+    """A listener that adds every warning's text to `warnings` once, and calls `keep` when it did."""
+
+    def listen(event: Event) -> None:
+        if event.kind == "warning" and event.data["text"] not in warnings:
+            warnings.append(event.data["text"])
+            keep()
+        emit(event)
+
+    return listen
 
 
 def notice(emit: Listener, text: str) -> None:

@@ -10,7 +10,7 @@ from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSetting
 from rest_jax.core.canonical import digest
 from rest_jax.core.effects import Sampling
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import Event, Listener
+from rest_jax.core.events import Listener, remembering
 from rest_jax.evaluation.records import judge
 from rest_jax.evaluation.table import row, to_json
 from rest_jax.models import catalog
@@ -60,11 +60,7 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
     """
     warnings: list[str] = []
 
-    def listen(event: Event) -> None:
-        if event.kind == "warning" and event.data["text"] not in warnings:
-            warnings.append(event.data["text"])
-        emit(event)
-
+    listen = remembering(warnings, emit)
     task = task_for(wanted)
     model = model_of(wanted.model)
     home = catalog.resolve(model, offline=wanted.offline)

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from rest_jax.core.canonical import digest
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import Event, Listener, warning
+from rest_jax.core.events import Event, Listener, remembering, warning
 from rest_jax.core.files import PART, write_json
 
 RUN_SCHEMA_VERSION = 1
@@ -157,6 +157,7 @@ def _listening(path: Path, emit: Listener, warnings: list[str]) -> Listener:
     """The listener, with every event named by the stage in which it happens (who works does not know its stage), and
     every new warning kept in the folder."""
     stage = ""
+    told = remembering(warnings, emit, keep=lambda: write_json(path / WARNINGS, warnings))
 
     def listen(event: Event) -> None:
         nonlocal stage
@@ -164,10 +165,7 @@ def _listening(path: Path, emit: Listener, warnings: list[str]) -> Listener:
             stage = event.data["stage"]
         elif "stage" in event.data:
             event = Event(event.kind, {**event.data, "stage": stage})
-        if event.kind == "warning" and event.data["text"] not in warnings:
-            warnings.append(event.data["text"])
-            write_json(path / WARNINGS, warnings)
-        emit(event)
+        told(event)
 
     return listen
 
