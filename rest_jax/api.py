@@ -45,7 +45,7 @@ from rest_jax.recipes import run as running
 from rest_jax.recipes.agent_file import agent_of, tools_of
 from rest_jax.recipes.mixture import Grown, rewarded, thresholded
 from rest_jax.recipes.stages import discard
-from rest_jax.recipes.workbench import GREEDY, Sitting, Workbench, open_workbench
+from rest_jax.recipes.workbench import GREEDY, RolloutSpec, Workbench, open_workbench
 from rest_jax.reporting.stderr import to_stderr
 from rest_jax.reporting.terminal import Terminal
 from rest_jax.tasks.registry import register_reward
@@ -115,8 +115,8 @@ def grow(
     with _bench(policy, task, emit) as (bench, scratch):
         bench.task.reward(task.reward)  # none of this name: refused before the sampling
         asked = bench.task.questions("train", Reader.TRAINING, questions)
-        sitting = Sitting(asked, "train", samples, Sampling(temperature), seed, generation=1)
-        return rewarded(bench.play(scratch, bench.base, sitting), asked, bench.task, task.reward, emit)
+        spec = RolloutSpec(asked, "train", samples, Sampling(temperature), seed, generation=1)
+        return rewarded(bench.play(scratch, bench.base, spec), asked, bench.task, task.reward, emit)
 
 
 def improve(
@@ -181,7 +181,7 @@ def evaluate(
     with _bench(policy, task, emit) as (bench, scratch):
         asked = bench.task.questions(split, Reader.EVALUATION, n)
         sampling = replace(GREEDY, temperature=temperature)
-        trajectories = bench.play(scratch, bench.base, Sitting(asked, split, samples, sampling, seed))
+        trajectories = bench.play(scratch, bench.base, RolloutSpec(asked, split, samples, sampling, seed))
         records = judge(trajectories, {question.id: question for question in asked}, bench.task.score)
         return row(policy.model, records, task=task.name, split=split, weights_digest=bench.base.weights_digest)
 

@@ -18,11 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     loaded, run_dir = loaded_run(options)
-    from rest_jax.recipes.preflight import look
+    from rest_jax.recipes.preflight import estimate
     from rest_jax.reporting.terminal import Terminal
 
     with Terminal() as emit:
-        result = look(
+        result = estimate(
             loaded.value,
             run_dir,
             questions=options.questions,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer as FastTokenizer
 
-from rest_jax.core.canonical import digest
+from rest_jax.core.canonical import canonical_json, digest
 from rest_jax.core.errors import UserError
 from rest_jax.models.plain_encoder import PlainEncoder
 
@@ -22,10 +23,9 @@ def read(path: Path, added: Mapping[str, Mapping[str, Any]]) -> PlainEncoder:
     merges, because the file's `special` flags do not keep text from naming them.
     """
     try:
-        file = json.loads(path.read_text(encoding="utf-8"))
-        return _encoder(file, added, path)
-    except UserError:
-        raise
+        return _encoder(path.read_text(encoding="utf-8"), canonical_json(added))
+    except UserError as why:
+        raise UserError(f"{path}: {why}") from None
     except Exception as why:  # the Rust parser raises bare Exception
         raise UserError(f"{path} is no usable tokenizer ({why}): fetch the model again") from None
 
@@ -37,10 +37,13 @@ def _byte_of_character() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
 
 
-def _encoder(file: dict[str, Any], added: Mapping[str, Mapping[str, Any]], path: Path) -> PlainEncoder:
+@lru_cache(maxsize=8)
+def _encoder(file_json: str, added_json: str) -> PlainEncoder:
+    """Made once for its content (it takes more than a second): every policy of a run has a copy of the same file."""
+    file, added = json.loads(file_json), json.loads(added_json)
     model = file["model"]
     if model.get("type", "BPE") != "BPE":
-        raise UserError(f"{path}: a {model['type']} tokenizer is not supported, only BPE: choose another model")
+        raise UserError(f"a {model['type']} tokenizer is not supported, only BPE: choose another model")
     tokens = [*(file.get("added_tokens") or []), *({**token, "id": int(id_)} for id_, token in added.items())]
     control = {token["content"]: token["id"] for token in tokens}
     byte_level = any(part.get("type") == "ByteLevel" for part in _parts(file))
@@ -53,7 +56,7 @@ def _encoder(file: dict[str, Any], added: Mapping[str, Mapping[str, Any]], path:
         surfaces[id_] = token.encode() if byte_level else _fallback_surface(token)
     byte_names = _BYTE_OF if byte_level else {f"<0x{byte:02X}>": byte for byte in range(256)}
     if not (byte_level or model.get("byte_fallback")):
-        raise UserError(f"{path}: BPE without byte-level or byte fallback loses characters: choose another model")
+        raise UserError("BPE without byte-level or byte fallback loses characters: choose another model")
     plain_file = _without_control(file, vocab, control)
     fast = FastTokenizer.from_str(json.dumps(plain_file))
     return PlainEncoder(

@@ -19,7 +19,7 @@ from rest_jax.models import catalog
 from rest_jax.recipes.agent_file import agent_of, tools_of
 from rest_jax.recipes.players import config_of_run, model_of
 from rest_jax.recipes.stages import is_run
-from rest_jax.recipes.workbench import Sitting, open_workbench
+from rest_jax.recipes.workbench import RolloutSpec, open_workbench
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.task import Task
 
@@ -81,7 +81,7 @@ def ask(
             player = bench.base if who == first else bench.seat(homes[who], bare=bare[who])
             watch = partial(narrated, tell=partial(tell, who))
             with tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
-                bench.play(Path(scratch), player, Sitting([Question("asked", question, "")], "asked", watch=watch))
+                bench.play(Path(scratch), player, RolloutSpec([Question("asked", question, "")], "asked", watch=watch))
 
 
 def narrated(agent: Agent, tell: Tell) -> Agent:

@@ -17,10 +17,10 @@ from rest_jax.core.events import silent
 from rest_jax.core.trajectory import Trajectory
 from rest_jax.evaluation.records import Record
 from rest_jax.recipes import floors, mixture, plan
-from rest_jax.recipes.rest import Loop, Made, named, read_measured, recorded
+from rest_jax.recipes.rest import Finished, Loop, named, read_measured, recorded
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.recipes.summary import Measured
-from rest_jax.recipes.workbench import Sitting
+from rest_jax.recipes.workbench import RolloutSpec
 from rest_jax.tasks.metrics import normalise
 from rest_jax.tasks.splits import Reader
 
@@ -33,13 +33,13 @@ ROWS = {
 """Control → name of its row."""
 
 
-def control(loop: Loop, name: str, made: Made) -> Measured:
+def control(loop: Loop, name: str, finished: Finished) -> Measured:
     """The row of one control of a finished loop."""
     if name == "majority":
-        return _majority(loop, made)
+        return _majority(loop, finished)
     mixture_of = {"more_pilot": _more_pilot, "random_samples": _random_samples, "gold": _gold}[name]
-    mixtures = [mixture_of(loop, made, number) for number in range(len(made.grown))]
-    player = made.pilot
+    mixtures = [mixture_of(loop, finished, number) for number in range(len(finished.grown))]
+    player = finished.pilot
     for number, (generation, mix) in enumerate(zip(loop.config.generations, mixtures, strict=True), 1):
         for step in range(1, len(generation.improve.thresholds) + 1):
             player = loop.improved(f"control-{name}/gen-{number}/improve-{step}", player, mix, generation.improve)
@@ -88,29 +88,29 @@ def _winner(samples: Sequence[Record]) -> Record:
     return max(answered, key=lambda pair: (votes[pair[0]], -pair[1].sample))[1]
 
 
-def _more_pilot(loop: Loop, made: Made, number: int) -> Sequence[Trajectory]:
+def _more_pilot(loop: Loop, finished: Finished, number: int) -> Sequence[Trajectory]:
     """A's mixture: the pilot's demonstrations again."""
-    return made.demonstrations
+    return finished.demonstrations
 
 
-def _random_samples(loop: Loop, made: Made, number: int) -> Sequence[Trajectory]:
+def _random_samples(loop: Loop, finished: Finished, number: int) -> Sequence[Trajectory]:
     """B's mixture: as many pilot samples that answered as this generation kept, chosen without their reward."""
     settings = loop.config.generations[number].improve
-    kept = len(mixture.thresholded(made.grown[number], settings, settings.thresholds[-1], silent))
+    kept = len(mixture.thresholded(finished.grown[number], settings, settings.thresholds[-1], silent))
     seed = derived_seed(loop.seed, "random_samples", number)
-    return mixture.seeded(mixture.random_finished(made.grown[0], kept, seed), made.demonstrations, settings)
+    return mixture.seeded(mixture.random_finished(finished.grown[0], kept, seed), finished.demonstrations, settings)
 
 
-def _gold(loop: Loop, made: Made, number: int) -> Sequence[Trajectory]:
+def _gold(loop: Loop, finished: Finished, number: int) -> Sequence[Trajectory]:
     """D's mixture: gold demonstrations of the questions that this generation sampled, a ceiling."""
     generation = loop.config.generations[number]
     asked = {question.id for question in loop.grow_questions(generation.grow)}
     chosen = tuple(d for d in loop.bench.task.sources["gold"] if d.question.id in asked)
     replayed = loop.demonstrate(f"control-gold/demonstrations-{number + 1}", chosen)
-    return mixture.seeded(replayed, made.demonstrations, generation.improve)
+    return mixture.seeded(replayed, finished.demonstrations, generation.improve)
 
 
-def _majority(loop: Loop, made: Made) -> Measured:
+def _majority(loop: Loop, finished: Finished) -> Measured:
     """C: the majority of as many pilot samples a question as the sampled tokens of the whole loop would buy.
 
     The loop's tokens are those of all Grows and of its final evaluation; at least three samples vote.
@@ -118,18 +118,18 @@ def _majority(loop: Loop, made: Made) -> Measured:
     ev, grow = loop.config.evaluate, loop.config.generations[0].grow
     questions = loop.bench.task.questions(ev.split, Reader.EVALUATION, ev.final)
     sampling = Sampling(grow.temperature, grow.top_k, grow.top_p)
-    pilot, last = made.rows[0].records, made.rows[-1].records
-    spent = sum(t.model_tokens for grown in made.grown for t in grown.trajectories)
+    pilot, last = finished.rows[0].records, finished.rows[-1].records
+    spent = sum(t.model_tokens for grown in finished.grown for t in grown.trajectories)
     spent += sum(record.model_tokens for record in last)
     one = sum(record.model_tokens for record in pilot) / len(pilot)
     samples = max(plan.FEWEST_VOTES, round(spent / (one * len(questions))))
 
     def work(folder: Path) -> dict[str, Any]:
-        sitting = Sitting(questions, ev.split, samples, sampling, loop.seed)
-        votes = loop.judged(loop.bench.play(folder, made.pilot, sitting), questions)
+        spec = RolloutSpec(questions, ev.split, samples, sampling, loop.seed)
+        votes = loop.judged(loop.bench.play(folder, finished.pilot, spec), questions)
         return recorded(folder, majority(votes))
 
-    inputs = {"player": named(made.pilot), "split": ev.split, "n": ev.final, "samples": samples}
+    inputs = {"player": named(finished.pilot), "split": ev.split, "n": ev.final, "samples": samples}
     done = loop.stage(f"control-majority/evaluate-{ev.split}", inputs, work)
-    row = read_measured(done, ROWS["majority"], made.pilot.weights_digest)
+    row = read_measured(done, ROWS["majority"], finished.pilot.weights_digest)
     return replace(row, remark=f"seed {loop.seed}: an answer is the vote of {samples} samples, searches are all theirs")

@@ -19,7 +19,7 @@ from rest_jax.recipes.environment import environment
 from rest_jax.recipes.players import model_of
 from rest_jax.recipes.run import about, about_search
 from rest_jax.recipes.stages import RunFolder, held
-from rest_jax.recipes.workbench import TRAJECTORIES, Sitting, open_workbench
+from rest_jax.recipes.workbench import TRAJECTORIES, RolloutSpec, open_workbench
 from rest_jax.rollout import store
 from rest_jax.tasks.local import local, read_questions
 from rest_jax.tasks.registry import task as open_task
@@ -91,10 +91,10 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
             "engine": asdict(engine),
             "environment": here,
         }
-        sitting = Sitting(asked, wanted.split, wanted.samples, Sampling(wanted.temperature), wanted.seed)
+        spec = RolloutSpec(asked, wanted.split, wanted.samples, Sampling(wanted.temperature), wanted.seed)
 
         def work(stage: Path) -> dict[str, Any]:
-            bench.play(stage, bench.base, sitting)
+            bench.play(stage, bench.base, spec)
             return {}
 
         wish = digest(inputs)

@@ -19,7 +19,7 @@ from rest_jax.recipes.memory import memory
 from rest_jax.recipes.mixture import kept_fraction, rewarded
 from rest_jax.recipes.players import models_of_run
 from rest_jax.recipes.stages import is_run
-from rest_jax.recipes.workbench import Player, Sitting, Workbench, lengths, open_workbench
+from rest_jax.recipes.workbench import Player, RolloutSpec, Workbench, lengths, open_workbench
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 
@@ -57,7 +57,7 @@ class Preflight:
         ]
 
 
-def look(
+def estimate(
     config: RestConfig,
     run_dir: Path,
     *,
@@ -92,7 +92,7 @@ def preflight(
     bench.task.reward(config.task.reward)  # none of this name: refused before the sampling
     asked = bench.task.questions("train", Reader.TRAINING, questions)
     sampling = Sampling(grow.temperature, grow.top_k, grow.top_p)
-    trajectories = bench.play(folder, player, Sitting(asked, "train", samples, sampling, config.seeds[0], 1))
+    trajectories = bench.play(folder, player, RolloutSpec(asked, "train", samples, sampling, config.seeds[0], 1))
     grown = rewarded(trajectories, asked, bench.task, config.task.reward, bench.emit)
     records = judge(trajectories, {question.id: question for question in asked}, bench.task.score)
     right: Counter[str] = Counter({question.id: 0 for question in asked})

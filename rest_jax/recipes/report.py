@@ -15,7 +15,7 @@ from rest_jax.recipes.rest import REWARDS, read_grown
 from rest_jax.recipes.stages import Done
 from rest_jax.recipes.summary import curve
 from rest_jax.recipes.workbench import TRAJECTORIES
-from rest_jax.reporting.html import Grown, Judged, Report, write_report
+from rest_jax.reporting.html import GrowSummary, Judged, Report, write_report
 from rest_jax.rollout import store
 from rest_jax.tasks.task import Task
 
@@ -51,11 +51,11 @@ def write_run_report(
     write_report(path, report)
 
 
-def _grown(done: Done, config: RestConfig) -> Grown:
+def _grown(done: Done, config: RestConfig) -> GrowSummary:
     grown = read_grown(done)
     settings = config.generations[done.inputs["generation"] - 1].improve
     rewards = [reward for reward in grown.rewards.values() if reward is not None]
-    return Grown(done.name, rewards, [(tau, kept_fraction(grown, settings, tau)) for tau in THRESHOLDS])
+    return GrowSummary(done.name, rewards, [(tau, kept_fraction(grown, settings, tau)) for tau in THRESHOLDS])
 
 
 def _questions(task: Task) -> dict[str, Question]:

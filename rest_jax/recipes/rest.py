@@ -29,7 +29,7 @@ from rest_jax.recipes.improve import CHECKPOINTS, MODEL, improve
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.recipes.stages import Done, RunFolder, Work, discard
 from rest_jax.recipes.summary import Measured
-from rest_jax.recipes.workbench import TRAJECTORIES, Player, Sitting, Workbench
+from rest_jax.recipes.workbench import TRAJECTORIES, Player, RolloutSpec, Workbench
 from rest_jax.rollout import store
 from rest_jax.tasks.rewards import registered_reward
 from rest_jax.tasks.splits import Reader
@@ -41,7 +41,7 @@ WELL_FORMED = 0.95
 
 
 @dataclass(frozen=True)
-class Made:
+class Finished:
     """What a finished loop leaves to its controls."""
 
     rows: tuple[Measured, ...]
@@ -61,7 +61,7 @@ class Loop:
     run: RunFolder
     bench: Workbench
 
-    def __call__(self) -> Made:
+    def __call__(self) -> Finished:
         """The whole loop of this seed."""
         ev, settings = self.config.evaluate, self.config.pilot
         demonstrations = self.demonstrate(
@@ -82,7 +82,7 @@ class Loop:
             remark = "" if kept else f"seed {self.seed} kept nothing and learned from its demonstrations alone"
             row = self.measured(f"gen-{number}", f"gen {number}", player, n)
             rows.append(replace(row, kept_fraction=kept, remark=remark))
-        return Made(tuple(rows), pilot, demonstrations, tuple(grown))
+        return Finished(tuple(rows), pilot, demonstrations, tuple(grown))
 
     # Stages
 
@@ -90,10 +90,10 @@ class Loop:
         """Sample trajectories on train questions and reward them."""
         questions = self.grow_questions(settings)
         sampling = Sampling(settings.temperature, settings.top_k, settings.top_p)
-        sitting = Sitting(questions, "train", settings.samples, sampling, self.seed, number)
+        spec = RolloutSpec(questions, "train", settings.samples, sampling, self.seed, number)
 
         def work(folder: Path) -> dict[str, Any]:
-            grown = self.rewarded(self.bench.play(folder, player, sitting), questions)
+            grown = self.rewarded(self.bench.play(folder, player, spec), questions)
             write_json(folder / REWARDS, grown.rewards)
             return {
                 "trajectories": len(grown.trajectories),
@@ -217,8 +217,8 @@ class Loop:
         questions = self.bench.task.questions(split, Reader.EVALUATION, n)
 
         def work(folder: Path) -> dict[str, Any]:
-            sitting = Sitting(questions, split, seed=self.seed)
-            records = self.judged(self.bench.play(folder, player, sitting, method), questions)
+            spec = RolloutSpec(questions, split, seed=self.seed)
+            records = self.judged(self.bench.play(folder, player, spec, method), questions)
             return recorded(folder, records)
 
         inputs = {"player": named(player), "split": split, "n": n, "method": method}

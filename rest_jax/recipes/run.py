@@ -63,8 +63,8 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
             measured = [shared.measured("prompted", "prompted", bench.base, config.evaluate.prompted)]
             for seed in config.seeds:
                 loop = Loop(config, seed, folder, bench)
-                made = loop()
-                measured += [*made.rows, *(control(loop, name, made) for name in config.evaluate.controls)]
+                finished = loop()
+                measured += [*finished.rows, *(control(loop, name, finished) for name in config.evaluate.controls)]
             measured += [floor(shared, name) for name in config.evaluate.floors]
             summary = summarise(
                 measured,

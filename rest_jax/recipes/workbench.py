@@ -49,7 +49,7 @@ class Player:
 
 
 @dataclass(frozen=True)
-class Sitting:
+class RolloutSpec:
     """Which questions are answered how often, and by what randomness."""
 
     questions: Sequence[Question]
@@ -73,14 +73,14 @@ class Workbench:
     emit: Listener
     engine: Engine
 
-    def play(self, folder: Path, player: Player, sitting: Sitting, method: str | None = None) -> list[Trajectory]:
+    def play(self, folder: Path, player: Player, spec: RolloutSpec, method: str | None = None) -> list[Trajectory]:
         """Trajectories of a player, kept in `folder`; what is already there is not made again.
 
         `method` plays another agent than the settings'.
         """
         chosen = agent(method or self.agent.name)
         self._seat(player)
-        return self._roll(folder, self.engine, chosen, self.prompt(chosen, bare=player.bare), sitting)
+        return self._roll(folder, self.engine, chosen, self.prompt(chosen, bare=player.bare), spec)
 
     def seat(self, folder: Path, *, bare: bool) -> Player:
         """A player of the base model's architecture and tokenizer from its weights' folder, ready to play."""
@@ -93,8 +93,8 @@ class Workbench:
         method = agent(self.agent.name)
         prompt = self.prompt(method, bare=True)
         policy = ScriptedPolicy(self.engine.codec, author(demonstrations, method.lines, prompt))
-        sitting = Sitting([demonstration.question for demonstration in demonstrations], split)
-        return self._roll(folder, policy, method, prompt, sitting)
+        spec = RolloutSpec([demonstration.question for demonstration in demonstrations], split)
+        return self._roll(folder, policy, method, prompt, spec)
 
     def prompt(self, method: Method, *, bare: bool) -> Prompt:
         """The method's prompt: bare, or with its instruction and as many worked examples as the settings say."""
@@ -106,26 +106,28 @@ class Workbench:
         if self.engine.weights_digest != player.weights_digest:
             self.engine.load(checkpoint.load(player.folder).params, player.weights_digest)
 
-    def _roll(self, folder: Path, policy: Policy, method: Method, prompt: Prompt, sitting: Sitting) -> list[Trajectory]:
+    def _roll(
+        self, folder: Path, policy: Policy, method: Method, prompt: Prompt, spec: RolloutSpec
+    ) -> list[Trajectory]:
         finished = folder / TRAJECTORIES
         if finished.is_file():
             (folder / JOURNAL).unlink(missing_ok=True)  # a kill came between the two
             return store.read(finished)
         limits = Limits.of(self.agent)
         jobs = [
-            Job(question, sample, sitting.seed, sitting.generation, self.task.name, sitting.split, method.name)
-            for question in sitting.questions
-            for sample in range(sitting.samples)
+            Job(question, sample, spec.seed, spec.generation, self.task.name, spec.split, method.name)
+            for question in spec.questions
+            for sample in range(spec.samples)
         ]
         trajectories = []
         with Journal(folder / JOURNAL) as journal:
             for trajectory in rollout(
                 jobs,
-                lambda job: sitting.watch(method.run(job.question, prompt, limits)),
+                lambda job: spec.watch(method.run(job.question, prompt, limits)),
                 {Role.ACTOR: policy},
                 self.tools,
                 journal=journal,
-                sampling=sitting.sampling,
+                sampling=spec.sampling,
                 emit=self.emit,
             ):
                 if trajectory.status is Status.TOOL_FAILURE:

@@ -26,7 +26,7 @@ from rest_jax.reporting.table import COLUMNS, LEGEND, cell, comparison_line, rem
 
 
 @dataclass(frozen=True)
-class Grown:
+class GrowSummary:
     """One Grow: its rewards, and for each threshold the share that was kept."""
 
     name: str
@@ -52,7 +52,7 @@ class Report:
     summary: Mapping[str, Any]
     curve: Sequence[Mapping[str, Any]]
     """The rows of summary.json that form the curve over generations, in order."""
-    grown: Sequence[Grown] = ()
+    grown: Sequence[GrowSummary] = ()
     losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
     galleries: Mapping[str, Sequence[Judged]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)

@@ -38,16 +38,19 @@ class Block(NamedTuple):
     """bool: the row was running and its logits were finite."""
 
 
-@partial(jax.jit, static_argnums=(0, 2))
 def view(config: ModelConfig, params: decoder.Params, dtype: Any) -> View:
     """The decode view of parameters, made once per weights: slices taken inside the loop would be taken every step."""
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
     return {
         "embed": params["embed"],
-        "layers": tuple(decoder.layer(params, index) for index in range(config.layers)),
+        # One small program called for each layer: one program of all slices takes seconds to compile.
+        "layers": tuple(_layer(params, index) for index in range(config.layers)),
         "norm": params["norm"],
         "head": decoder.head_dv(config, params),
     }
+
+
+_layer = jax.jit(decoder.layer)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)

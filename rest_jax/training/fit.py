@@ -80,7 +80,7 @@ def fit(
     made = optimizer(settings)
     rate = learning_rate(settings)
     shardings = state_shardings(config, made, mesh)
-    capacity = capacity_for(most_learned(trained, plans))
+    capacity = capacity_for(most_learned(trained, plans), settings.length)
     step = make_step(config, made, mesh, capacity=capacity, dtype=jnp.dtype(dtype))
     inputs = digest([asdict(settings), asdict(config), seed, jnp.dtype(dtype).name, _mixture_digest(trained)])
 

@@ -20,9 +20,11 @@ CHUNK = 64
 """Positions of each row whose logits exist at one time."""
 
 
-def capacity_for(most: int) -> int:
-    """`most` learned positions per row, rounded up to whole chunks: the static size that `nll` gathers into."""
-    return -(-most // CHUNK) * CHUNK
+def capacity_for(most: int, length: int) -> int:
+    """The static size that `nll` gathers `most` learned positions per row of `length` into: whole chunks, of half a
+    row or of a whole one, so that the fits of a run rarely differ in it and share one compilation."""
+    half = length // 2
+    return -(-(half if most <= half else length) // CHUNK) * CHUNK
 
 
 def nll(config: ModelConfig, params: Params, batch: Batch, *, capacity: int) -> tuple[jax.Array, jax.Array]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rest_jax.core.effects import Candidate, Finish, Role, Status
 from rest_jax.core.trajectory import Call, Trajectory
 from rest_jax.core.transcript import Segment, Source
-from rest_jax.reporting.html import Grown, Judged, Report, cards, write_report
+from rest_jax.reporting.html import GrowSummary, Judged, Report, cards, write_report
 
 HOSTILE = "</div><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} \"'`</style>"
 
@@ -65,7 +65,7 @@ def report(text: str) -> Report:
         title=text,
         summary={"rows": rows, "comparisons": [comparison], "notes": [text], "warnings": [text]},
         curve=rows,
-        grown=[Grown(text, [0.0, 0.5, 1.0], [(0.0, 0.6), (0.5, 0.3)])],
+        grown=[GrowSummary(text, [0.0, 0.5, 1.0], [(0.0, 0.6), (0.5, 0.3)])],
         losses={text: [1.0, 0.5, 0.2]},
         galleries={text: [Judged(trajectory(text), text, 0.5, 1.0)]},
         facts={"model": text},

@@ -27,7 +27,7 @@ def params():
 def batch():
     examples = random_examples(6)
     (plan,) = schedule(examples, steps=1, rows=ROWS, length=LENGTH, seed=0)
-    assert capacity_for(most_learned(examples, [plan])) == CHUNK
+    assert capacity_for(most_learned(examples, [plan]), LENGTH) == CHUNK
     return batch_of(examples, plan, LENGTH)
 
 
