@@ -21,6 +21,7 @@ class AxisRules:
     vocab: str | None = "tensor"
     width: str | None = "fsdp"
     norm: str | None = None
+    head_dim: str | None = None
     heads: str | None = "tensor"
     kv_heads: str | None = "tensor"
     hidden: str | None = "tensor"

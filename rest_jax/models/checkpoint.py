@@ -59,12 +59,7 @@ def load(folder: Path, dtype: Any = jnp.float32, shardings: Mapping[str, Any] | 
     """
     folder = Path(folder)
     config = ModelConfig.from_hf(read_json(folder, "config.json"))
-    codec = tokenizer.load(folder)
-    if codec.vocab_size > config.vocab:
-        raise UserError(
-            f"{folder}: the tokenizer has {codec.vocab_size} ids, the model {config.vocab}; "
-            f"put the model's own tokenizer there"
-        )
+    codec = tokenizer.load(folder).without_ids_from(config.vocab)
     agent = read_json(folder, AGENT) if (folder / AGENT).is_file() else None
     params = read_params(folder, config, jnp.dtype(dtype), shardings)
     return Model(config, params, codec, weights_digest(params), folder.name, agent)

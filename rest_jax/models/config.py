@@ -1,14 +1,13 @@
-"""What a model is, apart from its weights: one frozen config, read from and written as Hugging Face's config.json."""
+"""What a model is, apart from its weights: one frozen config that states what is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from rest_jax.core.errors import UserError
-
-SUPPORTED = "Llama 2 and Llama 3.x (model_type llama, SwiGLU, no biases, rope types default and llama3)"
+from rest_jax.models import families
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,10 @@ class Llama3Rope:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Llama-family decoder: RMSNorm, rotary positions, grouped-query attention, SwiGLU."""
+    """A decoder with RMSNorm, rotary positions, grouped-query attention and a gated feed-forward.
+
+    The defaults are Llama's; what other families compute differently is said field by field (`families`).
+    """
 
     vocab: int
     width: int
@@ -44,6 +46,31 @@ class ModelConfig:
     norm_eps: float = 1e-5
     tied: bool = False
     """The head is the embedding, transposed."""
+    activation: Literal["silu", "gelu_tanh"] = "silu"
+    """Of the feed-forward's gate; `gelu_tanh` is GELU's approximation by tanh."""
+    qkv_bias: bool = False
+    """Queries, keys and values have biases."""
+    qk_norm: bool = False
+    """Each head's queries and keys are normed before they are rotated."""
+    post_norms: bool = False
+    """What attention and feed-forward give is normed too, before it joins the residual stream."""
+    norm_plus_one: bool = False
+    """Norms scale by 1 + their weights, in f32, where others scale by their weights."""
+    embed_scaled: bool = False
+    """Embeddings are multiplied by the root of `width`, rounded to the weights' dtype."""
+    query_scalar: int | None = None
+    """Scores are divided by the root of it; None is `head_dim`."""
+    attention_softcap: float | None = None
+    """Scores are bounded smoothly: c x tanh(score / c)."""
+    logit_softcap: float | None = None
+    """Logits are bounded so too."""
+    windows: tuple[int | None, ...] = ()
+    """For each layer how many tokens a query sees, itself the last of them; None is all before it. () is None for all
+    layers."""
+    local_rope_theta: float | None = None
+    """Of the layers with a window, which are not stretched then; None: rotary positions are the same in all layers."""
+    family: str = "llama"
+    """Under which `model_type` it is written. It computes nothing."""
     attention: str = "xla"
     """How attention is computed here, by training and sampling alike: a name of `attention.BACKENDS`. No part of
     config.json."""
@@ -59,106 +86,27 @@ class ModelConfig:
                 f"model config: head_dim {self.head_dim} is odd, rotary positions need pairs; mend head_dim"
             )
 
+    @property
+    def query_scale(self) -> float:
+        """What scores are multiplied by."""
+        return (self.query_scalar or self.head_dim) ** -0.5
+
+    def window(self, layer: int) -> int | None:
+        """How many tokens a query of that layer sees, itself the last of them; None is all before it."""
+        return self.windows[layer] if self.windows else None
+
     @classmethod
     def from_hf(cls, hf: Mapping[str, Any]) -> ModelConfig:
         """Reads a config.json's content (transformers 4 and 5). UserError for anything this decoder would compute
         wrongly."""
-        _refuse_what_differs(hf)
-        rope = _rope(hf)
-        width, heads = _whole(hf, "hidden_size"), _whole(hf, "num_attention_heads")
-        return cls(
-            vocab=_whole(hf, "vocab_size"),
-            width=width,
-            layers=_whole(hf, "num_hidden_layers"),
-            heads=heads,
-            kv_heads=int(hf.get("num_key_value_heads") or heads),
-            head_dim=int(hf.get("head_dim") or width // heads),
-            hidden=_whole(hf, "intermediate_size"),
-            max_positions=int(hf.get("max_position_embeddings") or 2048),
-            rope_theta=float(rope["rope_theta"]),
-            rope_scaling=_scaling(rope),
-            norm_eps=float(hf.get("rms_norm_eps") or 1e-6),
-            tied=bool(hf.get("tie_word_embeddings", False)),
-        )
+        fields = families.read(hf)
+        scaling = fields.pop("rope_scaling")
+        return cls(**fields, rope_scaling=Llama3Rope(**scaling) if scaling else None)
 
     def to_hf(self) -> dict[str, Any]:
-        """The content of a config.json. Rope stands there twice: as transformers 5 reads it (`rope_parameters`) and
-        as older readers do (`rope_theta`, `rope_scaling`)."""
-        scaling = {"rope_type": "llama3", **asdict(self.rope_scaling)} if self.rope_scaling else None
-        return {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "vocab_size": self.vocab,
-            "hidden_size": self.width,
-            "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads,
-            "num_key_value_heads": self.kv_heads,
-            "head_dim": self.head_dim,
-            "intermediate_size": self.hidden,
-            "max_position_embeddings": self.max_positions,
-            "rope_theta": self.rope_theta,
-            "rope_scaling": scaling,
-            "rope_parameters": {**(scaling or {"rope_type": "default"}), "rope_theta": self.rope_theta},
-            "rms_norm_eps": self.norm_eps,
-            "tie_word_embeddings": self.tied,
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "mlp_bias": False,
-        }
-
-
-_ONLY = {
-    "model_type": ("llama",),
-    "hidden_act": ("silu", "swish"),
-    "attention_bias": (False,),
-    "mlp_bias": (False,),
-    "rope_interleaved": (False,),
-    "partial_rotary_factor": (1, 1.0),
-    "sliding_window": (),
-    "quantization_config": (),
-}
-"""Settings that change the computation, with the values that this decoder computes; absent or null is the default."""
-
-
-def _refuse_what_differs(hf: Mapping[str, Any]) -> None:
-    _required(hf, "model_type")
-    for key, values in _ONLY.items():
-        if hf.get(key) is not None and hf[key] not in values:
-            raise UserError(f"config.json: {key} {hf[key]!r} is not supported; choose a model of {SUPPORTED}")
-
-
-def _required(hf: Mapping[str, Any], key: str) -> Any:
-    if hf.get(key) is None:
-        raise UserError(f"config.json: {key} is missing; fetch the model again, or add it as its publisher states it")
-    return hf[key]
-
-
-def _whole(hf: Mapping[str, Any], key: str) -> int:
-    value = _required(hf, key)
-    if not isinstance(value, int) or value < 1:
-        raise UserError(f"config.json: {key} must be a positive whole number, found {value!r}; fetch the model again")
-    return value
-
-
-def _rope(hf: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Rotary settings as transformers 5 names them, from its `rope_parameters` or from the older pair of keys."""
-    rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
-        raise UserError(f"config.json: rope settings must be a mapping, found {rope!r}; fetch the model again")
-    theta = rope.get("rope_theta") or hf.get("rope_theta") or 10_000.0
-    return {**rope, "rope_theta": theta, "rope_type": rope.get("rope_type") or rope.get("type") or "default"}
-
-
-def _scaling(rope: Mapping[str, Any]) -> Llama3Rope | None:
-    match rope["rope_type"]:
-        case "default":
-            return None
-        case "llama3":
-            return Llama3Rope(
-                factor=float(_required(rope, "factor")),
-                low_freq_factor=float(_required(rope, "low_freq_factor")),
-                high_freq_factor=float(_required(rope, "high_freq_factor")),
-                original_max_position_embeddings=_whole(rope, "original_max_position_embeddings"),
-            )
-        case other:
-            raise UserError(f"config.json: rope type {other!r} is not supported; choose a model of {SUPPORTED}")
+        """The content of a config.json, which transformers 4 and 5 read. ValueError when the family's model in
+        transformers would compute something else than this config says."""
+        content = families.write(self)
+        if replace(ModelConfig.from_hf(content), attention=self.attention) != self:
+            raise ValueError(f"transformers' {self.family} cannot compute what this config says: {self}")
+        return content

@@ -1,12 +1,16 @@
 """The decoder: one Flax NNX block, stacked parameters around it, and pure functions over a plain pytree.
 
-Parameters are a nested dict of arrays, so that samplers, optimizers and checkpoints see nothing but a pytree:
+Families differ in what their config says, nowhere else. Parameters are a nested dict of arrays, so that samplers,
+optimizers and checkpoints see nothing but a pytree:
 
     embed   [V, D]
     blocks  every leaf stacked over layers, [L, ...]
       attention     norm/scale [L, D]  query/kernel [L, D, N*H]  key/kernel, value/kernel [L, D, K*H]
                     output/kernel [L, N*H, D]
+                    query/bias [L, N*H]  key/bias, value/bias [L, K*H], with `qkv_bias`
+                    query_norm/scale, key_norm/scale [L, H], with `qk_norm`
       feedforward   norm/scale [L, D]  gate/kernel, up/kernel [L, D, F]  down/kernel [L, F, D]
+      both          post_norm/scale [L, D], with `post_norms`
     norm    [D]
     head    [D, V], when the config is untied
 
@@ -18,32 +22,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from rest_jax.models import attention
 from rest_jax.models.config import ModelConfig
-from rest_jax.models.rope import rotate
+from rest_jax.models.rope import inverse_frequencies, rotate
 
 Params = dict[str, Any]
-Attend = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
-"""(q_btnh, k_btkh, v_btkh) -> o_btnh, given by the caller: packed causal in training, the cache in decoding."""
+Attend = Callable[[jax.Array, jax.Array, jax.Array, attention.Spec], jax.Array]
+"""(q_btnh, k_btkh, v_btkh, spec) -> o_btnh, given by the caller: packed causal in training, the cache in decoding."""
 
 _INITIAL = nnx.initializers.normal(0.02)
+_ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": partial(jax.nn.gelu, approximate=True)}
+
+
+class LayerKind(NamedTuple):
+    """In what layers of one model may differ, beside their parameters. Where layers are scanned over, so is this."""
+
+    frequencies_h: Any
+    """f32 [H/2]: `rope.inverse_frequencies`."""
+    window: Any
+    """int or int32 []: `attention.Spec.window`; None where a query sees all before it."""
 
 
 class RMSNorm(nnx.Module):
-    """Scales to unit root mean square, in f32 (Zhang and Sennrich, 2019)."""
+    """Scales to unit root mean square over `size` channels, in f32 (Zhang and Sennrich, 2019)."""
 
-    def __init__(self, config: ModelConfig, dtype: jnp.dtype):
-        self.eps = config.norm_eps
-        self.scale = nnx.Param(jnp.ones(config.width, dtype))
+    def __init__(self, config: ModelConfig, size: int, dtype: jnp.dtype):
+        self.config = config
+        self.scale = nnx.Param(_initial_scale(config, size, dtype))
 
-    def __call__(self, x_btd: jax.Array) -> jax.Array:
-        return _rms_norm(x_btd, self.scale[...], self.eps)
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return _rms_norm(self.config, x, self.scale[...])
 
 
 class Attention(nnx.Module):
@@ -52,35 +67,48 @@ class Attention(nnx.Module):
     def __init__(self, config: ModelConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
         linear = partial(nnx.Linear, use_bias=False, param_dtype=dtype, kernel_init=_INITIAL, rngs=rngs)
         self.config = config
-        self.norm = RMSNorm(config, dtype)
-        self.query = linear(config.width, config.heads * config.head_dim)
-        self.key = linear(config.width, config.kv_heads * config.head_dim)
-        self.value = linear(config.width, config.kv_heads * config.head_dim)
+        self.norm = RMSNorm(config, config.width, dtype)
+        self.query = linear(config.width, config.heads * config.head_dim, use_bias=config.qkv_bias)
+        self.key = linear(config.width, config.kv_heads * config.head_dim, use_bias=config.qkv_bias)
+        self.value = linear(config.width, config.kv_heads * config.head_dim, use_bias=config.qkv_bias)
         self.output = linear(config.heads * config.head_dim, config.width)
+        if config.qk_norm:
+            self.query_norm = RMSNorm(config, config.head_dim, dtype)
+            self.key_norm = RMSNorm(config, config.head_dim, dtype)
+        if config.post_norms:
+            self.post_norm = RMSNorm(config, config.width, dtype)
 
-    def __call__(self, x_btd: jax.Array, positions_bt: jax.Array, attend: Attend) -> jax.Array:
+    def __call__(self, x_btd: jax.Array, positions_bt: jax.Array, kind: LayerKind, attend: Attend) -> jax.Array:
         b, t, _ = x_btd.shape
         h_btd = self.norm(x_btd)
         q_btnh = self.query(h_btd).reshape(b, t, self.config.heads, self.config.head_dim)
         k_btkh = self.key(h_btd).reshape(b, t, self.config.kv_heads, self.config.head_dim)
         v_btkh = self.value(h_btd).reshape(b, t, self.config.kv_heads, self.config.head_dim)
-        q_btnh, k_btkh = rotate(q_btnh, positions_bt, self.config), rotate(k_btkh, positions_bt, self.config)
-        return self.output(attend(q_btnh, k_btkh, v_btkh).reshape(b, t, -1))
+        if self.config.qk_norm:
+            q_btnh, k_btkh = self.query_norm(q_btnh), self.key_norm(k_btkh)
+        q_btnh, k_btkh = (rotate(x, positions_bt, kind.frequencies_h) for x in (q_btnh, k_btkh))
+        spec = attention.Spec(self.config.query_scale, self.config.attention_softcap, kind.window)
+        o_btd = self.output(attend(q_btnh, k_btkh, v_btkh, spec).reshape(b, t, -1))
+        return self.post_norm(o_btd) if self.config.post_norms else o_btd
 
 
 class FeedForward(nnx.Module):
-    """SwiGLU (Shazeer, 2020)."""
+    """The gated feed-forward: SwiGLU, or GeGLU (Shazeer, 2020)."""
 
     def __init__(self, config: ModelConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
         linear = partial(nnx.Linear, use_bias=False, param_dtype=dtype, kernel_init=_INITIAL, rngs=rngs)
-        self.norm = RMSNorm(config, dtype)
+        self.config = config
+        self.norm = RMSNorm(config, config.width, dtype)
         self.gate = linear(config.width, config.hidden)
         self.up = linear(config.width, config.hidden)
         self.down = linear(config.hidden, config.width)
+        if config.post_norms:
+            self.post_norm = RMSNorm(config, config.width, dtype)
 
     def __call__(self, x_btd: jax.Array) -> jax.Array:
         h_btd = self.norm(x_btd)
-        return self.down(jax.nn.silu(self.gate(h_btd)) * self.up(h_btd))
+        o_btd = self.down(_ACTIVATIONS[self.config.activation](self.gate(h_btd)) * self.up(h_btd))
+        return self.post_norm(o_btd) if self.config.post_norms else o_btd
 
 
 class Block(nnx.Module):
@@ -90,13 +118,14 @@ class Block(nnx.Module):
         self.attention = Attention(config, dtype, rngs)
         self.feedforward = FeedForward(config, dtype, rngs)
 
-    def __call__(self, x_btd: jax.Array, positions_bt: jax.Array, attend: Attend) -> jax.Array:
-        x_btd = x_btd + self.attention(x_btd, positions_bt, attend)
+    def __call__(self, x_btd: jax.Array, positions_bt: jax.Array, kind: LayerKind, attend: Attend) -> jax.Array:
+        x_btd = x_btd + self.attention(x_btd, positions_bt, kind, attend)
         return x_btd + self.feedforward(x_btd)
 
 
 def init(config: ModelConfig, key: jax.Array, dtype: jnp.dtype = jnp.float32) -> Params:
-    """Random parameters: matrices from N(0, 0.02²), norms at one. One compiled call, whatever the depth."""
+    """Random parameters: matrices from N(0, 0.02²), biases at zero, norms that scale by one. One compiled call,
+    whatever the depth."""
     return _init(config, key, jnp.dtype(dtype))
 
 
@@ -110,7 +139,7 @@ def _init(config: ModelConfig, key: jax.Array, dtype: jnp.dtype) -> Params:
     params = {
         "embed": _INITIAL(embed_key, (config.vocab, config.width), dtype),
         "blocks": jax.vmap(block_params)(jax.random.split(blocks_key, config.layers)),
-        "norm": jnp.ones(config.width, dtype),
+        "norm": _initial_scale(config, config.width, dtype),
     }
     if not config.tied:
         params["head"] = _INITIAL(head_key, (config.width, config.vocab), dtype)
@@ -128,11 +157,23 @@ def block_graphdef(config: ModelConfig) -> nnx.GraphDef[Block]:
     return nnx.graphdef(nnx.eval_shape(lambda: Block(config, jnp.dtype(jnp.float32), rngs=nnx.Rngs(0))))
 
 
+def layer_kind(config: ModelConfig, index: int) -> LayerKind:
+    """What one layer does that others may do otherwise."""
+    window = config.window(index)
+    return LayerKind(inverse_frequencies(config, local=window is not None), window)
+
+
 def apply_block(
-    config: ModelConfig, layer_params: Params, x_btd: jax.Array, positions_bt: jax.Array, attend: Attend
+    config: ModelConfig,
+    kind: LayerKind,
+    layer_params: Params,
+    x_btd: jax.Array,
+    positions_bt: jax.Array,
+    attend: Attend,
 ) -> jax.Array:
-    """One layer over x_btd, with that layer's own parameters (`layer`). `positions_bt` int32 set the rotations."""
-    return nnx.merge(block_graphdef(config), layer_params)(x_btd, positions_bt, attend)
+    """One layer over x_btd, with that layer's own kind (`layer_kind`) and parameters (`layer`). `positions_bt` int32
+    set the rotations."""
+    return nnx.merge(block_graphdef(config), layer_params)(x_btd, positions_bt, kind, attend)
 
 
 def layer(params: Params, index: int | jax.Array) -> Params:
@@ -142,22 +183,24 @@ def layer(params: Params, index: int | jax.Array) -> Params:
 
 def embed(config: ModelConfig, params: Params, ids_bt: jax.Array) -> jax.Array:
     """x_btd: the embedding of each token id."""
-    return params["embed"][ids_bt]
+    x_btd = params["embed"][ids_bt]
+    return x_btd * jnp.asarray(config.width**0.5, x_btd.dtype) if config.embed_scaled else x_btd
 
 
 def final_norm(config: ModelConfig, params: Params, x: jax.Array) -> jax.Array:
     """The norm between the last block and the head, over the last axis of x [..., D]."""
-    return _rms_norm(x, params["norm"], config.norm_eps)
+    return _rms_norm(config, x, params["norm"])
 
 
-def head_dv(config: ModelConfig, params: Params) -> jax.Array:
-    """The output matrix [D, V]; a transposed view of the embedding when tied."""
-    return params["embed"].T if config.tied else params["head"]
+def head_dv(params: Params) -> jax.Array:
+    """The output matrix [D, V]: the model's own, a sampler's copy, or else the embedding, transposed."""
+    return params["head"] if "head" in params else params["embed"].T
 
 
 def logits(config: ModelConfig, params: Params, x: jax.Array) -> jax.Array:
     """f32 logits [..., V] of x [..., D], which `final_norm` has normed."""
-    return jnp.matmul(x, head_dv(config, params), preferred_element_type=jnp.float32)
+    raw = jnp.matmul(x, head_dv(params), preferred_element_type=jnp.float32)
+    return attention.softcapped(raw, config.logit_softcap)
 
 
 def hidden_states(
@@ -174,20 +217,39 @@ def hidden_states(
     time.
     """
     packed_causal = attention.backend(config.attention).packed_causal
+    kinds = _kinds_to_scan(config)
 
-    def attend(q_btnh: jax.Array, k_btkh: jax.Array, v_btkh: jax.Array) -> jax.Array:
-        return packed_causal(q_btnh, k_btkh, v_btkh, segments_bt)
+    def attend(q_btnh: jax.Array, k_btkh: jax.Array, v_btkh: jax.Array, spec: attention.Spec) -> jax.Array:
+        return packed_causal(q_btnh, k_btkh, v_btkh, spec, segments_bt)
 
-    def step(x_btd: jax.Array, layer_params: Params) -> tuple[jax.Array, None]:
-        return apply_block(config, layer_params, x_btd, positions_bt, attend), None
+    def step(x_btd: jax.Array, scanned: tuple[Params, LayerKind | None]) -> tuple[jax.Array, None]:
+        layer_params, kind = scanned
+        kind = layer_kind(config, 0) if kind is None else kind
+        return apply_block(config, kind, layer_params, x_btd, positions_bt, attend), None
 
     kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     body = jax.checkpoint(step, policy=kept, prevent_cse=False)
-    x_btd, _ = jax.lax.scan(body, embed(config, params, ids_bt), params["blocks"])
+    x_btd, _ = jax.lax.scan(body, embed(config, params, ids_bt), (params["blocks"], kinds))
     return x_btd
 
 
-def _rms_norm(x: jax.Array, scale_d: jax.Array, eps: float) -> jax.Array:
+def _kinds_to_scan(config: ModelConfig) -> LayerKind | None:
+    """Every layer's kind, stacked; None where all are alike, so that it is a constant of the program."""
+    if len(set(config.windows)) <= 1:
+        return None
+    kinds = [layer_kind(config, index) for index in range(config.layers)]
+    everything = np.iinfo(np.int32).max
+    windows = [everything if kind.window is None else kind.window for kind in kinds]
+    return LayerKind(np.stack([kind.frequencies_h for kind in kinds]), np.asarray(windows, np.int32))
+
+
+def _initial_scale(config: ModelConfig, size: int, dtype: jnp.dtype) -> jax.Array:
+    return jnp.zeros(size, dtype) if config.norm_plus_one else jnp.ones(size, dtype)
+
+
+def _rms_norm(config: ModelConfig, x: jax.Array, scale_d: jax.Array) -> jax.Array:
     x_f32 = x.astype(jnp.float32)
-    normed = x_f32 * jax.lax.rsqrt(jnp.mean(jnp.square(x_f32), axis=-1, keepdims=True) + eps)
+    normed = x_f32 * jax.lax.rsqrt(jnp.mean(jnp.square(x_f32), axis=-1, keepdims=True) + config.norm_eps)
+    if config.norm_plus_one:
+        return (normed * (1 + scale_d.astype(jnp.float32))).astype(x.dtype)
     return normed.astype(x.dtype) * scale_d

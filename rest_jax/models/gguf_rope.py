@@ -27,8 +27,9 @@ def with_scaling(
     UserError for a scaling other than Llama 3's.
     """
     # llama.cpp's own defaults: without a type it is linear, without a factor there is none.
-    kind = metadata.get("llama.rope.scaling.type", "linear")
-    factor = metadata.get("llama.rope.scaling.factor", metadata.get("llama.rope.scale_linear", 0.0))
+    rope = f"{metadata['general.architecture']}.rope"
+    kind = metadata.get(f"{rope}.scaling.type", "linear")
+    factor = metadata.get(f"{rope}.scaling.factor", metadata.get(f"{rope}.scale_linear", 0.0))
     if kind not in ("none", "linear") or (kind == "linear" and factor not in (0.0, 1.0)):
         raise _refused(path, f"{kind} with factor {factor:g}")
     if factors is None or np.all(factors == 1):

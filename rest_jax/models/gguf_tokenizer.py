@@ -8,8 +8,8 @@ from typing import Any
 
 from rest_jax.core.errors import UserError
 
-_CONTROL, _USER_DEFINED = 3, 4
-"""GGUF token types (llama.cpp's llama_token_type)."""
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = range(1, 6)
+"""GGUF token types (llama.cpp's llama_token_type); bytes are 6."""
 
 _LLAMA3_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -25,46 +25,102 @@ _PRE_TOKENIZERS = {
 }
 """How text falls into words before BPE, by llama.cpp's name for it (`tokenizer.ggml.pre`)."""
 
-_OPEN_WITH_BOS = ("llama-bpe",)
-"""Those for which llama.cpp opens texts with BOS when the file does not say."""
+_OPEN_WITH_BOS = {"llama", "llama-bpe"}
+"""Kinds of models and of words for which llama.cpp opens texts with BOS when the file does not say."""
 
 
 def tokenizer_json(metadata: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The content of tokenizer.json: byte-level BPE with the metadata's tokens, merges and token types."""
-    kind, words = metadata["tokenizer.ggml.model"], metadata.get("tokenizer.ggml.pre")
-    if kind != "gpt2" or words not in _PRE_TOKENIZERS:
-        raise UserError(
-            f"{path}: tokenizer {kind!r} with words {words!r} is not supported (gpt2 with "
-            f"{' or '.join(_PRE_TOKENIZERS)} is): take the model's Hugging Face folder instead"
-        )
-    tokens, types = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"]
-    added = [
-        _added_token(id_, token, special=type_ == _CONTROL)
-        for id_, (token, type_) in enumerate(zip(tokens, types, strict=True))
-        if type_ in (_CONTROL, _USER_DEFINED)
-    ]
+    """The content of tokenizer.json, with the metadata's tokens, merges and token types: byte-level BPE, or
+    sentencepiece's BPE with byte fallback."""
+    match metadata["tokenizer.ggml.model"], metadata.get("tokenizer.ggml.pre"):
+        case "gpt2", words if words in _PRE_TOKENIZERS:
+            tokens, added_types = metadata["tokenizer.ggml.tokens"], (_CONTROL, _USER_DEFINED)
+            return _file(metadata, tokens, _byte_level(metadata, words), added_types)
+        case "llama", _:
+            # llama.cpp has the spaces of user-defined pieces (Gemma's runs of them) as spaces.
+            tokens = [token.replace(" ", "▁") for token in metadata["tokenizer.ggml.tokens"]]
+            added_types = (_UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED)
+            return _file(metadata, tokens, _sentencepiece(metadata, tokens), added_types)
+        case kind, words:
+            raise UserError(
+                f"{path}: tokenizer {kind!r} with words {words!r} is not supported (llama, and gpt2 with "
+                f"{' or '.join(_PRE_TOKENIZERS)} are): take the model's Hugging Face folder instead"
+            )
+
+
+def _file(
+    metadata: Mapping[str, Any], tokens: list[str], parts: Mapping[str, Any], added_types: tuple[int, ...]
+) -> dict[str, Any]:
+    types = metadata["tokenizer.ggml.token_type"]
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": {token: id_ for id_, token in enumerate(tokens)},
+    }
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": added,
+        "added_tokens": [
+            _added_token(id_, token, special=type_ != _USER_DEFINED)
+            for id_, (token, type_) in enumerate(zip(tokens, types, strict=True))
+            if type_ in added_types
+        ],
+        "post_processor": None,
+        **parts,
+        "model": model | parts["model"],
+    }
+
+
+def _byte_level(metadata: Mapping[str, Any], words: str) -> dict[str, Any]:
+    return {
         "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": _PRE_TOKENIZERS[words]},
-        "post_processor": None,
         "decoder": _BYTE_LEVEL | {"use_regex": True},
         "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
             "ignore_merges": words == "llama-bpe",
-            "vocab": {token: id_ for id_, token in enumerate(tokens)},
             "merges": [merge.split(" ") for merge in metadata["tokenizer.ggml.merges"]],
         },
     }
+
+
+def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str]) -> dict[str, Any]:
+    """As transformers converts sentencepiece models; a first word has a dummy space, unless the file says otherwise."""
+    space = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    back = {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}
+    dummy_space = metadata.get("tokenizer.ggml.add_space_prefix", True)
+    first, strip = {"type": "Prepend", "prepend": "▁"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    decoders = [back, {"type": "ByteFallback"}, {"type": "Fuse"}]
+    return {
+        "normalizer": {"type": "Sequence", "normalizers": [first, space] if dummy_space else [space]},
+        "pre_tokenizer": None,
+        "decoder": {"type": "Sequence", "decoders": [*decoders, strip] if dummy_space else decoders},
+        "model": {
+            "unk_token": tokens[metadata.get("tokenizer.ggml.unknown_token_id", 0)],
+            "fuse_unk": True,
+            "byte_fallback": True,
+            "merges": _merges(metadata, tokens),
+        },
+    }
+
+
+def _merges(metadata: Mapping[str, Any], tokens: list[str]) -> list[list[str]]:
+    """Every way to join two pieces into a third, the best piece first: sentencepiece joins by the score of what comes
+    out, BPE by rank. User-defined pieces go before all others."""
+    scores, types = metadata["tokenizer.ggml.scores"], metadata["tokenizer.ggml.token_type"]
+    rank = {
+        token: (type_ == _NORMAL, -score)
+        for token, score, type_ in zip(tokens, scores, types, strict=True)
+        if type_ in (_NORMAL, _USER_DEFINED)
+    }
+    halves = ([piece[:at], piece[at:]] for piece in sorted(rank, key=rank.__getitem__) for at in range(1, len(piece)))
+    return [pair for pair in halves if pair[0] in rank and pair[1] in rank]
 
 
 def tokenizer_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +133,8 @@ def tokenizer_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
         if (key := f"tokenizer.ggml.{role}_token_id") in metadata
     }
     template = metadata.get("tokenizer.chat_template")
-    opens_with_bos = metadata.get("tokenizer.ggml.add_bos_token", metadata.get("tokenizer.ggml.pre") in _OPEN_WITH_BOS)
+    kinds = (metadata["tokenizer.ggml.model"], metadata.get("tokenizer.ggml.pre"))
+    opens_with_bos = metadata.get("tokenizer.ggml.add_bos_token", not _OPEN_WITH_BOS.isdisjoint(kinds))
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_bos_token": bool(opens_with_bos),

@@ -1,4 +1,4 @@
-"""Weights in safetensors files under Hugging Face's Llama names, to and from the decoder's stacked parameters.
+"""Weights in safetensors files under Hugging Face's names, to and from the decoder's stacked parameters.
 
 Both ways stream: in, one stacked leaf is on the host at a time; out, one tensor.
 """
@@ -39,20 +39,37 @@ class _Source:
         return [self.name.format(index) for index in range(layers)] if "{}" in self.name else [self.name]
 
 
-_SOURCES = {
-    "embed": _Source("model.embed_tokens.weight"),
-    "blocks/attention/norm/scale": _Source("model.layers.{}.input_layernorm.weight"),
-    "blocks/attention/query/kernel": _Source("model.layers.{}.self_attn.q_proj.weight", transposed=True),
-    "blocks/attention/key/kernel": _Source("model.layers.{}.self_attn.k_proj.weight", transposed=True),
-    "blocks/attention/value/kernel": _Source("model.layers.{}.self_attn.v_proj.weight", transposed=True),
-    "blocks/attention/output/kernel": _Source("model.layers.{}.self_attn.o_proj.weight", transposed=True),
-    "blocks/feedforward/norm/scale": _Source("model.layers.{}.post_attention_layernorm.weight"),
-    "blocks/feedforward/gate/kernel": _Source("model.layers.{}.mlp.gate_proj.weight", transposed=True),
-    "blocks/feedforward/up/kernel": _Source("model.layers.{}.mlp.up_proj.weight", transposed=True),
-    "blocks/feedforward/down/kernel": _Source("model.layers.{}.mlp.down_proj.weight", transposed=True),
-    "norm": _Source("model.norm.weight"),
-    "head": _Source("lm_head.weight", transposed=True),
-}
+_EMBED, _HEAD = _Source("model.embed_tokens.weight"), _Source("lm_head.weight", transposed=True)
+
+
+def _sources(config: ModelConfig) -> dict[str, _Source]:
+    """Where each of the parameters' leaves comes from, by its path."""
+    layer, attention, mlp = "model.layers.{}", "model.layers.{}.self_attn", "model.layers.{}.mlp"
+    # Where there are post-norms, what others call so (it stands before the feed-forward) is one of them.
+    before_feedforward = "pre_feedforward_layernorm" if config.post_norms else "post_attention_layernorm"
+    sources = {
+        "embed": _EMBED,
+        "blocks/attention/norm/scale": _Source(f"{layer}.input_layernorm.weight"),
+        "blocks/attention/query/kernel": _Source(f"{attention}.q_proj.weight", transposed=True),
+        "blocks/attention/query/bias": _Source(f"{attention}.q_proj.bias"),
+        "blocks/attention/query_norm/scale": _Source(f"{attention}.q_norm.weight"),
+        "blocks/attention/key/kernel": _Source(f"{attention}.k_proj.weight", transposed=True),
+        "blocks/attention/key/bias": _Source(f"{attention}.k_proj.bias"),
+        "blocks/attention/key_norm/scale": _Source(f"{attention}.k_norm.weight"),
+        "blocks/attention/value/kernel": _Source(f"{attention}.v_proj.weight", transposed=True),
+        "blocks/attention/value/bias": _Source(f"{attention}.v_proj.bias"),
+        "blocks/attention/output/kernel": _Source(f"{attention}.o_proj.weight", transposed=True),
+        "blocks/attention/post_norm/scale": _Source(f"{layer}.post_attention_layernorm.weight"),
+        "blocks/feedforward/norm/scale": _Source(f"{layer}.{before_feedforward}.weight"),
+        "blocks/feedforward/gate/kernel": _Source(f"{mlp}.gate_proj.weight", transposed=True),
+        "blocks/feedforward/up/kernel": _Source(f"{mlp}.up_proj.weight", transposed=True),
+        "blocks/feedforward/down/kernel": _Source(f"{mlp}.down_proj.weight", transposed=True),
+        "blocks/feedforward/post_norm/scale": _Source(f"{layer}.post_feedforward_layernorm.weight"),
+        "norm": _Source("model.norm.weight"),
+        "head": _HEAD,
+    }
+    leaves = jax.tree_util.tree_leaves_with_path(abstract_params(config))
+    return {path: sources[path] for path in (_joined(path) for path, _ in leaves)}
 
 
 def read_params(
@@ -64,20 +81,22 @@ def read_params(
     """
     with ExitStack() as stack:
         files = _open(folder, stack)
-        _refuse_other_names(folder, config, set(files))
+        sources = _sources(config)
+        _refuse_other_names(folder, config, sources, set(files))
         _refuse_untied_head(folder, config, files)
         abstract = abstract_params(config, dtype)
         places = jax.tree.map(lambda _: None, abstract) if shardings is None else dict(shardings)
 
         def place(path: Any, wanted: jax.ShapeDtypeStruct, where: Any) -> jax.Array:
-            return jax.device_put(_stack(folder, config, files, _SOURCES[_joined(path)], wanted), where)
+            return jax.device_put(_stack(folder, config, files, sources[_joined(path)], wanted), where)
 
         return jax.tree_util.tree_map_with_path(place, abstract, places)
 
 
 def write_params(config: ModelConfig, params: Params, file: Path) -> None:
     """Writes one safetensors file with Hugging Face's names and layouts, in the parameters' own dtype."""
-    leaves = [(_SOURCES[_joined(path)], leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
+    sources = _sources(config)
+    leaves = [(sources[_joined(path)], leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
     layout = [
         (name, np.dtype(leaf.dtype), _stored_shape(source, leaf.shape))
         for source, leaf in leaves
@@ -110,30 +129,31 @@ def _open(folder: Path, stack: ExitStack) -> dict[str, Any]:
     return files
 
 
-def _refuse_other_names(folder: Path, config: ModelConfig, found: set[str]) -> None:
-    paths = [path for path in _SOURCES if path != "head" or not config.tied]
-    expected = {name for path in paths for name in _SOURCES[path].names(config.layers)}
+def _refuse_other_names(folder: Path, config: ModelConfig, sources: Mapping[str, _Source], found: set[str]) -> None:
+    expected = {name for source in sources.values() for name in source.names(config.layers)}
     if missing := sorted(expected - found):
         raise UserError(
             f"{folder}: {_some(missing)} missing from the weights; config.json and weights must belong together"
         )
     ignored = {name for name in found if name.endswith(".rotary_emb.inv_freq")}
     if config.tied:
-        ignored.add(_SOURCES["head"].name)
+        ignored.add(_HEAD.name)
     if unexpected := sorted(found - expected - ignored):
         raise UserError(
-            f"{folder}: {_some(unexpected)} unknown to a Llama of this config; "
+            f"{folder}: {_some(unexpected)} unknown to a {config.family} of this config; "
             f"config.json and weights must belong together"
         )
 
 
 def _refuse_untied_head(folder: Path, config: ModelConfig, files: Mapping[str, Any]) -> None:
     """Some publishers store a tied head beside the embedding; that is harmless only while the two are one."""
-    head, embed = _SOURCES["head"].name, _SOURCES["embed"].name
-    if not config.tied or head not in files:
+    if not config.tied or _HEAD.name not in files:
         return
-    if not np.array_equal(files[head].get_tensor(head), files[embed].get_tensor(embed)):
-        raise UserError(f"{folder}: {head} is not the embedding; set tie_word_embeddings to false in its config.json")
+    head, embed = (files[name].get_tensor(name) for name in (_HEAD.name, _EMBED.name))
+    if not np.array_equal(head, embed):
+        raise UserError(
+            f"{folder}: {_HEAD.name} is not the embedding; set tie_word_embeddings to false in its config.json"
+        )
 
 
 def _some(names: list[str]) -> str:

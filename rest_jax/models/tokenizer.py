@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,26 @@ class Tokenizer:
         neither source names one, the lowest is taken.
         """
         return self._end_of_turn_id
+
+    def without_ids_from(self, limit: int) -> Tokenizer:
+        """The same tokenizer for a model with `limit` embeddings: control tokens beyond them are no tokens any more.
+
+        Gemma 3's models of text alone come with the tokenizer of those that see; its <image_soft_token> would be the
+        id after their last. UserError when an ordinary token lies beyond.
+        """
+        beyond = frozenset(range(limit, self.vocab_size))
+        if not beyond <= self.control_ids:
+            raise UserError(
+                f"{self.folder}: the tokenizer has {self.vocab_size} ids, the model {limit}; "
+                f"put the model's own tokenizer there"
+            )
+        control = {name: id_ for name, id_ in self.plain.control.items() if id_ < limit}
+        return replace(
+            self,
+            plain=replace(self.plain, surfaces=self.plain.surfaces[:limit], control=control),
+            control_ids=self.control_ids - beyond,
+            silent_ids=self.silent_ids - beyond,
+        )
 
     @cached_property
     def _end_of_turn_id(self) -> int:

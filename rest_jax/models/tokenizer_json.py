@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -47,6 +48,8 @@ def _encoder(file_json: str, added_json: str) -> PlainEncoder:
     tokens = [*(file.get("added_tokens") or []), *({**token, "id": int(id_)} for id_, token in added.items())]
     control = {token["content"]: token["id"] for token in tokens}
     byte_level = any(part.get("type") == "ByteLevel" for part in _parts(file))
+    if not byte_level:  # Gemma's runs of spaces are tokens too; texts have them as spaces
+        control |= {name.replace("▁", " "): id_ for name, id_ in control.items()}
     surface = _byte_level_surface if byte_level else _fallback_surface
     vocab: dict[str, int] = {token: id_ for token, id_ in model["vocab"].items() if token not in control}
     surfaces = [b""] * (1 + max([*vocab.values(), *control.values()]))
@@ -121,9 +124,12 @@ def _byte_level_surface(token: str) -> bytes:
     return bytes(_BYTE_OF[character] for character in token) if _BYTE_OF.keys() >= set(token) else token.encode()
 
 
+_BYTE = re.compile("<0x([0-9A-F]{2})>")
+
+
 def _fallback_surface(token: str) -> bytes:
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        return bytes.fromhex(token[3:5])
+    if byte := _BYTE.fullmatch(token):
+        return bytes.fromhex(byte[1])
     return token.replace("▁", " ").encode()
 
 

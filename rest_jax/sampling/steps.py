@@ -46,7 +46,7 @@ def view(config: ModelConfig, params: decoder.Params, dtype: Any) -> View:
         # One small program called for each layer: one program of all slices takes seconds to compile.
         "layers": tuple(_layer(params, index) for index in range(config.layers)),
         "norm": params["norm"],
-        "head": decoder.head_dv(config, params),
+        "head": decoder.head_dv(params),
     }
 
 
@@ -139,11 +139,14 @@ def _forward(
     x_btd = decoder.embed(config, weights, ids_bt)
     for index, layer in enumerate(weights["layers"]):
 
-        def attend(q_btnh: jax.Array, k_btkh: jax.Array, v_btkh: jax.Array, index: int = index) -> jax.Array:
+        def attend(
+            q_btnh: jax.Array, k_btkh: jax.Array, v_btkh: jax.Array, spec: attention.Spec, index: int = index
+        ) -> jax.Array:
             keys[index], values[index], k_bkhs, v_bksh = write(keys[index], values[index], k_btkh, v_btkh)
-            return cached(q_btnh, k_bkhs, v_bksh, positions_bt)
+            return cached(q_btnh, k_bkhs, v_bksh, spec, positions_bt)
 
-        x_btd = decoder.apply_block(config, layer, x_btd, positions_bt, attend)
+        kind = decoder.layer_kind(config, index)
+        x_btd = decoder.apply_block(config, kind, layer, x_btd, positions_bt, attend)
     return Cache(tuple(keys), tuple(values)), x_btd
 
 
@@ -180,8 +183,7 @@ def _write_all(length_b: jax.Array) -> Write:
 
 def _logits(config: ModelConfig, weights: View, x: jax.Array) -> jax.Array:
     """f32 [..., V], from the view's own [D, V] head: on CPU a transposed head is many times slower."""
-    normed = decoder.final_norm(config, weights, x)
-    return jnp.matmul(normed, weights["head"], preferred_element_type=jnp.float32)
+    return decoder.logits(config, weights, decoder.final_norm(config, weights, x))
 
 
 def _advance(rows: Rows, table: jax.Array, token_b: jax.Array, finite_b: jax.Array) -> tuple[Rows, jax.Array]:

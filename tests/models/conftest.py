@@ -15,7 +15,7 @@ import tokenizers_for_tests as make
 from rest_jax.models import decoder, tokenizer
 from rest_jax.models.config import ModelConfig
 
-TOKENIZERS = ("smollm2", "llama3", "qwen", "llama2", "sentencepiece_bpe", "sentencepiece_unigram")
+TOKENIZERS = ("smollm2", "llama3", "qwen", "llama2", "gemma", "sentencepiece_bpe", "sentencepiece_unigram")
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +43,7 @@ def codecs(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
         make.llama3_like(root / "llama3"),
         make.qwen_like(root / "qwen"),
         make.llama2_like(root / "llama2"),
+        make.gemma_like(root / "gemma"),
         make.sentencepiece_like(root / "bpe", "bpe"),
         make.sentencepiece_like(root / "unigram", "unigram"),
     )

@@ -43,7 +43,8 @@ def _unrolled(config: ModelConfig, params, ids_bt, positions_bt, segments_bt) ->
     attend = partial(attention.packed_causal, segments_bt=segments_bt)
     x_btd = decoder.embed(config, params, ids_bt)
     for index in range(config.layers):
-        x_btd = decoder.apply_block(config, decoder.layer(params, index), x_btd, positions_bt, attend)
+        kind, layer = decoder.layer_kind(config, index), decoder.layer(params, index)
+        x_btd = decoder.apply_block(config, kind, layer, x_btd, positions_bt, attend)
     return x_btd
 
 
@@ -97,14 +98,15 @@ def _decode_chunk(params, caches, ids_bt, start: int):
     x_btd, written = decoder.embed(CONFIG, params, ids_bt), []
     for index, (old_k_bkhs, old_v_bksh) in enumerate(caches):
 
-        def attend(q_btnh, k_btkh, v_btkh, old_k_bkhs=old_k_bkhs, old_v_bksh=old_v_bksh):
+        def attend(q_btnh, k_btkh, v_btkh, spec, old_k_bkhs=old_k_bkhs, old_v_bksh=old_v_bksh):
             end = start + k_btkh.shape[1]
             k_bkhs = old_k_bkhs.at[..., start:end].set(k_btkh.transpose(0, 2, 3, 1))
             v_bksh = old_v_bksh.at[:, :, start:end].set(v_btkh.transpose(0, 2, 1, 3))
             written.append((k_bkhs, v_bksh))
-            return attention.cached(q_btnh, k_bkhs, v_bksh, positions_bt)
+            return attention.cached(q_btnh, k_bkhs, v_bksh, spec, positions_bt)
 
-        x_btd = decoder.apply_block(CONFIG, decoder.layer(params, index), x_btd, positions_bt, attend)
+        kind, layer = decoder.layer_kind(CONFIG, index), decoder.layer(params, index)
+        x_btd = decoder.apply_block(CONFIG, kind, layer, x_btd, positions_bt, attend)
     return x_btd, written
 
 
@@ -121,16 +123,43 @@ def test_decoding_over_a_cache_equals_the_packed_forward(params) -> None:
 
 
 def test_a_query_that_sees_nothing_is_finite() -> None:
-    q_btnh = jnp.ones((1, 2, 4, 8))
-    o_btnh = attention.cached(q_btnh, jnp.ones((1, 2, 8, 6)), jnp.ones((1, 2, 6, 8)), jnp.array([[-1, 0]]))
-    assert np.isfinite(o_btnh).all()
+    q_btnh, k_bkhs, v_bksh = jnp.ones((1, 2, 4, 8)), jnp.ones((1, 2, 8, 6)), jnp.ones((1, 2, 6, 8))
+    for window in (None, 1, 3):
+        o_btnh = attention.cached(q_btnh, k_bkhs, v_bksh, attention.Spec(1.0, window=window), jnp.array([[-1, 0]]))
+        assert np.isfinite(o_btnh).all()
 
 
 def test_attention_equals_the_textbook_with_repeated_heads() -> None:
     q_btnh, k_btkh, v_btkh = _normal(2, 7, 6, 8), _normal(2, 7, 2, 8, seed=1), _normal(2, 7, 2, 8, seed=2)
     textbook = jax.jit(partial(jax.nn.dot_product_attention, is_causal=True))(q_btnh, k_btkh, v_btkh)
-    ours = jax.jit(attention.packed_causal)(q_btnh, k_btkh, v_btkh, jnp.ones((2, 7), jnp.int32))
-    np.testing.assert_allclose(ours, textbook, atol=1e-6)
+    attend = partial(attention.packed_causal, spec=attention.Spec(8**-0.5), segments_bt=jnp.ones((2, 7), jnp.int32))
+    np.testing.assert_allclose(jax.jit(attend)(q_btnh, k_btkh, v_btkh), textbook, atol=1e-6)
+
+
+def test_a_window_holds_so_many_tokens_of_its_own_segment() -> None:
+    """Values are one-hot by place, scores are equal: the output says who was seen."""
+    window, segments_bt = 3, jnp.array([[1, 1, 1, 1, 1, 2, 2, 2]])
+    q_btnh, k_btkh, v_btkh = jnp.ones((1, 8, 2, 8)), jnp.ones((1, 8, 1, 8)), jnp.eye(8)[None, :, None]
+    spec = attention.Spec(8**-0.5, window=window)
+    seen_ts = attention.packed_causal(q_btnh, k_btkh, v_btkh, spec, segments_bt)[0, :, 0] > 0
+    expected_ts = [
+        [before <= at and at - before < window and segments_bt[0, at] == segments_bt[0, before] for before in range(8)]
+        for at in range(8)
+    ]
+    np.testing.assert_array_equal(seen_ts, expected_ts)
+
+    k_bkhs, v_bksh, positions_bt = k_btkh.transpose(0, 2, 3, 1), v_btkh.transpose(0, 2, 1, 3), jnp.arange(8)[None]
+    seen_ts = attention.cached(q_btnh, k_bkhs, v_bksh, spec, positions_bt)[0, :, 0] > 0
+    expected_ts = [[before <= at and at - before < window for before in range(8)] for at in range(8)]
+    np.testing.assert_array_equal(seen_ts, expected_ts)
+
+
+def test_a_softcap_bounds_scores_before_the_mask() -> None:
+    """Two keys with scores 100 and 0: capped at 1, the weights are those of tanh(100) = 1 and 0."""
+    q_btnh, k_btkh = jnp.full((1, 3, 1, 2), 10.0), jnp.asarray([5.0, 0.0, 7.0])[None, :, None, None] * jnp.ones(2)
+    v_btkh, segments_bt = jnp.eye(3)[None, :, None, :2], jnp.ones((1, 3), jnp.int32)
+    o_btnh = attention.packed_causal(q_btnh, k_btkh, v_btkh, attention.Spec(1.0, softcap=1.0), segments_bt)
+    np.testing.assert_allclose(o_btnh[0, 1, 0], np.exp([1.0, 0.0]) / (1 + np.e), rtol=1e-6)
 
 
 def test_attention_is_the_configs_backend(params) -> None:
@@ -150,7 +179,7 @@ def test_bfloat16_computes_in_bfloat16_with_f32_logits(random_params) -> None:
 def test_head_and_shapes(config: ModelConfig, random_params) -> None:
     params = random_params(config)
     assert ("head" in params) is (not config.tied)
-    assert decoder.head_dv(config, params).shape == (config.width, config.vocab)
+    assert decoder.head_dv(params).shape == (config.width, config.vocab)
     x = _normal(5, config.width)
     expected = np.asarray(x) @ (np.asarray(params["embed"]).T if config.tied else np.asarray(params["head"]))
     np.testing.assert_allclose(decoder.logits(config, params, x), expected, atol=1e-5)
@@ -169,13 +198,15 @@ def test_init_draws_every_layer_anew() -> None:
 
 def test_rotation_is_relative_and_keeps_length() -> None:
     q, k = _normal(2, 1, 1, 1, 8)
+    frequencies_h = inverse_frequencies(CONFIG)
     dots = [
-        float(jnp.vdot(rotate(q, jnp.array([[m]]), CONFIG), rotate(k, jnp.array([[n]]), CONFIG)))
+        float(jnp.vdot(rotate(q, jnp.array([[m]]), frequencies_h), rotate(k, jnp.array([[n]]), frequencies_h)))
         for m, n in [(3, 1), (12, 10), (1, 3)]
     ]
     assert dots[0] == pytest.approx(dots[1], abs=1e-5)
     assert dots[0] != pytest.approx(dots[2], abs=1e-3)
-    assert float(jnp.linalg.norm(rotate(q, jnp.array([[40]]), CONFIG))) == pytest.approx(float(jnp.linalg.norm(q)))
+    turned = rotate(q, jnp.array([[40]]), frequencies_h)
+    assert float(jnp.linalg.norm(turned)) == pytest.approx(float(jnp.linalg.norm(q)))
 
 
 def test_llama3_frequencies_equal_transformers() -> None:

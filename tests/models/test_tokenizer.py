@@ -10,6 +10,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+import tokenizers_for_tests as make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as FastTokenizer
@@ -46,7 +47,7 @@ def test_any_text_round_trips_but_for_what_a_vocabulary_lacks(
 ) -> None:
     for name, codec in codecs.items():
         read = unicodedata.normalize("NFC", text) if name == "qwen" else text
-        if name.startswith(("llama2", "sentencepiece")):
+        if name.startswith(("llama2", "gemma", "sentencepiece")):
             read = read.replace("▁", " ")
         writable = "".join(c if set(c.encode()) <= codec.plain.byte_ids.keys() else "\ufffd" for c in read)
         assert codec.decode(codec.encode_untrusted(text)) == writable
@@ -98,6 +99,32 @@ def test_trusted_ids_are_those_of_the_tokenizers_package(smollm2: Path) -> None:
         assert list(codec.encode_trusted(text)) == fast.encode(text, add_special_tokens=False).ids
 
 
+def test_gemmas_runs_of_spaces_and_newlines_are_tokens_of_trusted_text_alone(
+    codecs: dict[str, tokenizer.Tokenizer],
+) -> None:
+    codec = codecs["gemma"]
+    fast = FastTokenizer.from_file(str(codec.folder / "tokenizer.json"))
+    for text in (*ORDINARY, "a  b   c    d\n\ne\n\n\n\n  f", "<start_of_turn>user\nthe  dog<end_of_turn>\n"):
+        assert list(codec.encode_trusted(text)) == fast.encode(text, add_special_tokens=False).ids
+        assert codec.decode(codec.encode_untrusted(text)) == text
+    runs = {codec.plain.control[run] for run in make.GEMMA_RUNS}
+    assert runs & set(codec.encode_trusted("a  b\n\nc"))
+    assert not runs & set(codec.encode_untrusted("a  b\n\nc"))
+
+
+def test_a_control_token_without_an_embedding_is_none(codecs: dict[str, tokenizer.Tokenizer]) -> None:
+    whole = codecs["gemma"]
+    soft = whole.plain.control["<image_soft_token>"]
+    assert soft == whole.vocab_size - 1
+    codec = whole.without_ids_from(soft)
+    assert codec.vocab_size == soft
+    assert codec.control_ids == whole.control_ids - {soft}
+    assert codec.decode(codec.encode_trusted("<bos>a<image_soft_token>")) == "a<image_soft_token>"
+    assert codec.digest == whole.digest
+    with pytest.raises(UserError, match="the model's own tokenizer"):
+        whole.without_ids_from(soft - 1)
+
+
 def test_a_bracket_and_a_lines_end_are_one_token_of_a_llama3(codecs: dict[str, tokenizer.Tokenizer]) -> None:
     codec = codecs["llama3"]
     ids = codec.encode_untrusted("Action: Search[Ada Lovelace]\n")
@@ -125,6 +152,7 @@ def test_opening_and_ending_ids(codecs: dict[str, tokenizer.Tokenizer]) -> None:
         "llama3": ["<|begin_of_text|>"],
         "qwen": [],
         "llama2": ["<s>"],
+        "gemma": ["<bos>"],
         "sentencepiece_bpe": ["<s>"],
         "sentencepiece_unigram": ["<s>"],
     }
@@ -133,6 +161,7 @@ def test_opening_and_ending_ids(codecs: dict[str, tokenizer.Tokenizer]) -> None:
         "llama3": {"<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"},
         "qwen": {"<|im_end|>"},
         "llama2": {"</s>"},
+        "gemma": {"<eos>", "<end_of_turn>"},
         "sentencepiece_bpe": {"</s>"},
         "sentencepiece_unigram": {"</s>"},
     }

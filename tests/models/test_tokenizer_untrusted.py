@@ -62,6 +62,7 @@ def test_control_ids_hold_every_special_and_added_token(codecs: dict[str, Tokeni
         "llama3": 256,
         "qwen": 9,
         "llama2": 3,
+        "gemma": 13,
         "sentencepiece_bpe": 11,
         "sentencepiece_unigram": 11,
     }

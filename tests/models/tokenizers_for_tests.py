@@ -39,6 +39,9 @@ LLAMA3_TEMPLATE = (
 QWEN_CONTROL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>")
 QWEN_PLAIN_ADDED = ("<tool_call>", "</tool_call>", "<think>", "</think>", "<|fim_prefix|>")
 """Added tokens with special=False, which `skip special tokens` flags do not cover."""
+GEMMA_CONTROL = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>")
+GEMMA_RUNS = ("\n", "\n\n", "\n\n\n", "▁▁", "▁▁▁", "▁▁▁▁")
+"""User-defined tokens of Gemma, of which BPE joins those of spaces."""
 SENTENCEPIECE_CONTROL = ("[INST]", "[/INST]", "☃")
 SENTENCEPIECE_USER_DEFINED = ("<tool>", "</tool>", "  ", "<0xZZ>", "☂")
 
@@ -89,6 +92,32 @@ def llama2_like(folder: Path) -> Path:
     file = json.loads(tokenizer.to_str())
     file["added_tokens"] = file["added_tokens"][:3]
     return _folder(folder, file, {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True}, None)
+
+
+def gemma_like(folder: Path) -> Path:
+    """BPE with byte fallback and no dummy space, runs of newlines and spaces as added tokens that are not special, and
+    one token more than the model has embeddings: Gemma 3's <image_soft_token>."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    special = [*GEMMA_CONTROL, *GEMMA_RUNS, *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(TEXT, trainer)
+    tokenizer.add_special_tokens(["<image_soft_token>"])
+    file = json.loads(tokenizer.to_str())
+    named = {*GEMMA_CONTROL, *GEMMA_RUNS, "<image_soft_token>"}
+    file["added_tokens"] = [
+        token | {"special": token["content"] not in GEMMA_RUNS}
+        for token in file["added_tokens"]
+        if token["content"] in named
+    ]
+    runs = [run for run in GEMMA_RUNS if run[0] == "▁"]
+    pairs = [[run[:at], run[at:]] for run in runs for at in range(1, len(run))]
+    file["model"]["merges"] = [*pairs, *file["model"]["merges"]]
+    settings = {"bos_token": "<bos>", "eos_token": "<eos>", "add_bos_token": True}
+    eos = [tokenizer.token_to_id(name) for name in ("<eos>", "<end_of_turn>")]
+    return _folder(folder, file, settings, eos)
 
 
 def sentencepiece_like(folder: Path, kind: str) -> Path:
