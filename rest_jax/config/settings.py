@@ -68,11 +68,23 @@ class EngineSettings:
     """The most tokens of a row that one prefill or extend step takes; every width is a multiple of it."""
     extend_rows: Positive = 4
     """Rows that one such step serves; when fewer wait, the others' work is wasted."""
+    resident: Positive | None = None
+    """Transcripts that may be open while `rows` of them decode: those that wait for a tool are parked (does not change
+    bits); null is as many as rows."""
+    park: Literal["device", "host"] = "device"
+    """Where parked rows are kept: in the device's memory, or in pinned memory of its host."""
+
+    @property
+    def parkable(self) -> int:
+        """The most rows that are parked at once."""
+        return (self.resident or self.rows) - self.rows
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         for width in self.widths:
             if width % self.chunk:
                 yield "widths", f"{width} is not a multiple of chunk ({self.chunk}); choose multiples of it"
+        if self.resident is not None and self.resident < self.rows:
+            yield "resident", f"{self.resident} leaves some of the {self.rows} rows empty; choose {self.rows} or more"
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def ask(
         task,
         model=replace(config.model, name=asked[first]),
         agent_settings=replace(config.agent, bare=bare[first], shots=config.agent.shots if task.examples else 0),
-        engine=replace(config.engine, rows=1, extend_rows=1),
+        engine=replace(config.engine, rows=1, extend_rows=1, resident=None),
         tools=replace(config.tools, url=tools_url or config.tools.url),
         emit=emit,
         offline=offline,

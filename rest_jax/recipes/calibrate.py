@@ -14,10 +14,9 @@ TRAINED = 6.0
 in time on the CPUs measured (docs/results.md)."""
 
 
-def measured_rates(policy: Policy, *, prompt_tokens: int = 40, reply_tokens: int = 8) -> Rates:
-    """Tokens per second with every row busy, of sampling and of reading prompts, and of training as predicted from
-    these. What they need is compiled before the clock runs."""
-    rows = policy.sessions
+def measured_rates(policy: Policy, rows: int, *, prompt_tokens: int = 40, reply_tokens: int = 8) -> Rates:
+    """Tokens per second with all the policy's rows busy, of sampling and of reading prompts, and of training as
+    predicted from these. What they need is compiled before the clock runs."""
     _round(policy, 1, prompt_tokens + 2, reply_tokens)
     block_s = _round(policy, rows, 2, 1)
     prefill_s = max(_round(policy, rows, prompt_tokens + 2, 1) - block_s, 1e-6)

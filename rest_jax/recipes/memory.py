@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 
 from rest_jax.config.settings import EngineSettings
+from rest_jax.core.errors import UserError
 from rest_jax.models import checkpoint
 from rest_jax.models.config import ModelConfig
 from rest_jax.models.decoder import abstract_params
@@ -25,6 +26,8 @@ class Memory:
     """Keys and values of one token of one row."""
     caches: int
     """The rows of every cache width, once all are in use."""
+    parked: int
+    """Rows that wait while others decode, in the memory that `engine.park` names."""
     weights: int
     """As sampled from."""
     training: int
@@ -34,8 +37,30 @@ class Memory:
         """For a person."""
         return (
             f"memory: caches {_size(self.caches)} ({engine.rows} rows of each width, {self.token / 1000:.3g} KB a "
-            f"token), weights {_size(self.weights)}, Improve {_size(self.training)} more, and its activations"
+            f"token), {self._parked(engine)}weights {_size(self.weights)}, Improve {_size(self.training)} more, and "
+            f"its activations"
         )
+
+    def _parked(self, engine: EngineSettings) -> str:
+        """The part of the line about parked rows, when there can be any."""
+        if not engine.parkable:
+            return ""
+        where = "pinned in the host" if engine.park == "host" else "on the device"
+        return f"parked rows up to {_size(self.parked)} ({engine.parkable}, {where}), "
+
+    def refuse_more_than(self, available: int, engine: EngineSettings) -> None:
+        """Raises UserError, naming the setting to turn, when a device of `available` bytes will not hold this."""
+        parked = self.parked if engine.park == "device" else 0
+        needed = self.caches + parked + self.weights + self.training
+        if needed <= available:
+            return
+        if needed - parked <= available:
+            mend = f"lower engine.resident ({engine.resident}), or set engine.park to host"
+        elif needed - parked - self.caches < available:
+            mend = f"lower engine.rows ({engine.rows}) or the widest of engine.widths ({max(engine.widths)})"
+        else:
+            mend = "choose a smaller model, or a device with more memory"
+        raise UserError(f"{self.line(engine)}: {_size(needed)} of {_size(available)} that the device has; {mend}")
 
 
 def memory(bench: Workbench, engine: EngineSettings, dtype: str) -> Memory:
@@ -45,9 +70,17 @@ def memory(bench: Workbench, engine: EngineSettings, dtype: str) -> Memory:
     return Memory(
         token=bench.engine.pool_bytes(1) // engine.rows,
         caches=bench.engine.cache_bytes,
+        parked=bench.engine.parked_bytes,
         weights=parameters * compute_dtype(dtype).itemsize,
         training=parameters * TRAINED_BYTES,
     )
+
+
+def refuse_too_large(held: Memory, engine: EngineSettings) -> None:
+    """Raises UserError when the device will not hold this, before it is allocated. A CPU does not say what it has."""
+    stats = jax.devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        held.refuse_more_than(stats["bytes_limit"], engine)
 
 
 def _size(count: int) -> str:

@@ -15,7 +15,7 @@ from rest_jax.evaluation.statistics import pass_at_k, smallest_effect
 from rest_jax.recipes import plan
 from rest_jax.recipes.agent_file import agent_of
 from rest_jax.recipes.calibrate import measured_rates
-from rest_jax.recipes.memory import memory
+from rest_jax.recipes.memory import memory, refuse_too_large
 from rest_jax.recipes.mixture import kept_fraction, rewarded
 from rest_jax.recipes.players import models_of_run
 from rest_jax.recipes.stages import is_run
@@ -88,6 +88,8 @@ def preflight(
 
     `player` is the policy that grows: the prompted model, or the pilot of a run that has one.
     """
+    held = memory(bench, config.engine, config.model.dtype)
+    refuse_too_large(held, config.engine)
     grow = config.generations[0].grow
     bench.task.reward(config.task.reward)  # none of this name: refused before the sampling
     asked = bench.task.questions("train", Reader.TRAINING, questions)
@@ -107,8 +109,8 @@ def preflight(
         pass_at_1=sum(pass_at_k(samples, n, 1) for n in right.values()) / len(asked),
         pass_at_k=sum(pass_at_k(samples, n, samples) for n in right.values()) / len(asked),
         kept=kept,
-        minutes=plan.seconds(whole, measured_rates(bench.engine)) / 60,
-        memory=memory(bench, config.engine, config.model.dtype).line(config.engine),
+        minutes=plan.seconds(whole, measured_rates(bench.engine, config.engine.rows)) / 60,
+        memory=held.line(config.engine),
         smallest_effect=smallest_effect(config.evaluate.final),
         advice=_advice(config, player, kept),
     )

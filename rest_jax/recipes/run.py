@@ -17,7 +17,7 @@ from rest_jax.recipes import plan
 from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.controls import ROWS, control, floor
 from rest_jax.recipes.environment import environment
-from rest_jax.recipes.memory import memory
+from rest_jax.recipes.memory import memory, refuse_too_large
 from rest_jax.recipes.report import write_run_report
 from rest_jax.recipes.rest import Loop
 from rest_jax.recipes.stages import Done, finished_stages, open_run, read_environment
@@ -128,10 +128,12 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
 
 def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
     """Say, before the work begins, what it is about, what it will be, and what it will take here: memory and time."""
-    for line in (*about(bench.task), memory(bench, config.engine, config.model.dtype).line(config.engine)):
+    held = memory(bench, config.engine, config.model.dtype)
+    for line in (*about(bench.task), held.line(config.engine)):
         notice(emit, line)
+    refuse_too_large(held, config.engine)
     whole = plan.total(plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent)))
-    rates = measured_rates(bench.engine)
+    rates = measured_rates(bench.engine, config.engine.rows)
     notice(
         emit,
         f"the whole run, what is done already included: {whole.trajectories} trajectories, about "

@@ -20,35 +20,16 @@ from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
 from rest_jax.sampling import state, steps
-from rest_jax.sampling.scheduler import Admission, Chunk, Scheduler, Slot, batches, buckets
-from rest_jax.sampling.state import Cache, Phase, Rows
+from rest_jax.sampling.chunks import Chunk, batches, buckets, pieces
+from rest_jax.sampling.lanes import Parked, Slot
+from rest_jax.sampling.pools import Pool, Pools
+from rest_jax.sampling.scheduler import Admission, Copy, Scheduler
+from rest_jax.sampling.state import Phase
+from rest_jax.sampling.stats import Stats
 from rest_jax.sampling.stops import UNSTOPPABLE, StopTable, candidate
 
 _FINISH = {Phase.STOP: Finish.STOP, Phase.EOS: Finish.EOS, Phase.NONFINITE: Finish.NONFINITE}
 _REFUSED = Candidate((), (), "", Finish.CONTEXT)
-
-
-@dataclass
-class Stats:
-    """What the engine has done so far."""
-
-    prefilled: int = 0
-    """Tokens run through prefill, extend and score (without padding)."""
-    decoded: int = 0
-    """Tokens sampled."""
-    blocks: int = 0
-    row_steps: int = 0
-    """Rows × steps of all blocks; less `decoded` it is what parked, free and frozen rows wasted."""
-    seconds: float = 0.0
-    """Wall time inside `step`."""
-
-
-@dataclass
-class _Pool:
-    cache: Cache
-    rows: Rows
-    running: dict[int, _Sampled] = field(default_factory=dict)
-    """By row."""
 
 
 @dataclass
@@ -63,31 +44,46 @@ class _Sampled:
 class Engine:
     """Implements `core.policy.Policy` on a decoder.
 
-    A candidate is a function of (weights, dtype, settings but `block`, the requests of its own session): its bits do
-    not depend on its row, on other sessions, on the block size or on time. Shapes are compiled when first needed, or
-    all at once by `warm_up`; values never recompile. Pools of rows are allocated when first used: see `pool_bytes`.
+    A candidate is a function of (weights, dtype, settings but `block`, `resident` and `park`, the requests of its own
+    session): its bits do not depend on its row, on other sessions, on the block size or on time. Shapes are compiled
+    when first needed, or all at once by `warm_up`; values never recompile. Pools of rows are allocated when first
+    used: see `pool_bytes`.
 
-    A session runs at most `rows_per_session` requests at once; the rest of its requests wait in line.
+    A session runs at most `rows_per_session` requests at once; the rest of its requests wait in line. When more
+    transcripts are resident than there are rows, those that wait are parked: copied out, and back when they go on.
     """
 
-    def __init__(self, model: Model, settings: EngineSettings, *, rows_per_session: int = 1, dtype: Any = None):
-        """`dtype`: of weights, computation and cache; None takes the parameters' own."""
+    def __init__(
+        self,
+        model: Model,
+        settings: EngineSettings,
+        *,
+        rows_per_session: int = 1,
+        dtype: Any = None,
+        time_copies: bool = False,
+    ):
+        """`dtype`: of weights, computation and cache; None takes the parameters' own. `time_copies`: wait for each
+        copy of a row, so that `stats.copy_seconds` is told; what is sampled stays the same."""
         widths = _widths(settings, model.config.max_positions)
-        if not 1 <= rows_per_session <= settings.rows:
+        resident = settings.rows + settings.parkable
+        if not 1 <= rows_per_session <= resident:
             raise UserError(
-                f"engine.rows is {settings.rows}, but one trajectory samples {rows_per_session} candidates at once; "
-                f"set engine.rows to {rows_per_session} or more"
+                f"engine.{'resident' if settings.resident else 'rows'} is {resident}, but one trajectory samples "
+                f"{rows_per_session} candidates at once; set it to {rows_per_session} or more"
             )
         self.codec = model.codec
         self.context = min(widths[-1], model.config.max_positions)
         self.stats = Stats()
         self._config, self._settings = model.config, settings
         self._dtype = jnp.dtype(dtype or model.params["embed"].dtype)
-        self._scheduler = Scheduler(widths, settings.rows, rows_per_session, settings.chunk)
+        self._scheduler = Scheduler(widths, settings.rows, resident, rows_per_session, settings.chunk)
         self._stops = StopTable(model.codec, model.config.vocab)
         self._uploaded = self._stops.rows
         self._table = jnp.asarray(self._uploaded)
-        self._pools: dict[int, _Pool] = {}
+        self._pools = Pools(model.config, settings, self._dtype)
+        self._time_copies = time_copies
+        self._running: dict[int, dict[int, _Sampled]] = {width: {} for width in widths}
+        """By width and row."""
         self._pending: list[tuple[Slot, Chunk]] = []
         self._done: list[tuple[int, Candidate]] = []
         self.load(model.params, model.weights_digest)
@@ -117,6 +113,13 @@ class Engine:
         """Device bytes of all cache widths in use."""
         return sum(self.pool_bytes(width) for width in self._scheduler.widths)
 
+    @property
+    def parked_bytes(self) -> int:
+        """The most bytes of parked rows, in the memory that `engine.park` names: a row is parked only while others
+        fill the pool that it was in, and may be of the widest."""
+        settings = self._settings
+        return settings.parkable * self.pool_bytes(self._scheduler.widths[-1]) // settings.rows
+
     def submit(self, request: Request | ScoreRequest) -> None:
         """Queues a request. ValueError for an empty context and for more open sessions than `sessions`."""
         if not request.ids:
@@ -136,10 +139,13 @@ class Engine:
     def step(self) -> list[tuple[int, Candidate]]:
         """Starts what can start, decodes one block in every pool where something runs, returns what ended."""
         began = time.perf_counter()
-        for admission in self._scheduler.admit():
-            self._admit(admission)
+        for order in self._scheduler.admit():
+            if isinstance(order, Copy):
+                self._copy(order)
+            else:
+                self._admit(order)
         self._extend_pending()
-        blocks = {width: self._dispatch(pool) for width, pool in self._pools.items() if pool.running}
+        blocks = {width: self._dispatch(self._pools[width]) for width, running in self._running.items() if running}
         for width, block in blocks.items():
             self._collect(width, block)
         self.stats.seconds += time.perf_counter() - began
@@ -147,10 +153,10 @@ class Engine:
         return done
 
     def release(self, session: int) -> None:
-        """Gives a session's rows back. Its unfinished requests are dropped: they end nowhere."""
+        """Gives a session's rows back, parked ones too. Its unfinished requests are dropped: they end nowhere."""
         for slot in self._scheduler.release(session):
-            del self._pools[slot.width].running[slot.row]
-            self._place(slot, state.parked_row(len(slot.ids)))
+            del self._running[slot.width][slot.row]
+            self._pools.place(slot, state.idle_row(len(slot.ids)))
 
     def warm_up(self, widths: Sequence[int] | None = None, stops: Sequence[Sequence[str]] = ()) -> None:
         """Allocates and compiles all that sampling in these cache widths (None: all) with these stop sets needs, so
@@ -163,36 +169,52 @@ class Engine:
                 self._extend([(slot, Chunk(0, (0,) * size, size))])
             for narrower in slots:
                 if narrower.width <= slot.width:
-                    self._copy(narrower, slot)
-            self._place(slot, state.row((0,), KeyPath(0, 0, "", 0, 0, 0, 0), Sampling(), 1, UNSTOPPABLE))
-            self._dispatch(self._pool(slot.width))
-            self._place(slot, state.parked_row(0))
+                    self._pools.copy(narrower, slot)
+            parked = Parked(slot.width, (), ())
+            self._pools.copy(slot, parked)
+            self._pools.copy(parked, slot)
+            self._pools.place(slot, state.row((0,), KeyPath(0, 0, "", 0, 0, 0, 0), Sampling(), 1, UNSTOPPABLE))
+            self._dispatch(self._pools[slot.width])
+            self._pools.place(slot, state.idle_row(0))
         self._scheduler.forget()
-        jax.block_until_ready([pool.rows for pool in self._pools.values()])
+        self._pools.wait()
 
     def _budget(self, request: Request) -> int:
         return min(request.max_tokens, self.context - len(request.ids))
 
     def _admit(self, admission: Admission) -> None:
         request, slot = admission.request, admission.slot
-        if admission.copy_from:
-            if any(pending is admission.copy_from for pending, _ in self._pending):
-                self._extend_pending()
-            self._copy(admission.copy_from, slot)
         self._pending += [(slot, chunk) for chunk in admission.chunks]
         if isinstance(request, ScoreRequest):
             self._extend_pending()
             self._score(request, slot)
         else:
             root = self._stops.root(request.stop)
-            self._place(slot, state.row(request.ids, request.key, request.sampling, self._budget(request), root))
-            self._pool(slot.width).running[slot.row] = _Sampled(request)
+            values = state.row(request.ids, request.key, request.sampling, self._budget(request), root)
+            self._pools.place(slot, values)
+            self._running[slot.width][slot.row] = _Sampled(request)
+
+    def _copy(self, copy: Copy) -> None:
+        if any(pending is copy.source for pending, _ in self._pending):
+            self._extend_pending()
+        if self._time_copies:
+            self._pools.wait()
+        began = time.perf_counter()
+        content = self._pools.copy(copy.source, copy.target)
+        if self._time_copies:
+            jax.block_until_ready(content)
+            self._pools.wait()
+            self.stats.copy_seconds += time.perf_counter() - began
+        self.stats.parks += isinstance(copy.target, Parked)
+        self.stats.unparks += isinstance(copy.source, Parked)
+        self.stats.copies += isinstance(copy.source, Slot) and isinstance(copy.target, Slot)
+        self.stats.copied_bytes += sum(leaf.nbytes for leaf in jax.tree.leaves(content))
 
     def _score(self, request: ScoreRequest, slot: Slot) -> None:
         ids, first = (*request.ids, *request.continuation), len(request.ids) - 1
         logprobs = np.zeros(len(ids), np.float32)
-        pool = self._pool(slot.width)
-        for chunk in self._scheduler.pieces(ids, first, len(ids) - 1, slot.width):
+        pool = self._pools[slot.width]
+        for chunk in pieces(ids, first, len(ids) - 1, slot.width, self._settings.chunk):
             end = chunk.start + len(chunk.ids)
             pool.cache, found = steps.score(
                 self._config,
@@ -211,10 +233,10 @@ class Engine:
             scored = Candidate(request.continuation, tuple(logprobs.tolist()), text, Finish.LENGTH)
         else:
             scored = Candidate((), (), "", Finish.NONFINITE)
-        self._place(slot, state.parked_row(first))
-        self._end(request, slot.width, slot.row, scored)
+        self._pools.place(slot, state.idle_row(first))
+        self._end(request, slot, scored)
 
-    def _dispatch(self, pool: _Pool) -> steps.Block:
+    def _dispatch(self, pool: Pool) -> steps.Block:
         if self._uploaded is not self._stops.rows:
             self._uploaded, self._table = self._stops.rows, jnp.asarray(self._stops.rows)
         pool.cache, pool.rows, block = steps.decode_block(
@@ -223,40 +245,32 @@ class Engine:
         return block
 
     def _collect(self, width: int, block: steps.Block) -> None:
-        pool = self._pools[width]
-        tokens, logprobs, valid, phases = jax.device_get((*block, pool.rows.phase))
+        tokens, logprobs, valid, phases = jax.device_get((*block, self._pools[width].rows.phase))
         self.stats.blocks += 1
         self.stats.row_steps += valid.size
         self.stats.decoded += int(valid.sum())
-        for row, sampled in tuple(pool.running.items()):
+        for row, sampled in tuple(self._running[width].items()):
             sampled.ids += tokens[valid[:, row], row].tolist()
             sampled.logprobs += logprobs[valid[:, row], row].tolist()
             phase = Phase(int(phases[row]))
             if phase is not Phase.RUNNING:
-                del pool.running[row]
+                del self._running[width][row]
                 request = sampled.request
                 cut_short = self._budget(request) < request.max_tokens
                 finish = _FINISH.get(phase) or (Finish.CONTEXT if cut_short else Finish.LENGTH)
                 reply = candidate(self.codec, request.stop, sampled.ids, sampled.logprobs, finish)
-                self._end(request, width, row, reply)
+                self._end(request, Slot(width, row), reply)
 
-    def _end(self, request: Request | ScoreRequest, width: int, row: int, result: Candidate) -> None:
+    def _end(self, request: Request | ScoreRequest, slot: Slot, result: Candidate) -> None:
         poisoned = result.finish is Finish.NONFINITE
         if poisoned:
-            # A NaN in the cache would outlive its row: attention multiplies masked values by zero.
-            pool = self._pools[width]
-            blank = jax.tree.map(jnp.zeros_like, steps.read_row(pool.cache, np.int32(row)))
-            pool.cache = steps.write_row(pool.cache, np.int32(row), blank)
+            # A NaN in the cache would outlive its row: attention multiplies masked values by zero. And a frozen row
+            # would write its last token, which may be what makes the NaN, again and again.
+            self._pools.blank(slot)
+            self._pools.place(slot, state.idle_row(0))
         said = result.ids if isinstance(request, Request) else ()
         self._scheduler.ended(request, said, poisoned=poisoned)
         self._done.append((request.id, result))
-
-    def _pool(self, width: int) -> _Pool:
-        if width not in self._pools:
-            rows = self._settings.rows
-            cache = state.empty_cache(self._config, rows, width, self._dtype)
-            self._pools[width] = _Pool(cache, state.idle_rows(rows))
-        return self._pools[width]
 
     def _extend_pending(self) -> None:
         for batch in batches(self._pending, self._settings.extend_rows):
@@ -266,21 +280,12 @@ class Engine:
 
     def _extend(self, batch: list[tuple[Slot, Chunk]]) -> None:
         """Runs chunks of one width and size. The batch always has the same number of rows, for the bits' sake."""
-        pool = self._pool(batch[0][0].width)
+        pool = self._pools[batch[0][0].width]
         full = batch + batch[:1] * (self._settings.extend_rows - len(batch))
         row_e = np.asarray([slot.row for slot, _ in full], np.int32)
         start_e = np.asarray([chunk.start for _, chunk in full], np.int32)
         ids_et = np.stack([_padded(chunk.ids, chunk.size) for _, chunk in full])
         pool.cache = steps.extend(self._config, self._weights, pool.cache, row_e, start_e, ids_et)
-
-    def _copy(self, source: Slot, target: Slot) -> None:
-        content = steps.read_row(self._pool(source.width).cache, np.int32(source.row))
-        pool = self._pool(target.width)
-        pool.cache = steps.write_row(pool.cache, np.int32(target.row), content)
-
-    def _place(self, slot: Slot, values: Rows) -> None:
-        pool = self._pool(slot.width)
-        pool.rows = steps.place(pool.rows, np.int32(slot.row), values)
 
 
 def _padded(ids: Sequence[int], size: int) -> np.ndarray:

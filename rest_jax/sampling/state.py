@@ -21,7 +21,7 @@ class Phase(IntEnum):
     """What a row is doing. Only RUNNING rows decode; a row leaves RUNNING on the device, the moment that it ends."""
 
     IDLE = 0
-    """No candidate is being sampled: the row is free, or parked until its session goes on."""
+    """No candidate is being sampled: the row is free, or waits until its session goes on."""
     RUNNING = 1
     STOP = 2
     EOS = 3
@@ -99,10 +99,10 @@ def row(ids: tuple[int, ...], key: KeyPath, sampling: Sampling, budget: int, sto
     )
 
 
-def parked_row(length: int) -> Rows:
+def idle_row(length: int) -> Rows:
     """The state of one row (scalar fields) in which nothing runs and `length` tokens are cached."""
-    parked = jax.tree.map(lambda field: np.zeros(field.shape[1:], field.dtype), jax.eval_shape(lambda: idle_rows(1)))
-    return replace(parked, phase=np.int32(Phase.IDLE), length=np.int32(length))
+    idle = jax.tree.map(lambda field: np.zeros(field.shape[1:], field.dtype), jax.eval_shape(lambda: idle_rows(1)))
+    return replace(idle, phase=np.int32(Phase.IDLE), length=np.int32(length))
 
 
 @jax.jit

@@ -26,6 +26,10 @@ def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
     ("written", "told"),
     [
         ("engine: {chunk: 0}", "1:17: engine.chunk: expected at least 1, got 0"),
+        (
+            "engine: {rows: 8, resident: 4}",
+            "1:29: engine.resident: 4 leaves some of the 8 rows empty; choose 8 or more",
+        ),
         ("engine: {widths: []}", "1:18: engine.widths: expected 1 or more entries, got []"),
         ("engine: {chunk: 8, widths: [16, 0]}", "1:33: engine.widths.1: expected at least 1, got 0"),
         (

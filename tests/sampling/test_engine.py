@@ -137,6 +137,18 @@ def test_nan_ends_its_own_row_and_poisons_nobody(model):
     assert run(engine, *healthy) == expected
 
 
+def test_nan_of_the_last_token_does_not_come_back_while_its_row_is_free(model):
+    embed = model.params["embed"].at[255].set(jnp.nan)
+    broken = replace(model, params={**model.params, "embed": embed})
+    settings = replace(SETTINGS, widths=(64,))
+    engine = Engine(broken, settings)
+    replies = run(engine, request(0, (*prompt(0, 40), 255)), request(1, prompt(1, 20)))
+    assert (replies[0].finish, replies[1].finish) == (Finish.NONFINITE, Finish.LENGTH)
+    engine.release(0)
+    short = request(2, prompt(2, 20))
+    assert run(engine, short) == run(Engine(model, settings), short)
+
+
 def test_scores_are_the_models_log_probs_and_leave_the_transcript_as_it_was(model, engine):
     ids, continuation = prompt(0, 50), prompt(1, 40)
     opening = run(engine, request(0, ids, session=0, max_tokens=2))[0]
@@ -171,6 +183,97 @@ def test_new_weights_make_what_is_cached_void(model):
     assert run(engine, one) == run(Engine(other, SETTINGS), one) != first
 
 
+CROWD = range(1, SETTINGS.rows + 1)
+"""Sessions that take all rows."""
+
+
+def parked(model: Model, one, **kwargs) -> tuple[Engine, Candidate]:
+    """An engine in which a session has had its turn and is parked since, and what it said."""
+    engine = Engine(model, replace(SETTINGS, resident=2 * SETTINGS.rows, **kwargs))
+    reply = run(engine, one)[one.id]
+    run(engine, *(request(100 + session, prompt(session, 20), session=session) for session in CROWD))
+    return engine, reply
+
+
+def go_on(one, reply: Candidate):
+    return request(50, (*one.ids, *reply.ids, 65, 66), session=one.session)
+
+
+def test_a_parked_transcript_is_copied_back_and_extended_by_what_is_new(model):
+    one = request(0, prompt(0, 30))
+    engine, reply = parked(model, one)
+    row = engine.pool_bytes(64) // SETTINGS.rows
+    assert (engine.stats.parks, engine.stats.unparks, engine.stats.copied_bytes) == (1, 0, row)
+    before = engine.stats.prefilled
+    again = run(engine, go_on(one, reply))
+    assert engine.stats.prefilled - before == 1 + 1
+    assert (engine.stats.parks, engine.stats.unparks, engine.stats.copied_bytes) == (2, 1, 3 * row)
+    kept = Engine(model, SETTINGS)
+    run(kept, one)
+    assert again == run(kept, go_on(one, reply))
+    assert engine.stats.copy_seconds == 0
+
+
+def test_copies_are_timed_on_demand(model):
+    engine = Engine(model, replace(SETTINGS, resident=2 * SETTINGS.rows), time_copies=True)
+    replies = [run(engine, request(id, prompt(id, 40)))[id] for id in range(SETTINGS.rows + 1)]
+    assert engine.stats.parks == 1
+    assert 0 < engine.stats.copy_seconds < engine.stats.seconds
+    assert replies[0] == run(Engine(model, SETTINGS), request(0, prompt(0, 40)))[0]
+
+
+def test_a_parked_session_that_is_released_makes_room(model):
+    one = request(0, prompt(0, 40))
+    engine, _ = parked(model, one)
+    for session in range(20, 20 + engine.sessions - len(CROWD) - 1):
+        engine.submit(request(session, prompt(session, 20)))
+    with pytest.raises(ValueError, match="sessions are open"):
+        engine.submit(request(99, prompt(0, 5)))
+    engine.release(0)
+    last = request(99, prompt(0, 5))
+    engine.submit(last)
+    assert finish(engine)[99] == run(Engine(model, SETTINGS), last)[99]
+
+
+def test_new_weights_make_what_is_parked_void(model):
+    other = tiny_model(seed=1)
+    one = request(0, prompt(0, 40))
+    engine, reply = parked(model, one)
+    engine.load(other.params, other.weights_digest)
+    assert run(engine, go_on(one, reply)) == run(Engine(other, SETTINGS), go_on(one, reply))
+    assert engine.stats.unparks == 0
+
+
+def test_a_poisoned_row_is_given_away_and_not_parked(model):
+    embed = model.params["embed"].at[255].set(jnp.nan)
+    broken = replace(model, params={**model.params, "embed": embed})
+    sick = request(0, (*prompt(0, 20), 255, *prompt(0, 3)))
+    engine, reply = parked(broken, sick)
+    assert reply.finish is Finish.NONFINITE
+    assert engine.stats.parks == 0
+    # The crowd is parked in turn by other sessions, and goes on as if nothing had been.
+    asked = {session: request(100 + session, prompt(session, 20), session=session) for session in CROWD}
+    alone = Engine(broken, SETTINGS)
+    said = run(alone, *asked.values())
+    run(engine, sick, *(request(session, prompt(session, 30)) for session in range(20, 25)))
+    assert engine.stats.parks > 0
+    for session in CROWD:
+        turn = go_on(asked[session], said[100 + session])
+        assert run(engine, turn) == run(alone, turn)
+
+
+def test_rows_are_parked_on_the_host_where_the_backend_has_such_memory(model):
+    kinds = {memory.kind for memory in jax.devices()[0].addressable_memories()}
+    one = request(0, prompt(0, 30))
+    if "pinned_host" in kinds:
+        engine, reply = parked(model, one, park="host")
+        assert run(engine, go_on(one, reply)) == run(parked(model, one)[0], go_on(one, reply))
+        assert engine.stats.unparks == 1
+    else:
+        with pytest.raises(UserError, match="no pinned host memory"):
+            parked(model, one, park="host")
+
+
 def test_weights_cannot_change_under_a_running_request(model, engine):
     engine.submit(request(0, prompt(0, 5)))
     with pytest.raises(ValueError, match="unfinished"):
@@ -197,13 +300,24 @@ def test_stats_count_work(engine):
 
 def test_memory_is_told_before_it_is_taken(engine):
     assert engine.pool_bytes(64) == 6 * 64 * cache_bytes_per_token(CONFIG, jnp.float32) == 6 * 64 * (2 * 2 * 2 * 16 * 4)
+    assert engine.cache_bytes == 3 * engine.pool_bytes(64)
+    assert engine.parked_bytes == 0
+
+
+def test_parked_rows_are_told_before_they_are_taken(model):
+    engine = Engine(model, replace(SETTINGS, resident=3 * SETTINGS.rows))
+    assert engine.parked_bytes == 2 * engine.pool_bytes(128)
 
 
 def test_settings_that_cannot_work_name_their_mend(model):
     with pytest.raises(UserError, match="100 is not a multiple"):
         Engine(model, replace(SETTINGS, widths=(64, 100)))
-    with pytest.raises(UserError, match="8 candidates at once"):
+    with pytest.raises(UserError, match=r"engine.rows is 6, .* 8 candidates at once; set it to 8 or more"):
         Engine(model, SETTINGS, rows_per_session=8)
+    with pytest.raises(UserError, match=r"engine.resident is 7, .* 8 candidates at once; set it to 8 or more"):
+        Engine(model, replace(SETTINGS, resident=7), rows_per_session=8)
+    with pytest.raises(UserError, match=r"engine.resident: 5 leaves some of the 6 rows empty"):
+        Engine(model, replace(SETTINGS, resident=5))
 
 
 def test_an_empty_context_is_a_mistake_of_the_caller(engine):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from sampling_toys import SETTINGS, finish, prompt, request, tiny_model
+from sampling_toys import SETTINGS, finish, prompt, request, run, tiny_model
 
 from rest_jax.config.settings import EngineSettings
 from rest_jax.core.effects import Candidate, Sampling
@@ -28,7 +28,10 @@ def trajectories(
     model: Model, sessions: Iterable[int], *, settings: EngineSettings = SETTINGS, seed: int = 0
 ) -> dict[int, list[Candidate]]:
     """Three turns of every session, 6 rows; tool replies arrive in an order that `seed` decides."""
-    engine = Engine(model, settings)
+    return play(Engine(model, settings), sessions, seed)
+
+
+def play(engine: Engine, sessions: Iterable[int], seed: int = 0) -> dict[int, list[Candidate]]:
     waiting, said, contexts = list(sessions), {}, {}
     ready: list[int] = []
     while waiting or contexts or ready:
@@ -100,6 +103,73 @@ def test_alone(model, expected):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_tool_replies_in_another_order_and_more_sessions_than_rows(model, expected, seed):
     assert_same(model, expected, trajectories(model, (7, 0, 8, 9, 1, 10, 11, 12, 2), seed=seed))
+
+
+@pytest.fixture(scope="module")
+def many(model: Model) -> dict[int, list[Candidate]]:
+    """24 trajectories of which no more are open at once than there are rows."""
+    return trajectories(model, range(24))
+
+
+@pytest.mark.parametrize(("times", "seed"), [(2, 0), (2, 1), (4, 0), (4, 2)])
+def test_more_transcripts_than_rows(model, many, times, seed):
+    engine = Engine(model, replace(SETTINGS, resident=times * SETTINGS.rows))
+    assert engine.sessions == times * SETTINGS.rows
+    assert play(engine, range(24), seed) == many
+    assert engine.stats.parks >= engine.stats.unparks > 0
+
+
+def test_nothing_is_parked_while_rows_suffice(model, expected):
+    engine = Engine(model, replace(SETTINGS, widths=(128,), resident=4 * SETTINGS.rows))
+    play(engine, range(6))
+    assert (engine.stats.parks, engine.stats.unparks, engine.stats.copied_bytes) == (0, 0, 0)
+
+
+def with_candidates(model: Model, resident: int, order: int) -> tuple[dict[int, Candidate], Engine]:
+    """Six sessions of two turns with three candidates each, the second turn on from one of the first."""
+    engine = Engine(model, replace(SETTINGS, resident=resident), rows_per_session=3)
+    replies: dict[int, Candidate] = {}
+    waiting, turns = list(range(6))[::order], {}
+
+    def ask(session: int, turn: int) -> None:
+        turns[session] = turn
+        ids = prompt(session, 20 + session)
+        if turn:
+            ids = (*ids, *replies[10 * session + session % 3].ids, *prompt(session, 5))
+        for candidate in range(3):
+            id = 10 * session + 5 * turn + candidate
+            engine.submit(request(id, ids, session=session, max_tokens=8 + candidate, candidate=3 * turn + candidate))
+
+    while waiting or turns:
+        while waiting and len(turns) < engine.sessions:
+            ask(waiting.pop(0), 0)
+        replies |= dict(engine.step())
+        for session, turn in tuple(turns.items()):
+            if all(10 * session + 5 * turn + candidate in replies for candidate in range(3)):
+                if turn:
+                    engine.release(session)
+                    del turns[session]
+                else:
+                    ask(session, 1)
+    return replies, engine
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_candidates_of_more_transcripts_than_rows(model, order):
+    expected, engine = with_candidates(model, SETTINGS.rows, 1)
+    assert (engine.sessions, engine.stats.parks) == (2, 0)
+    got, engine = with_candidates(model, 3 * SETTINGS.rows, order)
+    assert engine.sessions == 6
+    assert got == expected
+    assert engine.stats.parks > 0
+
+
+def test_more_candidates_than_rows_take_turns(model):
+    narrow = Engine(model, replace(SETTINGS, resident=8), rows_per_session=8)
+    requests = [request(candidate, prompt(3, 40), session=9, candidate=candidate) for candidate in range(8)]
+    replies = run(narrow, *requests)
+    assert narrow.stats.prefilled == 39
+    assert replies == {id: reply for one in requests for id, reply in run(Engine(model, SETTINGS), one).items()}
 
 
 def test_candidates_copy_their_row(model):

@@ -14,6 +14,7 @@ from rest_jax.sampling import state, steps
 from rest_jax.sampling.engine import Engine
 
 WIDTH = 96
+MEMORIES = {"device"} | {memory.kind.removeprefix("pinned_") for memory in jax.devices()[0].addressable_memories()}
 
 
 @pytest.fixture
@@ -30,9 +31,13 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-def test_nothing_compiles_after_warm_up(compilations):
+@pytest.mark.parametrize(("park", "chunk"), [("device", 16), ("host", 48)])
+def test_nothing_compiles_after_warm_up(compilations, park, chunk):
+    if park not in MEMORIES:
+        pytest.skip("this backend has no pinned host memory")
     # A width and a chunk that no other test has, so that nothing is compiled already.
-    engine = Engine(tiny_model(), replace(SETTINGS, widths=(WIDTH, 2 * WIDTH), chunk=16), rows_per_session=2)
+    settings = replace(SETTINGS, widths=(WIDTH, 2 * WIDTH), chunk=chunk, resident=2 * SETTINGS.rows, park=park)
+    engine = Engine(tiny_model(), settings, rows_per_session=2)
     stops = [(), ("\n",), ("\nObservation", "x")]
     engine.warm_up(stops=stops)
     assert len(compilations) > 6
@@ -50,7 +55,16 @@ def test_nothing_compiles_after_warm_up(compilations):
                 ),
             )
     engine.release(0)
-    run(engine, request(0, prompt(2, 150), session=7))
+    engine.release(7)
+    engine.release(1)
+    transcripts = {}
+    for session in range(engine.sessions):
+        ids = prompt(session, 150)
+        two = (request(candidate, ids, session=session, candidate=candidate) for candidate in range(2))
+        transcripts[session] = (*ids, *run(engine, *two)[0].ids)
+    for session, ids in transcripts.items():
+        run(engine, request(0, (*ids, 65), session=session))
+    assert engine.stats.unparks > 0
     assert compilations == []
 
 

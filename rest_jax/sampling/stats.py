@@ -1,0 +1,31 @@
+"""What an engine has done, in numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Stats:
+    """What the engine has done so far."""
+
+    prefilled: int = 0
+    """Tokens run through prefill, extend and score (without padding)."""
+    decoded: int = 0
+    """Tokens sampled."""
+    blocks: int = 0
+    row_steps: int = 0
+    """Rows × steps of all blocks; less `decoded` it is what waiting, free and frozen rows wasted."""
+    seconds: float = 0.0
+    """Wall time inside `step`."""
+    parks: int = 0
+    """Rows copied out, so that other requests could have them, and candidates that wait for a row of their own."""
+    unparks: int = 0
+    """Rows copied back."""
+    copies: int = 0
+    """Rows copied to other rows: candidates of one context, shared beginnings, transcripts that outgrew their width."""
+    copied_bytes: int = 0
+    """Of parks, unparks and copies together."""
+    copy_seconds: float = 0.0
+    """Wall time of parks, unparks and copies: 0 unless the engine was told to `time_copies`. A copy is dispatched and
+    runs beside the host's work; its time is known only to who waits for it, which costs that overlap."""

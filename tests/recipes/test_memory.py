@@ -1,0 +1,49 @@
+"""What is said of memory, and what is refused before it is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rest_jax.config.settings import EngineSettings
+from rest_jax.core.errors import UserError
+from rest_jax.models import checkpoint
+from rest_jax.recipes.memory import Memory
+from rest_jax.sampling.engine import Engine
+
+GIB = 2**30
+ENGINE = EngineSettings(rows=64, resident=256, widths=(512, 1024))
+HELD = Memory(token=32768, caches=3 * GIB, parked=6 * GIB, weights=2 * GIB, training=20 * GIB)
+
+
+def test_the_line_tells_parked_rows_only_when_there_can_be_any() -> None:
+    assert "token), weights 2.0 GiB" in HELD.line(replace(ENGINE, resident=None))
+    assert "token), parked rows up to 6.0 GiB (192, on the device), weights 2.0 GiB" in HELD.line(ENGINE)
+    assert "(192, pinned in the host)" in HELD.line(replace(ENGINE, park="host"))
+
+
+@pytest.mark.parametrize(
+    ("available", "mend"),
+    [
+        (30, r"31\.0 GiB of 30\.0 GiB .* lower engine\.resident \(256\), or set engine\.park to host"),
+        (25, r"engine\.resident"),
+        (24, r"lower engine\.rows \(64\) or the widest of engine\.widths \(1024\)"),
+        (21, r"a smaller model"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_setting_to_turn(available: int, mend: str) -> None:
+    with pytest.raises(UserError, match=mend):
+        HELD.refuse_more_than(available * GIB, ENGINE)
+
+
+def test_what_fits_is_not_refused() -> None:
+    HELD.refuse_more_than(31 * GIB, ENGINE)
+    HELD.refuse_more_than(25 * GIB, replace(ENGINE, park="host"))
+
+
+def test_parked_rows_are_foretold_as_they_are_kept(tiny_model: Path) -> None:
+    model = checkpoint.load(tiny_model)
+    engine = Engine(model, EngineSettings(rows=2, resident=5, chunk=32, widths=(96, 192)))
+    assert engine.parked_bytes == 3 * engine.pool_bytes(192) // 2
