@@ -1,0 +1,178 @@
+"""Ways to make trajectories, from the plainest to the runner's, over one engine, one agent, one prompt and real tools.
+
+What each turn says is scripted (a random model would never act), and how many tokens it takes: all do the same work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import count, cycle, islice, pairwise
+
+from benchmarks.models import GREEDY
+from rest_jax.agents.limits import Limits
+from rest_jax.agents.prompt import Prompt
+from rest_jax.agents.registry import Method, agent
+from rest_jax.config.settings import AgentSettings
+from rest_jax.core.effects import Agent, Candidate, Finish, Role, Status, ToolReply
+from rest_jax.core.policy import Request, ScoreRequest
+from rest_jax.core.trajectory import Call
+from rest_jax.rollout.episode import Episode, Job, ToolRequest
+from rest_jax.rollout.recording import encoder, ids_of
+from rest_jax.rollout.runner import rollout
+from rest_jax.sampling.engine import Engine
+from rest_jax.tasks.task import Task
+from rest_jax.tools.client import ToolClient
+
+Trajectories = list[tuple[Call, ...]]
+"""The model calls of each trajectory."""
+
+
+@dataclass(frozen=True)
+class Script:
+    """Who answers which questions, and what is said in each turn."""
+
+    method: Method
+    prompt: Prompt
+    limits: Limits
+    jobs: tuple[Job, ...]
+    said: Mapping[str, tuple[str, ...]]
+    """By question id, the text of each turn."""
+
+    def agent(self, job: Job) -> Agent:
+        return self.method.run(job.question, self.prompt, self.limits)
+
+
+def script(task: Task, turns: int, turn_tokens: int, trajectories: int) -> Script:
+    """ReAct with two worked examples on the task's first train questions: in all turns but the last it searches what
+    the gold demonstration searches (again from the beginning when that is short), in the last it answers."""
+    method = agent("react")
+    gold = task.sources["gold"][:trajectories]
+    lines = {demonstration.question.id: method.lines(demonstration) for demonstration in gold}
+    said = {
+        id: (*islice(cycle([line.said for line in some[:-1]]), turns - 1), some[-1].said) for id, some in lines.items()
+    }
+    return Script(
+        method,
+        method.prompt("base", task.shots(2)),
+        Limits(turns, turn_tokens, AgentSettings().observation_chars),
+        tuple(Job(demonstration.question, 0, 0, 0, task.name, "train", method.name) for demonstration in gold),
+        said,
+    )
+
+
+class Dubbed:
+    """An engine whose replies have all the tokens that they may have, and for the agent the script's words."""
+
+    def __init__(self, engine: Engine, said: Mapping[str, tuple[str, ...]]) -> None:
+        self.codec, self.weights_digest, self.context = engine.codec, engine.weights_digest, engine.context
+        self._engine = engine
+        self._said = said
+        self._words: dict[int, str] = {}
+
+    @property
+    def sessions(self) -> int:
+        return self._engine.sessions
+
+    @property
+    def busy(self) -> bool:
+        return self._engine.busy
+
+    def submit(self, request: Request | ScoreRequest) -> None:
+        assert isinstance(request, Request)
+        self._words[request.id] = self._said[request.key.question_id][request.key.call]
+        self._engine.submit(replace(request, stop=()))
+
+    def step(self) -> list[tuple[int, Candidate]]:
+        return [(id, self._dubbed(id, candidate)) for id, candidate in self._engine.step()]
+
+    def release(self, session: int) -> None:
+        self._engine.release(session)
+
+    def _dubbed(self, id: int, candidate: Candidate) -> Candidate:
+        words = self._words.pop(id)
+        return replace(candidate, text=words) if candidate.finish is Finish.LENGTH else candidate
+
+
+def in_lockstep(
+    engine: Engine, script: Script, jobs: Sequence[Job], tools: ToolClient, *, at_once: int, keep: bool
+) -> Trajectories:
+    """Trajectories in batches of `at_once`, turn by turn: when all of a batch have replied, all call their tools.
+
+    Without `keep` each turn computes its whole context anew.
+    """
+    policy = Dubbed(engine, script.said)
+    encode, tickets, sessions = encoder(policy.codec), count(), count()
+    first_ids = cycle(range(policy.codec.vocab_size))
+    done: Trajectories = []
+    for start in range(0, len(jobs), at_once):
+        episodes = [
+            Episode(
+                job,
+                script.agent(job),
+                session=next(sessions),
+                attempt=1,
+                encode=encode,
+                bos_ids=policy.codec.bos_ids,
+                sampling=GREEDY,
+                replies={},
+                tickets=tickets,
+            )
+            for job in jobs[start : start + at_once]
+        ]
+        while orders := {order.id: (order, episode) for episode in episodes for order in episode.advance()}:
+            for order, episode in orders.values():
+                match order:
+                    case ToolRequest():
+                        tools.submit(order.id, order.tool, order.arguments, episode.job.key)
+                    case Request() if not keep:
+                        # Another first token: nothing that the engine has cached of any context fits.
+                        policy.submit(replace(order, ids=(next(first_ids), *order.ids[1:])))
+                    case _:
+                        policy.submit(order)
+            for ticket, result in _results(policy, tools):
+                orders[ticket][1].settle(ticket, result)
+            if not keep:
+                for episode in episodes:
+                    policy.release(episode.session)
+        for episode in episodes:
+            policy.release(episode.session)
+            _refuse_unfinished(episode.outcome.status if episode.outcome else None)
+            done.append(tuple(episode.recording.calls))
+    return done
+
+
+def by_the_runner(engine: Engine, script: Script, jobs: Sequence[Job], tools: ToolClient) -> Trajectories:
+    """Trajectories as a run makes them: as many at once as are resident, each at its own pace."""
+    done: Trajectories = []
+    for trajectory in rollout(jobs, script.agent, {Role.ACTOR: Dubbed(engine, script.said)}, tools, sampling=GREEDY):
+        _refuse_unfinished(trajectory.status)
+        done.append(trajectory.calls)
+    return done
+
+
+def unique_tokens(trajectories: Trajectories) -> int:
+    """Tokens that some system must prefill: those that the model did not write, common beginnings counted once."""
+    openings = sorted(ids_of(calls[0].segments) for calls in trajectories)
+    shared = sum(_common(one, other) for one, other in pairwise(openings))
+    later = sum(len(ids_of(call.segments)) for calls in trajectories for call in calls[1:])
+    return sum(map(len, openings)) - shared + later
+
+
+def _results(policy: Dubbed, tools: ToolClient) -> Iterator[tuple[int, Candidate | ToolReply]]:
+    """What was asked for, all of it: replies, then what the tools say."""
+    while policy.busy:
+        yield from policy.step()
+    while tools.in_flight:
+        yield from tools.poll(None)
+
+
+def _refuse_unfinished(status: Status | None) -> None:
+    if status is not Status.FINISHED:
+        raise RuntimeError(f"a scripted trajectory ended as {status}: the systems did not do the same work")
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many leading ids two contexts share."""
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

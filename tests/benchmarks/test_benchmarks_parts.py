@@ -1,0 +1,119 @@
+"""What the benchmarks' figures are made of: turns taken, spreads, the roofline, forced replies, unique tokens."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.decode import Cell, Plan, Timed, rates
+from benchmarks.ladder import unique_tokens
+from benchmarks.measure import Spread, cell, interleaved
+from benchmarks.models import SHAPES, WordCodec, prompts, random_model, replies
+from benchmarks.rollout import Run, table
+from benchmarks.roofline import Ceilings
+from rest_jax.config.settings import EngineSettings
+from rest_jax.core.effects import Role
+from rest_jax.core.trajectory import Call
+from rest_jax.core.transcript import Segment, Source
+from rest_jax.sampling.engine import Engine
+
+H200 = Ceilings(bytes_per_s=4.3e12, flops_per_s=788e12)
+
+
+def test_contenders_take_turns_and_who_begins_moves_on() -> None:
+    order = []
+
+    def contender(name):
+        return lambda repeat: order.append((name, repeat)) or (name, repeat)
+
+    results = interleaved({name: contender(name) for name in "abc"}, 3, "letters")
+    assert [name for name, _ in order] == [*"abc", *"bca", *"cab"]
+    assert results == {name: [(name, repeat) for repeat in range(3)] for name in "abc"}
+
+
+def test_a_spread_is_the_median_and_the_ends() -> None:
+    assert Spread.of([5.0, 1.0, 2.0]) == Spread(2.0, 1.0, 5.0)
+
+
+def test_cells() -> None:
+    assert [cell(value) for value in (None, "S0", 64, 0.12345, 12_345.6)] == ["–", "S0", "64", "0.123", "12,346"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch", "context", "tokens_per_second"),
+    [
+        ("smollm2-135m", 64, 1024, 154_702),
+        ("llama-3.2-1b", 64, 1024, 59_580),
+        ("llama-3.2-1b", 256, 2048, 53_353),
+        ("qwen2.5-1.5b", 64, 1024, 55_415),
+    ],
+)
+def test_the_roofline_of_published_shapes(shape: str, batch: int, context: int, tokens_per_second: int) -> None:
+    measured = H200.decode_tok_s(SHAPES[shape], "bfloat16", batch, context)
+    assert measured == pytest.approx(tokens_per_second, rel=1e-3)
+
+
+def test_rates_come_from_two_lengths() -> None:
+    """A prefill of 2 s and steps of 0.1 s: the first token is there after 2.1 s."""
+    here = Cell(batch=4, context=84, plan=Plan("tiny", (4,), (84,), short=16, long=64))
+    timed = Timed(short_s=2 + 1.6, long_s=2 + 6.4)
+    assert here.prompt == 20
+    assert here.step_s(timed) == pytest.approx(0.1)
+    assert here.first_token_s(timed) == pytest.approx(2.1)
+
+
+def test_rates_that_noise_ate_are_not_told() -> None:
+    assert rates(8, [2.0, -1.0, 4.0]) == Spread(3.0, 2.0, 4.0)
+    assert rates(8, [2.0, -1.0]) is None
+
+
+def test_replies_have_the_length_that_was_asked_for_and_leave_nothing_behind() -> None:
+    model = random_model("tiny")
+    engine = Engine(model, EngineSettings(rows=3, widths=(64,), chunk=32, block=4))
+    asked = prompts((0,), 3, 20, model.config.vocab)
+    first, again = replies(engine, asked, 10), replies(engine, asked, 10)
+    assert first == again
+    assert [len(ids) for ids in first] == [10] * 3
+    assert len(set(asked)) == 3
+    with pytest.raises(ValueError, match="ended after 44"):
+        replies(engine, asked, 50)
+
+
+def test_words_have_their_ids_wherever_they_stand() -> None:
+    codec = WordCodec(8192)
+    ids = codec.encode_trusted("Question: Who founded Vell?\nThought:")
+    assert len(ids) == 8
+    assert ids[:2] == codec.encode_untrusted("Question:")
+    assert not codec.eos_ids
+
+
+def test_common_beginnings_count_once() -> None:
+    def call(index: int, ids: tuple[int, ...]) -> Call:
+        return Call(index, "act", 0, Role.ACTOR, (Segment(Source.PROMPT, "", ids),), (), parent=index - 1)
+
+    one = (call(0, (1, 2, 3, 4)), call(1, (9, 9)))
+    other = (call(0, (1, 2, 5)), call(1, (9,)))
+    assert unique_tokens([one]) == 6
+    assert unique_tokens([one, other]) == 4 + 1 + 3
+    assert unique_tokens([one, other, one]) == 4 + 1 + 3 + 2
+
+
+def test_rates_and_ratios_of_the_ladder() -> None:
+    def run(trajectories: int, seconds: float) -> Run:
+        return Run(trajectories, seconds, engine_seconds=2.0, prefilled=300, unique=200, decoded=800)
+
+    runs = {
+        ("S0", 0.0): [run(1, 4.0)],
+        ("S3", 0.0): [run(8, 3.0), run(8, 4.0), run(8, 9.0)],
+        ("S0", 1.0): [run(1, 8.0)],
+        ("S3", 1.0): [run(8, 5.0), run(8, 5.0), run(8, 5.0)],
+    }
+    rows = {(row["system"], row["latency_turns"]): row for row in table(runs, turn_s=0.5, rate=400)}
+    late = rows["S3", 1.0]
+    assert late["latency_s"] == 0.5
+    assert late["trajectories_per_minute"] == 96
+    assert late["hiding_efficiency"] == pytest.approx(0.8)
+    assert late["device_idle"] == pytest.approx(0.6)
+    assert late["of_decode_rate"] == pytest.approx(0.4)
+    assert late["prefill_amplification"] == 1.5
+    assert late["times_s0"] == pytest.approx(96 / 7.5)
+    assert [rows["S3", 0.0][key] for key in ("seconds", "seconds_least", "seconds_most")] == [4.0, 3.0, 9.0]

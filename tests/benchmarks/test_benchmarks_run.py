@@ -1,0 +1,73 @@
+"""Both benchmarks from end to end, on a tiny model: every row is there, and the systems did the same work."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import decode, rollout
+
+TINY_DECODE = ["--model", "tiny", "--batches", "2", "--contexts", "96", "--repeats", "2", "--dtype", "float32"]
+
+
+def run_decode(tmp_path: Path, python: str) -> dict:
+    assert decode.main(["--json", str(tmp_path / "out.json"), "--torch", python, *TINY_DECODE]) == 0
+    return json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+
+
+def test_decode_without_torch_measures_ours_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = run_decode(tmp_path, shutil.which("false") or "false")
+    assert [(row["engine"], row["batch"], row["context"], row["dtype"]) for row in told["rows"]] == [
+        ("rest_jax", batch, 96, "float32") for batch in (2,)
+    ]
+    for row in told["rows"]:
+        # So short a reply's rates may be lost in the noise; its time is not.
+        assert {"prefill_tok_s", "decode_tok_s", "roofline"} <= row.keys()
+        assert 0 < row["total_s_least"] <= row["total_s"] <= row["total_s_most"]
+    assert {"cpu", "cores", "jax", "commit", "date", "command"} <= told["about"].keys()
+    (note,) = told["notes"]
+    assert "no rows of Hugging Face" in note
+    assert "rest_jax" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+@pytest.mark.multiprocess
+def test_decode_beside_torch_checks_its_tokens_first(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the extra `reference` is not installed")
+    told = run_decode(tmp_path, sys.executable)
+    assert told["notes"][0].startswith("checked first: 256 of 256 greedy tokens")
+    assert {row["engine"] for row in told["rows"]} >= {"rest_jax", "hf-dynamic", "hf-static"}
+    assert told["about"]["hf"]["threads"] == told["about"]["cores"]
+
+
+def test_decode_refuses_a_context_without_a_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert decode.main(["--json", str(tmp_path / "out.json"), "--model", "tiny", "--contexts", "64"]) == 2
+    assert "leaves no prompt" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+def test_the_ladder_does_the_same_work_on_every_step(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    small = "--shape tiny --rows 2 --resident 4 --turns 3 --turn-tokens 8 --rounds 1 --repeats 1 --dtype float32"
+    assert rollout.main(["--json", str(out), *small.split()]) == 0
+    told = json.loads(out.read_text(encoding="utf-8"))
+    rows = {(row["system"], row["latency_turns"]): row for row in told["rows"]}
+    assert rows.keys() == {(name, latency) for name in ("S0", "S1", "S2", "S3") for latency in (0, 0.3, 1, 3)}
+    assert {name: row["trajectories"] for (name, _), row in rows.items()} == {"S0": 1, "S1": 2, "S2": 2, "S3": 4}
+    prefilled = {name: row["prefill_amplification"] for (name, _), row in rows.items()}
+    # One trajectory shares nothing with itself: kept, each token is computed once; anew, the first ones in each turn.
+    assert prefilled["S0"] > 2
+    assert prefilled["S1"] > prefilled["S2"] >= 1
+    assert prefilled["S3"] >= 1
+    for (_, latency), row in rows.items():
+        assert row["hiding_efficiency"] == 1 or latency > 0
+        assert row["turn_s"] == rows["S0", 0]["turn_s"]
+        assert row["latency_s"] == pytest.approx(latency * row["turn_s"])
+        assert 0 <= row["device_idle"] < 1
+    assert "parked" in told["notes"][1]
