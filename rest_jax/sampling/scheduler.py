@@ -16,8 +16,8 @@ What a row computes must be a function of its own trajectory, never of its neigh
   it starts; those that get no row are parked with that copy.
 - A transcript that outgrows its width is copied into a wider row.
 - Everything else starts from scratch, in chunks from position 0. Whole chunks that any row of the pool computed that
-  way from the same ids are copied instead: the bits are the same, so this may depend on the neighbours. (So few-shot
-  examples are computed once.)
+  way from the same ids are copied instead: the bits are the same, so this may depend on the neighbours. (So whole
+  chunks of few-shot examples are computed once.)
 """
 
 from __future__ import annotations
