@@ -11,7 +11,7 @@ from rest_jax.config.limits import Natural, NotNegative, Positive, Seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="PATH_OR_NAME", required=True, help="a folder, or a name of models list")
+    parser.add_argument("--model", metavar="PATH_OR_NAME", required=True, help="a folder, a GGUF file, or a name")
     parser.add_argument("--task", metavar="NAME", help="a name of tasks list; or give --questions and --corpus")
     parser.add_argument("--data", metavar="DIR", help="folder that holds the task's files")
     parser.add_argument("--task-seed", metavar="S", type=number(Seed), help="seed of a generated world (atlas)")

@@ -11,7 +11,7 @@ from rest_jax.config.limits import NotNegative, Positive, Seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", metavar="PATH_OR_NAME", required=True, help="a folder, or a name of models list")
+    parser.add_argument("--model", metavar="PATH_OR_NAME", required=True, help="a folder, a GGUF file, or a name")
     parser.add_argument("--prompts", metavar="FILE", type=Path, required=True, help='JSONL of {"prompt"}')
     parser.add_argument("--max-tokens", metavar="N", type=number(Positive), required=True, help="the most per prompt")
     parser.add_argument("--temperature", metavar="T", type=number(NotNegative), default=0.0, help="0: greedy (default)")

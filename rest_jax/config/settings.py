@@ -29,7 +29,7 @@ class ModelSettings:
     """The model that everything starts from."""
 
     name: str = "smollm2-135m-instruct-q4_1"
-    """A name of `rest-jax models list`, or a folder with config.json, tokenizer.json and *.safetensors."""
+    """A name of `rest-jax models list`, a folder with config.json, a tokenizer and *.safetensors, or a GGUF file."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute and cache type; auto is float32 on CPU and bfloat16 elsewhere. Log-probs are always float32."""
 
@@ -56,7 +56,7 @@ class AgentSettings:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """The sampler's shapes. They are part of what a trajectory is a function of: change them and bits change."""
+    """The sampler's shapes. They are part of what a trajectory is a function of, save those that say otherwise."""
 
     rows: Positive = 16
     """Rows that decode together, for each cache width."""
@@ -72,7 +72,8 @@ class EngineSettings:
     """Transcripts that may be open while `rows` of them decode: those that wait for a tool are parked (does not change
     bits); null is as many as rows."""
     park: Literal["device", "host"] = "device"
-    """Where parked rows are kept: in the device's memory, or in pinned memory of its host."""
+    """Where parked rows are kept: in the device's memory, or in pinned memory of its host (does not change
+    bits)."""
 
     @property
     def parkable(self) -> int:

@@ -26,6 +26,7 @@ from rest_jax.core.files import PART, write_json
 RUN_SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 RUN = "run.json"
+STAGES = "stages"
 CLOCK = "clock.json"
 """Beside an unfinished stage: when its last attempt began, and what those before it took."""
 WARNINGS = "warnings.json"
@@ -70,7 +71,7 @@ class RunFolder:
 
         Raises UserError when the folder holds this stage made from other inputs.
         """
-        folder = self.path / "stages" / name
+        folder = self.path / STAGES / name
         self.emit(Event("stage_started", {"stage": name}))
         done = _read(folder, name)
         if done is None:
@@ -108,7 +109,7 @@ def open_run(
     """Create or reopen a run's folder and hold it.
 
     `environment` is what bits depend on beside the config; going on in another one is worth a warning. Raises
-    UserError when the folder belongs to another config, was written by another schema version, or is in use.
+    UserError when the folder holds stages of another config, was written by another schema version, or is in use.
     """
     with held(path):
         _check_identity(path, config_text, config_digest, environment)
@@ -148,7 +149,7 @@ def finished_stages(path: Path) -> list[Done]:
     if not is_run(path):
         raise UserError(f"{path}: not a run folder (no run.json); give the folder that `rest-jax run` wrote")
     _check_version(path, _json(path / RUN))
-    root = path / "stages"
+    root = path / STAGES
     found = (_read(file.parent, file.parent.relative_to(root).as_posix()) for file in root.rglob(MANIFEST))
     return sorted((done for done in found if done is not None), key=lambda done: (done.place, done.name))
 
@@ -183,21 +184,24 @@ def discard(folder: Path) -> None:
 
 def _check_identity(path: Path, config_text: str, config_digest: str, environment: Mapping[str, Any]) -> None:
     marker = path / RUN
-    if not marker.is_file():
+    if marker.is_file():
+        identity = _json(marker)
+        _check_version(path, identity)
+        if identity.get("config_digest") == config_digest:
+            return
+        # A config that was refused before its first stage may be mended: nothing was made with it.
+        if (path / STAGES).is_dir():
+            raise UserError(
+                f"{path}: made with another config (see its config.yaml); give another --run-dir, or that config"
+            )
+    else:
         there = [entry.name for entry in path.iterdir() if not entry.name.endswith(PART)]
         foreign = [name for name in there if name not in BEFORE_THE_MARKER]
         if foreign:
             raise UserError(f"{path}: holds other files ({foreign[0]} …) and is no run folder; give an empty --run-dir")
-        (path / "config.yaml").write_text(config_text, encoding="utf-8")
-        identity = {"schema_version": RUN_SCHEMA_VERSION, "config_digest": config_digest}
-        write_json(marker, {**identity, "environment": dict(environment)})
-        return
-    identity = _json(marker)
-    _check_version(path, identity)
-    if identity.get("config_digest") != config_digest:
-        raise UserError(
-            f"{path}: made with another config (see its config.yaml); give another --run-dir, or that config"
-        )
+    (path / "config.yaml").write_text(config_text, encoding="utf-8")
+    identity = {"schema_version": RUN_SCHEMA_VERSION, "config_digest": config_digest}
+    write_json(marker, {**identity, "environment": dict(environment)})
 
 
 def _check_version(path: Path, identity: Mapping[str, Any]) -> None:

@@ -93,9 +93,17 @@ def test_a_stage_of_other_inputs_is_refused_and_named(tmp_path: Path, finished: 
             run.stage("grow", {"seed": 1, "n": [1, 2]}, work)
 
 
-def test_a_folder_of_another_config_or_schema_is_refused(tmp_path: Path) -> None:
-    with opened(tmp_path / "run"):
+def test_a_config_that_was_refused_before_its_first_stage_may_be_mended(tmp_path: Path) -> None:
+    with contextlib.suppress(UserError), opened(tmp_path / "run"):
+        raise UserError("engine.resident is too large")
+    with opened(tmp_path / "run", "e"):
         pass
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["config_digest"] == "e"
+
+
+def test_a_folder_of_another_config_or_schema_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path / "run") as run:
+        run.stage("grow", {}, lambda folder: {})
     with pytest.raises(UserError, match="made with another config"), opened(tmp_path / "run", "e"):
         pass
     marker = tmp_path / "run" / "run.json"
