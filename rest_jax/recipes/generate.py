@@ -10,6 +10,7 @@ from pathlib import Path
 from rest_jax.config.settings import EngineSettings
 from rest_jax.core.cache import cache_folder
 from rest_jax.core.effects import Candidate, Sampling
+from rest_jax.core.errors import UserError
 from rest_jax.core.keys import KeyPath
 from rest_jax.core.policy import Policy, Request
 from rest_jax.distributed.compilation import keep_compiled
@@ -36,15 +37,19 @@ def generate_file(
     offline: bool = False,
     engine: EngineSettings | None = None,
 ) -> None:
-    """Continue the prompts of a JSONL file (`{"prompt"}`) and write `{"prompt", "ids", "text", "logprobs"}` lines.
+    """Continue the prompts of a JSONL file (`{"prompt"}`) and write lines of what they are and what came after.
 
-    `out` appears when all are done. Raises UserError for a missing model and, with its number, for a malformed line.
+    A line is `{"prompt", "ids", "text", "logprobs", "finish"}`.
+    `finish` says why a reply ended (`effects.Finish`): `context` is a prompt that left it no room. `out` appears when
+    all are done. Raises UserError for a missing model and, with its number, for a malformed line or an empty prompt.
     """
     keep_compiled(cache_folder() / "compiled")
     rows = list(read_jsonl(prompts, {"prompt": str}, "prompt"))
     loaded = checkpoint.load(catalog.resolve(model, offline=offline))
     policy = Engine(loaded, engine or EngineSettings(), dtype=compute_dtype("auto"))
     texts = [row["prompt"] for row in rows]
+    if "" in texts and not policy.codec.bos_ids:
+        raise UserError(f"{prompts}: prompt {texts.index('') + 1} is empty, and this model has no token to begin with")
     done = generate(policy, texts, max_tokens=max_tokens, sampling=Sampling(temperature), seed=seed)
     write_jsonl(
         out,
@@ -54,6 +59,7 @@ def generate_file(
                 "ids": entry.candidate.ids,
                 "text": entry.candidate.text,
                 "logprobs": entry.candidate.logprobs,
+                "finish": entry.candidate.finish,
             }
             for entry in done
         ),

@@ -67,6 +67,21 @@ def test_generate_is_a_function_of_prompt_seed_and_place(tiny_model: Path, tmp_p
     assert rows[0] == rows[1]
     assert rows[0] != rows[2]
     assert all(len(row["ids"]) == len(row["logprobs"]) and row["prompt"] for row in rows[0])
+    assert {row["finish"] for row in rows[0]} <= {"length", "eos"}
+
+
+def test_generate_says_what_cannot_be_continued(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["generate", "--model", str(tiny_model), "--max-tokens", "5", "--json", str(tmp_path / "out.jsonl")]
+    long = write_lines(tmp_path / "long.jsonl", [{"prompt": "word " * 9000}, {"prompt": "Say"}])
+    assert main([*arguments, "--prompts", str(long)]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert rows[0]["finish"] == "context"
+    assert rows[1]["finish"] != "context"
+    empty = write_lines(tmp_path / "empty.jsonl", [{"prompt": "Say"}, {"prompt": ""}])
+    assert main([*arguments, "--prompts", str(empty)]) == 2
+    assert "prompt 2 is empty" in capsys.readouterr().err
 
 
 def test_ask_narrates_a_run(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
