@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import yaml
 from yaml.nodes import Node
@@ -14,6 +13,7 @@ from yaml.nodes import Node
 from rest_jax.config.coerce import value_of
 from rest_jax.config.limits import Fault, checked, faults
 from rest_jax.config.overrides import overridden
+from rest_jax.config.plain import as_plain
 from rest_jax.config.source import Misfit, nearest, place, read
 from rest_jax.core.canonical import digest
 from rest_jax.core.errors import UserError
@@ -27,7 +27,8 @@ class Loaded(Generic[T]):
 
     value: T
     digest: str
-    """sha256 (hex) of the value's canonical JSON: equal settings have one digest, however they were written."""
+    """sha256 (hex) of the canonical JSON of all settings that decide bits: equal ones have one digest, however they
+    were written."""
     text: str
     """Every setting as YAML, defaults included; loading it gives the same value."""
 
@@ -55,16 +56,8 @@ def loaded(value: T) -> Loaded[T]:
 
     Raises UserError for values that their dataclass does not allow.
     """
-    plain = as_plain(checked(value))
-    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=120)
-    return Loaded(value, digest(plain), text)
-
-
-def as_plain(value: Any) -> Any:
-    """Settings as dicts, lists and scalars, in the order of their fields."""
-    if dataclasses.is_dataclass(value):
-        return {field.name: as_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return [as_plain(item) for item in value] if isinstance(value, tuple) else value
+    text = yaml.safe_dump(as_plain(checked(value)), sort_keys=False, allow_unicode=True, width=120)
+    return Loaded(value, digest(as_plain(value, decisive=True)), text)
 
 
 def _origin(fault: Fault, top: Node, overrides: Sequence[str]) -> str:

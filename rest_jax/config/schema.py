@@ -10,7 +10,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from rest_jax.config.limits import annotated_kinds
-from rest_jax.config.loader import as_plain
+from rest_jax.config.plain import as_plain
 from rest_jax.config.source import EXTENDS
 
 SCALARS = {bool: "boolean", int: "integer", float: "number", str: "string"}

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 from rest_jax.config.limits import AboveZero, Distinct, Limit, Natural, NotNegative, Positive, Seed, Share, Some
+from rest_jax.config.plain import FREE
 
 
 @dataclass(frozen=True)
@@ -56,24 +57,26 @@ class AgentSettings:
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """The sampler's shapes. They are part of what a trajectory is a function of, save those that say otherwise."""
+    """The sampler's shapes. They are part of what a trajectory is a function of, save those that are `free`."""
 
     rows: Positive = 16
-    """Rows that decode together, for each cache width."""
-    block: Positive = 8
-    """Tokens decoded between two looks at the host (does not change bits)."""
+    """Rows that decode together on one device, for each cache width."""
+    block: Positive = field(default=8, metadata=FREE)
+    """Tokens decoded between two looks at the host."""
     widths: Some[Positive] = (256, 512, 1024, 2048)
     """Cache widths in tokens; a row lives in the narrowest that holds its own context and budget."""
     chunk: Positive = 128
     """The most tokens of a row that one prefill or extend step takes; every width is a multiple of it."""
     extend_rows: Positive = 4
     """Rows that one such step serves; when fewer wait, the others' work is wasted."""
-    resident: Positive | None = None
-    """Transcripts that may be open while `rows` of them decode: those that wait for a tool are parked (does not change
-    bits); null is as many as rows."""
-    park: Literal["device", "host"] = "device"
-    """Where parked rows are kept: in the device's memory, or in pinned memory of its host (does not change
-    bits)."""
+    resident: Positive | None = field(default=None, metadata=FREE)
+    """Transcripts that may be open while `rows` of them decode: those that wait for a tool are parked; null is as many
+    as rows."""
+    park: Literal["device", "host"] = field(default="device", metadata=FREE)
+    """Where parked rows are kept: in the device's memory, or in pinned memory of its host."""
+    replicas: Positive = field(default=1, metadata=FREE)
+    """Samplers side by side, each with its own weights and rows on a device of its own; at most as many as there are
+    devices. A CPU is divided into as many."""
 
     @property
     def parkable(self) -> int:

@@ -8,16 +8,18 @@ from rest_jax.core.effects import Sampling
 from rest_jax.core.keys import KeyPath
 from rest_jax.core.policy import Policy, Request
 from rest_jax.recipes.plan import Rates
+from rest_jax.sampling.replicas import Replicas
 
 TRAINED = 6.0
 """A training step's seconds per token, in those of reading a prompt: three times the multiplications, and twice that
 in time on the CPUs measured (docs/results.md)."""
 
 
-def measured_rates(policy: Policy, rows: int, *, prompt_tokens: int = 40, reply_tokens: int = 8) -> Rates:
+def measured_rates(policy: Replicas, *, prompt_tokens: int = 40, reply_tokens: int = 8) -> Rates:
     """Tokens per second with all the policy's rows busy, of sampling and of reading prompts, and of training as
     predicted from these. What they need is compiled before the clock runs."""
-    _round(policy, 1, prompt_tokens + 2, reply_tokens)
+    rows = policy.rows
+    _round(policy, len(policy.engines), prompt_tokens + 2, reply_tokens)
     block_s = _round(policy, rows, 2, 1)
     prefill_s = max(_round(policy, rows, prompt_tokens + 2, 1) - block_s, 1e-6)
     reply_s = _round(policy, rows, 2, reply_tokens)

@@ -18,17 +18,16 @@ from rest_jax.models.dtypes import compute_dtype
 PACKAGES = ("jax", "jaxlib", "flax", "transformers")
 
 
-def environment(dtype: str) -> Mapping[str, str | int]:
-    """Versions, the code's digest, kind and number of devices, and what the setting `model.dtype` means here."""
-    devices = jax.devices()
+def environment(dtype: str) -> Mapping[str, str]:
+    """Versions, the code's digest, the kind of device, and what the setting `model.dtype` means here."""
+    device = jax.devices()[0]
     return {
         "rest_jax": __version__,
         "code": code_digest(Path(__file__).parents[1]),
         "python": platform.python_version(),
         **{package: version(package) for package in PACKAGES},
-        "platform": devices[0].platform,
-        "device": devices[0].device_kind,
-        "devices": len(devices),
+        "platform": device.platform,
+        "device": device.device_kind,
         "dtype": compute_dtype(dtype).name,
     }
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from rest_jax.config.plain import as_plain
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, TaskSettings, ToolsSettings
 from rest_jax.core.canonical import digest
 from rest_jax.core.effects import Sampling
@@ -88,7 +89,7 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
             "seed": wanted.seed,
             "agent": asdict(settings),
             "tools": shown_by(tools),
-            "engine": asdict(engine),
+            "engine": as_plain(engine, decisive=True),
             "environment": here,
         }
         spec = RolloutSpec(asked, wanted.split, wanted.samples, Sampling(wanted.temperature), wanted.seed)

@@ -16,7 +16,7 @@ from rest_jax.core.policy import Policy, Request
 from rest_jax.distributed.compilation import keep_compiled
 from rest_jax.models import catalog, checkpoint
 from rest_jax.models.dtypes import compute_dtype
-from rest_jax.sampling.engine import Engine
+from rest_jax.sampling.replicas import Replicas
 from rest_jax.tasks.files import read_jsonl, write_jsonl
 
 
@@ -46,7 +46,7 @@ def generate_file(
     keep_compiled(cache_folder() / "compiled")
     rows = list(read_jsonl(prompts, {"prompt": str}, "prompt"))
     loaded = checkpoint.load(catalog.resolve(model, offline=offline))
-    policy = Engine(loaded, engine or EngineSettings(), dtype=compute_dtype("auto"))
+    policy = Replicas(loaded, engine or EngineSettings(), dtype=compute_dtype("auto"))
     texts = [row["prompt"] for row in rows]
     if "" in texts and not policy.codec.bos_ids:
         raise UserError(f"{prompts}: prompt {texts.index('') + 1} is empty, and this model has no token to begin with")

@@ -1,4 +1,4 @@
-"""What a run will hold on its devices, said before it begins."""
+"""What a run will hold on a device, said before it begins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rest_jax.core.errors import UserError
 from rest_jax.models import checkpoint
 from rest_jax.models.config import ModelConfig
 from rest_jax.models.decoder import abstract_params
-from rest_jax.models.dtypes import compute_dtype
 from rest_jax.recipes.workbench import Workbench
 
 TRAINED_BYTES = 20
@@ -20,7 +19,7 @@ TRAINED_BYTES = 20
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on all devices together, as shapes and dtypes foretell them. Activations come on top."""
+    """Bytes on a device, as shapes and dtypes foretell them. Activations come on top."""
 
     token: int
     """Keys and values of one token of one row."""
@@ -31,12 +30,15 @@ class Memory:
     weights: int
     """As sampled from."""
     training: int
-    """What an Improve adds while it runs."""
+    """What an Improve adds on the first device while it runs."""
+    devices: int
+    """How many hold caches and weights; the devices of a CPU share its memory."""
 
     def line(self, engine: EngineSettings) -> str:
         """For a person."""
+        on = "" if self.devices == 1 else f" on each of {self.devices} devices"
         return (
-            f"memory: caches {_size(self.caches)} ({engine.rows} rows of each width, {self.token / 1000:.3g} KB a "
+            f"memory{on}: caches {_size(self.caches)} ({engine.rows} rows of each width, {self.token / 1000:.3g} KB a "
             f"token), {self._parked(engine)}weights {_size(self.weights)}, Improve {_size(self.training)} more, and "
             f"its activations"
         )
@@ -57,22 +59,25 @@ class Memory:
         if needed - parked <= available:
             mend = f"lower engine.resident ({engine.resident}), or set engine.park to host"
         elif needed - parked - self.caches < available:
-            mend = f"lower engine.rows ({engine.rows}) or the widest of engine.widths ({max(engine.widths)})"
+            fewer = f"engine.rows ({engine.rows})" + (", engine.resident" if engine.parkable else "")
+            mend = f"lower {fewer} or the widest of engine.widths ({max(engine.widths)})"
         else:
             mend = "choose a smaller model, or a device with more memory"
         raise UserError(f"{self.line(engine)}: {_size(needed)} of {_size(available)} that the device has; {mend}")
 
 
-def memory(bench: Workbench, engine: EngineSettings, dtype: str) -> Memory:
-    """What sampling and training with this workbench's model will hold; `dtype` is the setting `model.dtype`."""
+def memory(bench: Workbench) -> Memory:
+    """What sampling and training with this workbench's model will hold."""
+    one = bench.engine.engines[0]
     config = ModelConfig.from_hf(checkpoint.read_json(bench.base.folder, "config.json"))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config)))
     return Memory(
-        token=bench.engine.pool_bytes(1) // engine.rows,
-        caches=bench.engine.cache_bytes,
-        parked=bench.engine.parked_bytes,
-        weights=parameters * compute_dtype(dtype).itemsize,
+        token=one.pool_bytes(1) // one.rows,
+        caches=one.cache_bytes,
+        parked=one.parked_bytes,
+        weights=one.weight_bytes,
         training=parameters * TRAINED_BYTES,
+        devices=len(bench.engine.engines),
     )
 
 

@@ -88,7 +88,7 @@ def preflight(
 
     `player` is the policy that grows: the prompted model, or the pilot of a run that has one.
     """
-    held = memory(bench, config.engine, config.model.dtype)
+    held = memory(bench)
     refuse_too_large(held, config.engine)
     grow = config.generations[0].grow
     bench.task.reward(config.task.reward)  # none of this name: refused before the sampling
@@ -109,7 +109,7 @@ def preflight(
         pass_at_1=sum(pass_at_k(samples, n, 1) for n in right.values()) / len(asked),
         pass_at_k=sum(pass_at_k(samples, n, samples) for n in right.values()) / len(asked),
         kept=kept,
-        minutes=plan.seconds(whole, measured_rates(bench.engine, config.engine.rows)) / 60,
+        minutes=plan.seconds(whole, measured_rates(bench.engine)) / 60,
         memory=held.line(config.engine),
         smallest_effect=smallest_effect(config.evaluate.final),
         advice=_advice(config, player, kept),

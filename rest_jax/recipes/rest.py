@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rest_jax.config.plain import as_plain
 from rest_jax.config.settings import GrowSettings, ImproveSettings, RestConfig
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Sampling
@@ -230,7 +231,11 @@ class Loop:
     def stage(self, name: str, inputs: Mapping[str, Any], work: Work) -> Done:
         """A stage of this seed. Its inputs gain what every stage depends on, its results the splits that it read."""
         task = self.bench.task
-        common = {"seed": self.seed, "agent": asdict(self.config.agent), "engine": asdict(self.config.engine)}
+        common = {
+            "seed": self.seed,
+            "agent": asdict(self.config.agent),
+            "engine": as_plain(self.config.engine, decisive=True),
+        }
 
         def noted(folder: Path) -> dict[str, Any]:
             results = dict(work(folder))

@@ -12,6 +12,7 @@ from rest_jax.config.settings import RestConfig, ToolsSettings
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, notice, to_both
 from rest_jax.core.files import write_json
+from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import catalog, tokenizer
 from rest_jax.recipes import plan
 from rest_jax.recipes.calibrate import measured_rates
@@ -41,6 +42,7 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
     Raises UserError for whatever the user can mend; what was done until then is kept, and repeating goes on there.
     """
     config = loaded.value
+    divide_cpu(config.engine.replicas)
     here = environment(config.model.dtype)
     with (
         MetricsFile(run_dir / METRICS) as metrics,
@@ -128,12 +130,12 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
 
 def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
     """Say, before the work begins, what it is about, what it will be, and what it will take here: memory and time."""
-    held = memory(bench, config.engine, config.model.dtype)
+    held = memory(bench)
     for line in (*about(bench.task), held.line(config.engine)):
         notice(emit, line)
     refuse_too_large(held, config.engine)
     whole = plan.total(plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent)))
-    rates = measured_rates(bench.engine, config.engine.rows)
+    rates = measured_rates(bench.engine)
     notice(
         emit,
         f"the whole run, what is done already included: {whole.trajectories} trajectories, about "

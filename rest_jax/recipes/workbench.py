@@ -21,6 +21,7 @@ from rest_jax.core.events import Listener
 from rest_jax.core.policy import Policy, TextCodec
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.distributed.compilation import keep_compiled
+from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import catalog, checkpoint
 from rest_jax.models.dtypes import compute_dtype
 from rest_jax.policies.scripted import ScriptedPolicy
@@ -28,7 +29,7 @@ from rest_jax.recipes.plan import Lengths
 from rest_jax.rollout import store
 from rest_jax.rollout.journal import Journal
 from rest_jax.rollout.runner import Job, rollout
-from rest_jax.sampling.engine import Engine
+from rest_jax.sampling.replicas import Replicas
 from rest_jax.tasks.task import Task
 from rest_jax.tools.agreement import refuse_another
 from rest_jax.tools.client import ToolClient
@@ -71,7 +72,7 @@ class Workbench:
     agent: AgentSettings
     tools: ToolClient
     emit: Listener
-    engine: Engine
+    engine: Replicas
 
     def play(self, folder: Path, player: Player, spec: RolloutSpec, method: str | None = None) -> list[Trajectory]:
         """Trajectories of a player, kept in `folder`; what is already there is not made again.
@@ -187,6 +188,7 @@ def open_workbench(
     would.
     """
     keep_compiled(cache_folder() / "compiled")
+    divide_cpu(engine.replicas)
     base_folder = catalog.resolve(model.name, offline=offline)
     with contextlib.ExitStack() as opened:
         if log is None:
@@ -196,12 +198,12 @@ def open_workbench(
         health = client.check()
         if tools.url is not None and not any_corpus:
             refuse_another(url, health, task.corpus(), tools, emit)
-        loaded = checkpoint.load(base_folder)
+        policy = Replicas(checkpoint.load(base_folder), engine, dtype=compute_dtype(model.dtype))
         yield Workbench(
             task=task,
-            base=Player(base_folder, loaded.weights_digest, agent_settings.bare),
+            base=Player(base_folder, policy.weights_digest, agent_settings.bare),
             agent=agent_settings,
             tools=client,
             emit=emit,
-            engine=Engine(loaded, engine, dtype=compute_dtype(model.dtype)),
+            engine=policy,
         )

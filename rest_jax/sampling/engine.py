@@ -1,4 +1,4 @@
-"""The engine: a policy whose tokens come from a JAX model on this process's devices."""
+"""The engine: a policy whose tokens come from a JAX model on one device."""
 
 from __future__ import annotations
 
@@ -60,10 +60,12 @@ class Engine:
         *,
         rows_per_session: int = 1,
         dtype: Any = None,
+        device: Any = None,
         time_copies: bool = False,
     ):
-        """`dtype`: of weights, computation and cache; None takes the parameters' own. `time_copies`: wait for each
-        copy of a row, so that `stats.copy_seconds` is told; what is sampled stays the same."""
+        """`dtype`: of weights, computation and cache; None takes the parameters' own. `device`: a `jax.Device`; None
+        is the first. `time_copies`: wait for each copy of a row, so that `stats.copy_seconds` is told; what is sampled
+        stays the same."""
         widths = _widths(settings, model.config.max_positions)
         resident = settings.rows + settings.parkable
         if not 1 <= rows_per_session <= resident:
@@ -73,18 +75,22 @@ class Engine:
             )
         self.codec = model.codec
         self.context = min(widths[-1], model.config.max_positions)
+        self.rows = settings.rows
         self.stats = Stats()
         self._config, self._settings = model.config, settings
         self._dtype = jnp.dtype(dtype or model.params["embed"].dtype)
+        self._device = device or jax.devices()[0]
         self._scheduler = Scheduler(widths, settings.rows, resident, rows_per_session, settings.chunk)
         self._stops = StopTable(model.codec, model.config.vocab)
         self._uploaded = self._stops.rows
-        self._table = jnp.asarray(self._uploaded)
-        self._pools = Pools(model.config, settings, self._dtype)
+        self._table = jax.device_put(self._uploaded, self._device)
+        self._pools = Pools(model.config, settings, self._dtype, self._device)
         self._time_copies = time_copies
         self._running: dict[int, dict[int, _Sampled]] = {width: {} for width in widths}
         """By width and row."""
         self._pending: list[tuple[Slot, Chunk]] = []
+        self._blocks: dict[int, steps.Block] = {}
+        """Dispatched and not yet collected, by width."""
         self._done: list[tuple[int, Candidate]] = []
         self.load(model.params, model.weights_digest)
 
@@ -93,7 +99,7 @@ class Engine:
         if self.busy:
             raise ValueError("weights cannot change while requests are unfinished: step until busy is False")
         self.weights_digest = weights_digest
-        self._weights = steps.view(self._config, params, self._dtype)
+        self._weights = steps.view(self._config, jax.device_put(params, self._device), self._dtype)
         self._scheduler.forget()
 
     @property
@@ -107,6 +113,11 @@ class Engine:
     def pool_bytes(self, width: int) -> int:
         """Device bytes of the rows of one cache width."""
         return self._settings.rows * width * state.cache_bytes_per_token(self._config, self._dtype)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Device bytes of the weights as decoding reads them: a tied head is a second copy, transposed."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self._weights))
 
     @property
     def cache_bytes(self) -> int:
@@ -138,6 +149,11 @@ class Engine:
 
     def step(self) -> list[tuple[int, Candidate]]:
         """Starts what can start, decodes one block in every pool where something runs, returns what ended."""
+        self.start()
+        return self.finish()
+
+    def start(self) -> None:
+        """The first half of `step`: dispatches its work to the device, and does not wait for it."""
         began = time.perf_counter()
         for order in self._scheduler.admit():
             if isinstance(order, Copy):
@@ -145,7 +161,20 @@ class Engine:
             else:
                 self._admit(order)
         self._extend_pending()
-        blocks = {width: self._dispatch(self._pools[width]) for width, running in self._running.items() if running}
+        self._blocks = {
+            width: self._dispatch(self._pools[width]) for width, running in self._running.items() if running
+        }
+        self.stats.seconds += time.perf_counter() - began
+
+    @property
+    def ready(self) -> bool:
+        """Whether `finish` would return without waiting for the device."""
+        return all(leaf.is_ready() for leaf in jax.tree.leaves(self._blocks))
+
+    def finish(self) -> list[tuple[int, Candidate]]:
+        """The second half of `step`: waits for the device and returns what ended."""
+        began = time.perf_counter()
+        blocks, self._blocks = self._blocks, {}
         for width, block in blocks.items():
             self._collect(width, block)
         self.stats.seconds += time.perf_counter() - began
@@ -238,7 +267,8 @@ class Engine:
 
     def _dispatch(self, pool: Pool) -> steps.Block:
         if self._uploaded is not self._stops.rows:
-            self._uploaded, self._table = self._stops.rows, jnp.asarray(self._stops.rows)
+            self._uploaded = self._stops.rows
+            self._table = jax.device_put(self._uploaded, self._device)
         pool.cache, pool.rows, block = steps.decode_block(
             self._config, self._weights, pool.cache, pool.rows, self._table, self._settings.block
         )

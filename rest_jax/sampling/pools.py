@@ -30,22 +30,20 @@ class Pool:
 class Pools:
     """Pools by width, each allocated when first used."""
 
-    def __init__(self, config: ModelConfig, settings: EngineSettings, dtype: Any):
-        """Raises UserError when rows are to be parked in memory that the backend has not."""
+    def __init__(self, config: ModelConfig, settings: EngineSettings, dtype: Any, device: Any):
+        """`device`: a `jax.Device`. Raises UserError when rows are to be parked in memory that the backend has not."""
         self._config, self._rows, self._dtype = config, settings.rows, dtype
         self._pools: dict[int, Pool] = {}
-        self._memory = jax.devices()[0].default_memory().kind
-        self._parked_memory = _pinned_host() if settings.park == "host" and settings.parkable else self._memory
+        self._device = device
+        self._memory = device.default_memory().kind
+        self._parked_memory = _pinned_host(device) if settings.park == "host" and settings.parkable else self._memory
 
     def __getitem__(self, width: int) -> Pool:
         if width not in self._pools:
-            cache = state.empty_cache(self._config, self._rows, width, self._dtype)
-            rows = state.idle_rows(self._rows)
-            if self._parked_memory != self._memory:
-                # What comes back from the host is bound to its device, and then so is all that is computed with it:
-                # other programs than those for arrays that are bound to none.
-                cache, rows = jax.device_put((cache, rows), jax.devices()[0])
-            self._pools[width] = Pool(cache, rows)
+            with jax.default_device(self._device):
+                cache = state.empty_cache(self._config, self._rows, width, self._dtype)
+                rows = state.idle_rows(self._rows)
+            self._pools[width] = Pool(*jax.device_put((cache, rows), self._device))
         return self._pools[width]
 
     def wait(self) -> None:
@@ -53,7 +51,7 @@ class Pools:
         jax.block_until_ready([(pool.cache, pool.rows) for pool in self._pools.values()])
 
     def place(self, slot: Slot, values: Rows) -> None:
-        """Sets the state of one row (scalar fields)."""
+        """Sets the state of one row (as `state.row` and `state.idle_row` make them)."""
         pool = self[slot.width]
         pool.rows = steps.place(pool.rows, np.int32(slot.row), values)
 
@@ -84,9 +82,8 @@ class Pools:
         return jax.device_put(content, jax.tree.map(lambda leaf: leaf.sharding.with_memory_kind(memory), content))
 
 
-def _pinned_host() -> str:
+def _pinned_host(device: Any) -> str:
     """The kind of host memory that the device reads and writes by itself."""
-    device = jax.devices()[0]
     kinds = sorted(memory.kind for memory in device.addressable_memories())
     if _PINNED not in kinds:
         raise UserError(

@@ -84,7 +84,10 @@ def idle_rows(count: int) -> Rows:
 
 
 def row(ids: tuple[int, ...], key: KeyPath, sampling: Sampling, budget: int, stop: int) -> Rows:
-    """The state of one row (scalar fields) whose cache holds all of `ids` but the last, about to sample."""
+    """What `steps.place` makes of one row: its cache holds all of `ids` but the last, and it is about to sample.
+
+    Fields are scalars on the host, and `key` the words of its `KeyPath`, uint32 [8].
+    """
     return Rows(
         phase=np.int32(Phase.RUNNING),
         token=np.int32(ids[-1]),
@@ -92,7 +95,7 @@ def row(ids: tuple[int, ...], key: KeyPath, sampling: Sampling, budget: int, sto
         position=np.int32(0),
         budget=np.int32(budget),
         stop=np.int32(stop),
-        key=np.asarray(candidate_key(np.asarray(key.words(), np.uint32))),
+        key=np.asarray(key.words(), np.uint32),
         temperature=np.float32(sampling.temperature),
         top_k=np.int32(sampling.top_k),
         top_p=np.float32(sampling.top_p),
@@ -100,12 +103,11 @@ def row(ids: tuple[int, ...], key: KeyPath, sampling: Sampling, budget: int, sto
 
 
 def idle_row(length: int) -> Rows:
-    """The state of one row (scalar fields) in which nothing runs and `length` tokens are cached."""
-    idle = jax.tree.map(lambda field: np.zeros(field.shape[1:], field.dtype), jax.eval_shape(lambda: idle_rows(1)))
+    """What `steps.place` makes of one row: nothing runs in it, and `length` tokens are cached."""
+    idle = row((0,), KeyPath(0, 0, "", 0, 0, 0, 0), Sampling(), 0, 0)
     return replace(idle, phase=np.int32(Phase.IDLE), length=np.int32(length))
 
 
-@jax.jit
 def candidate_key(words: jax.Array) -> jax.Array:
     """The threefry key data uint32 [2] of a candidate: the eight words of its `KeyPath` folded in, in order."""
     key = jax.random.key(0, impl="threefry2x32")

@@ -11,6 +11,7 @@ every token. The number of steps of a block is static: a dynamic loop makes a GP
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 from rest_jax.models import attention, decoder
 from rest_jax.models.config import ModelConfig
 from rest_jax.sampling.draw import draw
-from rest_jax.sampling.state import Cache, Phase, Rows
+from rest_jax.sampling.state import Cache, Phase, Rows, candidate_key
 from rest_jax.sampling.stops import ENDED, STOPPED
 
 View = dict[str, Any]
@@ -106,7 +107,11 @@ def decode_block(
 
 @partial(jax.jit, donate_argnums=0)
 def place(rows: Rows, row: jax.Array, values: Rows) -> Rows:
-    """The rows with one of them set to `values` (scalar fields)."""
+    """The rows with one of them set to `values`: scalar fields, and `key` as the words uint32 [8] of a `KeyPath`.
+
+    The key is made here: made apart, it would be one more dispatch for every reply, and one more array to move.
+    """
+    values = replace(values, key=candidate_key(values.key))
     return jax.tree.map(lambda field, value: field.at[row].set(value), rows, values)
 
 

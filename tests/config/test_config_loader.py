@@ -74,6 +74,15 @@ def test_the_digest_names_the_settings_and_not_their_spelling(tmp_path: Path) ->
     assert one.digest != read(tmp_path, "name: b").digest
 
 
+def test_settings_that_change_no_bits_are_not_in_the_digest(tmp_path: Path) -> None:
+    one = read(tmp_path, "name: a")
+    for free in ("block: 4", "resident: 99", "park: host", "replicas: 2"):
+        other = read(tmp_path, f"name: a\nengine: {{{free}}}")
+        assert other.digest == one.digest
+        assert other.text != one.text
+    assert read(tmp_path, "name: a\nengine: {rows: 4}").digest != one.digest
+
+
 BAD = [  # what is told may end in …: the rest is a list, or PyYAML's wording
     ("nmae: x", "c.yaml:1:1: unknown key 'nmae'; did you mean 'name'?"),
     (

@@ -15,12 +15,14 @@ from rest_jax.sampling.engine import Engine
 
 GIB = 2**30
 ENGINE = EngineSettings(rows=64, resident=256, widths=(512, 1024))
-HELD = Memory(token=32768, caches=3 * GIB, parked=6 * GIB, weights=2 * GIB, training=20 * GIB)
+HELD = Memory(token=32768, caches=3 * GIB, parked=6 * GIB, weights=2 * GIB, training=20 * GIB, devices=1)
 
 
 def test_the_line_tells_parked_rows_only_when_there_can_be_any() -> None:
     assert "token), weights 2.0 GiB" in HELD.line(replace(ENGINE, resident=None))
     assert "token), parked rows up to 6.0 GiB (192, on the device), weights 2.0 GiB" in HELD.line(ENGINE)
+    assert "memory: caches" in HELD.line(ENGINE)
+    assert "memory on each of 8 devices: caches" in replace(HELD, devices=8).line(ENGINE)
     assert "(192, pinned in the host)" in HELD.line(replace(ENGINE, park="host"))
 
 
@@ -29,7 +31,7 @@ def test_the_line_tells_parked_rows_only_when_there_can_be_any() -> None:
     [
         (30, r"31\.0 GiB of 30\.0 GiB .* lower engine\.resident \(256\), or set engine\.park to host"),
         (25, r"engine\.resident"),
-        (24, r"lower engine\.rows \(64\) or the widest of engine\.widths \(1024\)"),
+        (24, r"lower engine\.rows \(64\), engine\.resident or the widest of engine\.widths \(1024\)"),
         (21, r"a smaller model"),
     ],
 )

@@ -14,6 +14,7 @@ from rest_jax.config.settings import EngineSettings
 from rest_jax.core.effects import Candidate, Sampling
 from rest_jax.models.checkpoint import Model
 from rest_jax.sampling.engine import Engine
+from rest_jax.sampling.replicas import Replicas
 
 WATCHED = (0, 1, 2)
 SAMPLINGS = (Sampling(1.0), Sampling(0.0), Sampling(0.8, top_k=20), Sampling(1.0, top_p=0.9), Sampling(1.3))
@@ -31,7 +32,7 @@ def trajectories(
     return play(Engine(model, settings), sessions, seed)
 
 
-def play(engine: Engine, sessions: Iterable[int], seed: int = 0) -> dict[int, list[Candidate]]:
+def play(engine: Engine | Replicas, sessions: Iterable[int], seed: int = 0) -> dict[int, list[Candidate]]:
     waiting, said, contexts = list(sessions), {}, {}
     ready: list[int] = []
     while waiting or contexts or ready:
@@ -186,3 +187,12 @@ def test_candidates_copy_their_row(model):
         alone = Engine(model, SETTINGS)
         alone.submit(one)
         assert finish(alone) == {one.id: replies[one.id]}
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_engines_side_by_side(model, many, replicas):
+    together = Replicas(model, replace(SETTINGS, replicas=replicas))
+    assert together.sessions == replicas * SETTINGS.rows
+    assert play(together, range(24), seed=1) == many
+    assert all(engine.stats.decoded > 0 for engine in together.engines)
+    assert not together.busy

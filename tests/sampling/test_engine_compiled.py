@@ -40,7 +40,7 @@ def test_nothing_compiles_after_warm_up(compilations, park, chunk):
     engine = Engine(tiny_model(), settings, rows_per_session=2)
     stops = [(), ("\n",), ("\nObservation", "x")]
     engine.warm_up(stops=stops)
-    assert len(compilations) > 6
+    assert compilations
     compilations.clear()
 
     samplings = [Sampling(1.0), Sampling(0), Sampling(0.5, top_k=3), Sampling(1.2, top_p=0.5)]

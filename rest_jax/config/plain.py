@@ -1,0 +1,20 @@
+"""Settings as plain values: all of them, or only those that decide bits."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+FREE = {"free": True}
+"""Metadata of a dataclass's field that changes no bits: a run may go on with another value of it."""
+
+
+def as_plain(value: Any, *, decisive: bool = False) -> Any:
+    """Settings as dicts, lists and scalars, in the order of their fields; `decisive`: without the free ones."""
+    if dataclasses.is_dataclass(value):
+        return {
+            field.name: as_plain(getattr(value, field.name), decisive=decisive)
+            for field in dataclasses.fields(value)
+            if not (decisive and "free" in field.metadata)
+        }
+    return [as_plain(item, decisive=decisive) for item in value] if isinstance(value, tuple) else value

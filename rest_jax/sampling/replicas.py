@@ -1,0 +1,77 @@
+"""Engines side by side: one policy from several devices that share nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from rest_jax.config.settings import EngineSettings
+from rest_jax.core.effects import Candidate
+from rest_jax.core.policy import Request, ScoreRequest
+from rest_jax.models.checkpoint import Model
+from rest_jax.models.decoder import Params
+from rest_jax.sampling.engine import Engine
+
+
+class Replicas:
+    """Implements `core.policy.Policy` on `engine.replicas` engines, each on a device of its own; with fewer devices on
+    as many as there are.
+
+    A session lives on one of them, the one with the fewest sessions when it came. A candidate's bits do not depend on
+    its neighbours (see `Engine`), so neither do they depend on the number of replicas. None waits for another: while
+    the host reads what one has sampled, the others decode.
+    """
+
+    def __init__(self, model: Model, settings: EngineSettings, *, dtype: Any = None):
+        devices = jax.local_devices()[: settings.replicas]
+        self.engines = tuple(Engine(model, settings, dtype=dtype, device=device) for device in devices)
+        self.codec, self.weights_digest, self.context = model.codec, model.weights_digest, self.engines[0].context
+        self._home: dict[int, Engine] = {}
+        """By session."""
+        self._started: list[Engine] = []
+        """Those that the device works for, the longest at work first."""
+
+    def load(self, params: Params, weights_digest: str) -> None:
+        """Swaps the weights of all engines, as `Engine.load` does."""
+        self._finish(self._started)
+        for engine in self.engines:
+            engine.load(params, weights_digest)
+        self.weights_digest = weights_digest
+
+    @property
+    def rows(self) -> int:
+        """Rows that decode together, on all devices."""
+        return sum(engine.rows for engine in self.engines)
+
+    @property
+    def sessions(self) -> int:
+        return sum(engine.sessions for engine in self.engines)
+
+    @property
+    def busy(self) -> bool:
+        return any(engine.busy for engine in self.engines)
+
+    def submit(self, request: Request | ScoreRequest) -> None:
+        """Queues a request with its session's engine. ValueError as `Engine.submit` raises it."""
+        if request.session not in self._home:
+            homes = list(self._home.values())
+            self._home[request.session] = min(self.engines, key=homes.count)
+        self._home[request.session].submit(request)
+
+    def step(self) -> list[tuple[int, Candidate]]:
+        """Gives every idle engine its next step, then returns what ended on those that are through; waits for one."""
+        for engine in self.engines:
+            if engine.busy and engine not in self._started:
+                engine.start()
+                self._started.append(engine)
+        return self._finish([engine for engine in self._started if engine.ready] or self._started[:1])
+
+    def release(self, session: int) -> None:
+        """Gives a session's rows back, as `Engine.release` does."""
+        if session in self._home:
+            self._home.pop(session).release(session)
+
+    def _finish(self, engines: list[Engine]) -> list[tuple[int, Candidate]]:
+        self._started = [engine for engine in self._started if engine not in engines]
+        return [ended for engine in engines for ended in engine.finish()]

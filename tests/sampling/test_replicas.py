@@ -1,0 +1,62 @@
+"""Engines side by side: sessions stay at home, weights change everywhere, and what is released while a device works
+for it ends nowhere."""
+
+from dataclasses import replace
+
+import pytest
+from sampling_toys import SETTINGS, finish, prompt, request, run, tiny_model
+
+from rest_jax.models.checkpoint import Model
+from rest_jax.sampling.engine import Engine
+from rest_jax.sampling.replicas import Replicas
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return tiny_model()
+
+
+def two(model: Model) -> Replicas:
+    return Replicas(model, replace(SETTINGS, replicas=2))
+
+
+def test_as_many_as_there_are_devices(model):
+    assert len(Replicas(model, replace(SETTINGS, replicas=99)).engines) == 8
+
+
+def test_a_session_stays_where_it_began(model):
+    together = two(model)
+    first = [request(id, prompt(id, 20)) for id in range(4)]
+    replies = run(together, *first)
+    before = [engine.stats.prefilled for engine in together.engines]
+    again = [request(10 + id, (*prompt(id, 20), *replies[id].ids, *prompt(50 + id, 3)), session=id) for id in range(4)]
+    assert run(together, *again).keys() == {10, 11, 12, 13}
+    added = [engine.stats.prefilled - b for engine, b in zip(together.engines, before, strict=True)]
+    assert added == [2 * 3, 2 * 3]  # two sessions on each, and of each transcript what is new: its beginning is there
+
+
+def test_weights_change_on_every_device(model):
+    together, other = two(model), tiny_model(1)
+    requests = [request(id, prompt(id, 20)) for id in range(4)]
+    run(together, *requests)
+    for id in range(4):
+        together.release(id)
+    together.load(other.params, other.weights_digest)
+    assert together.weights_digest == "tiny-1"
+    assert run(together, *requests) == run(Engine(other, SETTINGS), *requests)
+
+
+def test_what_is_released_while_a_device_works_for_it_ends_nowhere(model):
+    together = two(model)
+    dropped, kept = request(0, prompt(0, 20), max_tokens=40), request(1, prompt(1, 20), max_tokens=40)
+    together.submit(dropped)
+    together.submit(kept)
+    assert together.step() == []
+    together.release(0)
+    assert finish(together) == run(Engine(model, SETTINGS), kept)
+    together.submit(dropped)
+    assert finish(together) == run(Engine(model, SETTINGS), dropped)
+
+
+def test_a_released_session_nobody_knows_is_no_error(model):
+    two(model).release(5)
