@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -164,24 +164,31 @@ def measure(
     if hf is not None:
         contenders |= {name: partial(timed, partial(theirs, hf, name)) for name in hf.about["engines"]}
     what = f"batch {cell.batch}, context {cell.context}"
+    absent: dict[str, str] = {}
+
+    def present(name: str, repeat: int) -> Timed | None:
+        """None from the first time on that a contender does not run: it loses its row, the others keep theirs."""
+        if name not in absent:
+            try:
+                return contenders[name](repeat)
+            except Absent as why:
+                absent[name] = f"{what}: {why}"
+        return None
+
     warm_up_s: dict[str, float] = {}
-    notes = []
-    for name, run in contenders.items():
+    for name in contenders:
         began = time.perf_counter()
-        try:
-            run(cell.plan.repeats)
-        except Absent as why:
-            notes.append(f"{what}: {why}")
-        else:
-            warm_up_s[name] = time.perf_counter() - began
-    taken = interleaved({name: contenders[name] for name in warm_up_s}, cell.plan.repeats, what)
+        present(name, cell.plan.repeats)
+        warm_up_s[name] = time.perf_counter() - began
+    results = interleaved({name: partial(present, name) for name in contenders}, cell.plan.repeats, what)
+    taken = {name: [timed for timed in some if timed] for name, some in results.items() if name not in absent}
     ceiling = limits.decode_tok_s(model.config, dtype, cell.batch, cell.prompt + (cell.plan.short + cell.plan.long) / 2)
     rows = [
         _row(name, cell, taken[name], taken[OURS], ceiling)
         | {"model": model.name, "dtype": dtype, "warm_up_s": warm_up_s[name]}
-        for name in warm_up_s
+        for name in taken
     ]
-    return rows, notes
+    return rows, list(absent.values())
 
 
 def _row(name: str, cell: Cell, timed: Sequence[Timed], ours: Sequence[Timed], ceiling: float) -> dict[str, Any]:
@@ -217,8 +224,17 @@ def _spread(key: str, values: Spread | None) -> Mapping[str, float | None]:
     return {key: median, f"{key}_least": least, f"{key}_most": most}
 
 
-def decode(plan: Plan, *, dtype: str, base: EngineSettings, python: str) -> tuple[dict, list[dict], list[str]]:
-    """What is to be known of the measurement, its rows, and its notes."""
+Published = tuple[dict[str, Any], list[dict[str, Any]], list[str]]
+"""What is to be known of a measurement, its rows, and its notes."""
+
+
+def decode(plan: Plan, *, dtype: str, base: EngineSettings, python: str) -> Iterator[Published]:
+    """What has been measured so far, after each cell. UserError when a reply would end within a block."""
+    if plan.short % base.block or plan.long % base.block:
+        raise UserError(
+            f"block {base.block} does not divide the replies' {plan.short} and {plan.long} tokens, so their difference "
+            f"would not be that many steps; set one that does"
+        )
     about: dict[str, Any] = {
         **circumstances("benchmarks.decode", dtype),
         "plan": asdict(plan),
@@ -249,7 +265,7 @@ def decode(plan: Plan, *, dtype: str, base: EngineSettings, python: str) -> tupl
                 more, why_not = measure(model, dtype, Cell(batch, context, plan), base, hf, limits)
                 rows += more
                 notes += why_not
-    return about, rows, notes
+                yield about, rows, notes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -279,16 +295,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if min(plan.contexts) <= plan.long:
             raise UserError(f"--contexts: {min(plan.contexts)} leaves no prompt before {plan.long} tokens; take more")
         keep_compiled(cache_folder() / "compiled")
-        about, rows, notes = decode(
-            plan,
-            dtype=compute_dtype(options.dtype).name,
-            base=overridden(EngineSettings(), options.overrides),
-            python=options.torch,
-        )
+        base = overridden(EngineSettings(), options.overrides)
+        about, rows, notes = {}, [], []
+        for about, rows, notes in decode(
+            plan, dtype=compute_dtype(options.dtype).name, base=base, python=options.torch
+        ):
+            publish(options.json, about, rows, notes)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    publish(options.json, about, rows, notes)
     show(f"{plan.model}, {about['dtype']}, {about['device']}, {about['cores']} cores", COLUMNS, rows, [LEGEND, *notes])
     return 0
 

@@ -10,21 +10,25 @@ from rest_jax.core.policy import Policy, Request
 from rest_jax.recipes.plan import Rates
 from rest_jax.sampling.replicas import Replicas
 
-TRAINED = 6.0
-"""A training step's seconds per token, in those of reading a prompt: three times the multiplications, and twice that
-in time on the CPUs measured (docs/results.md)."""
+TRAINED = 8.0
+"""A training step's seconds per token, in those of reading a prompt: three times the multiplications, and two to three
+times that in time on the CPUs measured (docs/results.md)."""
+LEAST_PREFILL = 0.1
+"""Of a round that reads a prompt and samples a token: reading is at least this share, whatever noise says."""
 
 
 def measured_rates(policy: Replicas, *, prompt_tokens: int = 40, reply_tokens: int = 8) -> Rates:
     """Tokens per second with all the policy's rows busy, of sampling and of reading prompts, and of training as
     predicted from these. What they need is compiled before the clock runs."""
     rows = policy.rows
-    _round(policy, len(policy.engines), prompt_tokens + 2, reply_tokens)
+    for prompt in (2, prompt_tokens + 2):
+        _round(policy, len(policy.engines), prompt, reply_tokens)
     block_s = _round(policy, rows, 2, 1)
-    prefill_s = max(_round(policy, rows, prompt_tokens + 2, 1) - block_s, 1e-6)
+    whole_s = _round(policy, rows, prompt_tokens + 2, 1)
+    prefill_s = max(whole_s - block_s, LEAST_PREFILL * whole_s)
     reply_s = _round(policy, rows, 2, reply_tokens)
     prefilled = rows * prompt_tokens / prefill_s
-    return Rates(sampled=rows * reply_tokens / reply_s, prefilled=prefilled, trained=prefilled / TRAINED)
+    return Rates(rows * reply_tokens / reply_s, prefilled, trained=prefilled / TRAINED, rows=rows)
 
 
 def _round(policy: Policy, requests: int, prompt_tokens: int, reply_tokens: int) -> float:

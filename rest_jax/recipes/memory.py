@@ -30,7 +30,7 @@ class Memory:
     weights: int
     """As sampled from."""
     training: int
-    """What an Improve adds on the first device while it runs."""
+    """What an Improve takes on the first device while it runs; caches and parked rows are freed then."""
     devices: int
     """How many hold caches and weights; the devices of a CPU share its memory."""
 
@@ -38,9 +38,9 @@ class Memory:
         """For a person."""
         on = "" if self.devices == 1 else f" on each of {self.devices} devices"
         return (
-            f"memory{on}: caches {_size(self.caches)} ({engine.rows} rows of each width, {self.token / 1000:.3g} KB a "
-            f"token), {self._parked(engine)}weights {_size(self.weights)}, Improve {_size(self.training)} more, and "
-            f"its activations"
+            f"memory{on}: weights {_size(self.weights)}, and beside them caches {_size(self.caches)} ({engine.rows} "
+            f"rows of each width, {self.token / 1000:.3g} KB a token){self._parked(engine)}, or in an Improve "
+            f"{_size(self.training)} and its activations"
         )
 
     def _parked(self, engine: EngineSettings) -> str:
@@ -48,21 +48,22 @@ class Memory:
         if not engine.parkable:
             return ""
         where = "pinned in the host" if engine.park == "host" else "on the device"
-        return f"parked rows up to {_size(self.parked)} ({engine.parkable}, {where}), "
+        return f" and parked rows up to {_size(self.parked)} ({engine.parkable}, {where})"
 
     def refuse_more_than(self, available: int, engine: EngineSettings) -> None:
         """Raises UserError, naming the setting to turn, when a device of `available` bytes will not hold this."""
         parked = self.parked if engine.park == "device" else 0
-        needed = self.caches + parked + self.weights + self.training
-        if needed <= available:
+        sampling, training = self.caches + parked + self.weights, self.weights + self.training
+        if max(sampling, training) <= available:
             return
-        if needed - parked <= available:
+        if training > available:
+            mend = "choose a smaller model, or a device with more memory"
+        elif sampling - parked <= available:
             mend = f"lower engine.resident ({engine.resident}), or set engine.park to host"
-        elif needed - parked - self.caches < available:
+        else:
             fewer = f"engine.rows ({engine.rows})" + (", engine.resident" if engine.parkable else "")
             mend = f"lower {fewer} or the widest of engine.widths ({max(engine.widths)})"
-        else:
-            mend = "choose a smaller model, or a device with more memory"
+        needed = max(sampling, training)
         raise UserError(f"{self.line(engine)}: {_size(needed)} of {_size(available)} that the device has; {mend}")
 
 

@@ -10,6 +10,9 @@ from rest_jax.recipes.floors import PLAYED
 
 FEWEST_VOTES = 3
 """Two votes have no majority."""
+ROWS_RUN_EMPTY = 0.7
+"""Of the time that all rows take for a trajectory each, what a rollout takes beyond its share of full rows, because
+its last trajectories have the rows to themselves (fitted on the six rollouts of a quickstart, docs/results.md)."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,19 @@ class Planned:
     sampled_tokens: int = 0
     prefilled_tokens: int = 0
     trained_tokens: int = 0
+    rollouts: int = 0
+    """How many it takes for these trajectories, one after the other."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What this machine does, measured: tokens per second of sampling (all rows together), of reading a prompt or an
+    """What this machine does, measured: tokens per second of sampling (`rows` together), of reading a prompt or an
     observation, and of training."""
 
     sampled: float
     prefilled: float
     trained: float
+    rows: int
 
 
 def plan(config: RestConfig, one: Lengths) -> list[Planned]:
@@ -47,33 +53,35 @@ def plan(config: RestConfig, one: Lengths) -> list[Planned]:
     seeds = len(config.seeds)
     ev = config.evaluate
 
-    def rolled(name: str, trajectories: int) -> Planned:
-        return Planned(name, trajectories, round(trajectories * one.sampled), round(trajectories * one.prefilled))
+    def rolled(name: str, each: int, rollouts: int = seeds) -> Planned:
+        trajectories = rollouts * each
+        tokens = round(trajectories * one.sampled), round(trajectories * one.prefilled)
+        return Planned(name, trajectories, *tokens, rollouts=rollouts)
 
-    work = [rolled("evaluate prompted", ev.prompted)]
+    work = [rolled("evaluate prompted", ev.prompted, rollouts=1)]
     # A script speaks for the model in demonstrations: they cost the tools' time alone.
     work.append(Planned("demonstrations", seeds * config.pilot.demonstrations))
     work.append(Planned("pilot", trained_tokens=seeds * _trained(config.pilot.improve)))
-    work.append(rolled("evaluate pilot", seeds * ev.pilot))
+    work.append(rolled("evaluate pilot", ev.pilot))
     if ev.gate:
-        work.append(rolled("pilot gate", seeds * ev.gate))
+        work.append(rolled("pilot gate", ev.gate))
     for number, generation in enumerate(config.generations, 1):
         grow = generation.grow
-        work.append(rolled(f"grow {number}", seeds * grow.questions * grow.samples))
+        work.append(rolled(f"grow {number}", grow.questions * grow.samples))
         work.append(Planned(f"improve {number}", trained_tokens=seeds * _trained(generation.improve)))
         last = number == len(config.generations)
-        work.append(rolled(f"evaluate generation {number}", seeds * (ev.final if last else ev.generations)))
+        work.append(rolled(f"evaluate generation {number}", ev.final if last else ev.generations))
     loop_steps = sum(_trained(generation.improve) for generation in config.generations)
     for control in ev.controls:
         if control == "majority":
-            work.append(rolled("control majority", seeds * majority_samples(config) * ev.final))
+            work.append(rolled("control majority", majority_samples(config) * ev.final))
         else:
             if control == "gold":
                 asked = sum(generation.grow.questions for generation in config.generations)
                 work.append(Planned("gold demonstrations", seeds * asked))
             work.append(Planned(f"control {control}", trained_tokens=seeds * loop_steps))
-            work.append(rolled(f"evaluate {control}", seeds * ev.final))
-    work += [rolled(f"floor {floor}", ev.final) for floor in ev.floors if floor in PLAYED]
+            work.append(rolled(f"evaluate {control}", ev.final))
+    work += [rolled(f"floor {floor}", ev.final, rollouts=1) for floor in ev.floors if floor in PLAYED]
     return work
 
 
@@ -93,12 +101,15 @@ def total(work: Sequence[Planned]) -> Planned:
     )
 
 
-def seconds(work: Planned, rates: Rates) -> float:
-    return (
-        work.sampled_tokens / rates.sampled
-        + work.prefilled_tokens / rates.prefilled
-        + work.trained_tokens / rates.trained
-    )
+def seconds(work: Sequence[Planned], rates: Rates) -> float:
+    """How long the work takes, part after part; `rates` are those of full rows, and rows run empty at each end."""
+
+    def one(part: Planned) -> float:
+        rolled = part.sampled_tokens / rates.sampled + part.prefilled_tokens / rates.prefilled
+        emptying = ROWS_RUN_EMPTY * rates.rows * part.rollouts / part.trajectories if part.rollouts else 0.0
+        return rolled * (1 + emptying) + part.trained_tokens / rates.trained
+
+    return sum(one(part) for part in work)
 
 
 def _trained(settings: ImproveSettings) -> int:

@@ -99,7 +99,7 @@ def preflight(
     records = judge(trajectories, {question.id: question for question in asked}, bench.task.score)
     right: Counter[str] = Counter({question.id: 0 for question in asked})
     right.update(record.question_id for record in records if record.em == 1.0)
-    whole = plan.total(plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent)))
+    work = plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent))
     improve = config.generations[0].improve
     kept = {tau: kept_fraction(grown, improve, tau) * grow.questions * grow.samples for tau in improve.thresholds}
     return Preflight(
@@ -109,7 +109,7 @@ def preflight(
         pass_at_1=sum(pass_at_k(samples, n, 1) for n in right.values()) / len(asked),
         pass_at_k=sum(pass_at_k(samples, n, samples) for n in right.values()) / len(asked),
         kept=kept,
-        minutes=plan.seconds(whole, measured_rates(bench.engine)) / 60,
+        minutes=plan.seconds(work, measured_rates(bench.engine)) / 60,
         memory=held.line(config.engine),
         smallest_effect=smallest_effect(config.evaluate.final),
         advice=_advice(config, player, kept),

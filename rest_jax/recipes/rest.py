@@ -136,6 +136,7 @@ class Loop:
         start = self.bench.base if settings.start == "base" else player
 
         def work(folder: Path) -> dict[str, Any]:
+            self.bench.engine.free()  # sampling and training take turns: neither needs room beside the other
             result = improve(
                 start.folder,
                 mix,

@@ -134,14 +134,15 @@ def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
     for line in (*about(bench.task), held.line(config.engine)):
         notice(emit, line)
     refuse_too_large(held, config.engine)
-    whole = plan.total(plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent)))
+    work = plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent))
+    whole = plan.total(work)
     rates = measured_rates(bench.engine)
     notice(
         emit,
         f"the whole run, what is done already included: {whole.trajectories} trajectories, about "
         f"{whole.sampled_tokens / 1000:.0f}k sampled, {whole.prefilled_tokens / 1000:.0f}k prefilled and "
         f"{whole.trained_tokens / 1000:.0f}k trained tokens; at {rates.sampled:.0f}, {rates.prefilled:.0f} and "
-        f"{rates.trained:.0f} tokens/s here about {plan.seconds(whole, rates) / 60:.0f} min",
+        f"{rates.trained:.0f} tokens/s here about {plan.seconds(work, rates) / 60:.0f} min",
     )
 
 

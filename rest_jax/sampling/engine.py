@@ -95,12 +95,17 @@ class Engine:
         self.load(model.params, model.weights_digest)
 
     def load(self, params: Params, weights_digest: str) -> None:
-        """Swaps the weights (same config); whatever was cached is void. ValueError while a request is unfinished."""
-        if self.busy:
-            raise ValueError("weights cannot change while requests are unfinished: step until busy is False")
+        """Swaps the weights (same config); what was cached is freed. ValueError while a request is unfinished."""
+        self.free()
         self.weights_digest = weights_digest
         self._weights = steps.view(self._config, jax.device_put(params, self._device), self._dtype)
+
+    def free(self) -> None:
+        """Gives the memory of all rows back, until rows are next used. ValueError while a request is unfinished."""
+        if self.busy:
+            raise ValueError("rows cannot be freed while requests are unfinished: step until busy is False")
         self._scheduler.forget()
+        self._pools.free()
 
     @property
     def sessions(self) -> int:

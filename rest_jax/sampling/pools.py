@@ -28,7 +28,7 @@ class Pool:
 
 
 class Pools:
-    """Pools by width, each allocated when first used."""
+    """Pools by width, each allocated when first used after it was freed."""
 
     def __init__(self, config: ModelConfig, settings: EngineSettings, dtype: Any, device: Any):
         """`device`: a `jax.Device`. Raises UserError when rows are to be parked in memory that the backend has not."""
@@ -45,6 +45,10 @@ class Pools:
                 rows = state.idle_rows(self._rows)
             self._pools[width] = Pool(*jax.device_put((cache, rows), self._device))
         return self._pools[width]
+
+    def free(self) -> None:
+        """Drops all rows."""
+        self._pools.clear()
 
     def wait(self) -> None:
         """Until the device has done all that was asked of it."""

@@ -34,10 +34,16 @@ class Replicas:
 
     def load(self, params: Params, weights_digest: str) -> None:
         """Swaps the weights of all engines, as `Engine.load` does."""
-        self._finish(self._started)
+        self.free()
         for engine in self.engines:
             engine.load(params, weights_digest)
         self.weights_digest = weights_digest
+
+    def free(self) -> None:
+        """Gives the memory of all rows back, as `Engine.free` does."""
+        self._finish(self._started)
+        for engine in self.engines:
+            engine.free()
 
     @property
     def rows(self) -> int:

@@ -23,7 +23,7 @@ from rest_jax.evaluation.records import Record
 from rest_jax.recipes.controls import majority
 from rest_jax.recipes.floors import most_frequent
 from rest_jax.recipes.mixture import Grown, is_sound, kept_fraction, random_finished, rewarded, seeded, thresholded
-from rest_jax.recipes.plan import Lengths, Planned, Rates, majority_samples, plan, seconds, total
+from rest_jax.recipes.plan import ROWS_RUN_EMPTY, Lengths, Planned, Rates, majority_samples, plan, seconds, total
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.tasks.metrics import score_answer
 from rest_jax.tasks.splits import Split
@@ -71,7 +71,7 @@ def test_plan_counts_every_seed_and_threshold() -> None:
         ),
     )
     work = {planned.name: planned for planned in plan(config, Lengths(sampled=10, prefilled=30))}
-    assert work["grow 1"] == Planned("grow 1", trajectories=80, sampled_tokens=800, prefilled_tokens=2400)
+    assert work["grow 1"] == Planned("grow 1", 80, sampled_tokens=800, prefilled_tokens=2400, rollouts=2)
     assert work["demonstrations"] == Planned("demonstrations", trajectories=18)
     assert work["gold demonstrations"].trajectories == 20
     assert work["pilot gate"].trajectories == 8
@@ -83,7 +83,10 @@ def test_plan_counts_every_seed_and_threshold() -> None:
     assert majority_samples(config) == 6
     assert work["control majority"].trajectories == 2 * 6 * 8
     assert total(list(work.values())).trajectories == sum(p.trajectories for p in work.values())
-    assert seconds(Planned("x", 0, 100, 60, 50), Rates(sampled=10, prefilled=20, trained=5)) == 10 + 3 + 10
+    rates = Rates(sampled=10, prefilled=20, trained=5, rows=8)
+    rolled, trained = Planned("x", 4, 100, 60, rollouts=2), Planned("y", trained_tokens=50)
+    assert seconds([trained], rates) == 10
+    assert seconds([rolled, trained], rates) == (10 + 3) * (1 + ROWS_RUN_EMPTY * 8 * 2 / 4) + 10
 
 
 def test_thresholded_is_strict_and_keeps_the_order() -> None:

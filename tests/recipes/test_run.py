@@ -85,7 +85,7 @@ def test_right_on_the_page_is_what_the_task_calls_right(finished_run: Path, tmp_
 def test_the_folder_says_with_what_it_was_made(finished_run: Path) -> None:
     environment = json.loads((finished_run / "run.json").read_text())["environment"]
     assert environment["jax"] == jax.__version__
-    assert (environment["platform"], environment["devices"], environment["dtype"]) == ("cpu", 8, "float32")
+    assert (environment["platform"], environment["dtype"]) == ("cpu", "float32")
     assert f"<td>jax</td><td>{jax.__version__}</td>" in (finished_run / "report.html").read_text()
 
 

@@ -329,3 +329,13 @@ def test_sampling_attends_as_the_config_says(model):
     elsewhere = Engine(replace(model, config=replace(CONFIG, attention="flash9")), SETTINGS)
     with pytest.raises(UserError, match="no backend 'flash9'; choose one of xla"):
         run(elsewhere, request(0, prompt(0, 20)))
+
+
+def test_freed_rows_are_made_anew(model):
+    engine, one = Engine(model, SETTINGS), request(0, prompt(0, 20))
+    first = run(engine, one)
+    engine.free()
+    assert run(engine, go_on(one, first[0])) == run(Engine(model, SETTINGS), go_on(one, first[0]))
+    engine.submit(one)
+    with pytest.raises(ValueError, match="rows cannot be freed while requests are unfinished"):
+        engine.free()
