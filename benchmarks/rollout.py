@@ -6,6 +6,7 @@
     S1  a batch of rows, turn by turn, tools waited for; each turn computes its whole context anew
     S2  the same, the context kept
     S3  the runner: more trajectories resident than rows; a row whose agent waits is given to another
+    S4  the same, the worked examples computed and kept once for all rows
 
 All play the real ReAct agent on Atlas with two worked examples against a real tool adapter, whose calls take 0, 0.3, 1
 and 3 times `turn_s`: the time of one turn of a full batch in S2 with tools that answer at once. The model is random,
@@ -40,6 +41,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.distributed.compilation import keep_compiled
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.dtypes import compute_dtype
+from rest_jax.recipes.workbench import beginnings
 from rest_jax.sampling.engine import Engine
 from rest_jax.tasks.registry import task
 from rest_jax.tools.client import ToolClient
@@ -118,7 +120,8 @@ class System:
 
 
 def systems(plan: Plan, model: Model, base: EngineSettings, tools: ToolClient, played: Script) -> dict[str, System]:
-    """The ladder. S0 has an engine of one row, S1 and S2 share one of `rows`; S3 has more residents on as many."""
+    """The ladder. S0 has an engine of one row, S1 and S2 share one of `rows`; S3 and S4 have more residents on as
+    many."""
     alone = Engine(model, replace(base, rows=1, extend_rows=1))
     batched = Engine(model, replace(base, rows=plan.rows))
     batches = played.jobs[: plan.rounds * plan.rows]
@@ -128,15 +131,31 @@ def systems(plan: Plan, model: Model, base: EngineSettings, tools: ToolClient, p
         "S1": System(batched, partial(loop, batched, jobs=batches, at_once=plan.rows, keep=False)),
         "S2": System(batched, partial(loop, batched, jobs=batches, at_once=plan.rows, keep=True)),
         "S3": oversubscribed(plan, model, base, tools, played),
+        "S4": oversubscribed(plan, model, sharing(base, played, model), tools, played),
     }
+
+
+def sharing(base: EngineSettings, played: Script, model: Model) -> EngineSettings:
+    """Settings with room for the worked examples, and that much less in each row."""
+    (beginning,) = beginnings(played.prompt, model.codec)
+    whole_chunks = len(beginning) // base.chunk * base.chunk
+    return replace(base, shared=len(beginning), widths=tuple(width - whole_chunks for width in base.widths))
 
 
 def oversubscribed(
     plan: Plan, model: Model, base: EngineSettings, tools: ToolClient, played: Script, *, time_copies: bool = False
 ) -> System:
-    """S3. `time_copies` waits for each copy of a row, to tell what they cost."""
+    """S3, or S4 where there is room for what is shared. `time_copies` waits for each copy of a row, to tell what they
+    cost."""
     engine = Engine(model, replace(base, rows=plan.rows, resident=plan.resident), time_copies=time_copies)
-    return System(engine, partial(by_the_runner, engine, played, played.jobs[: plan.rounds * plan.resident], tools))
+    shared = beginnings(played.prompt, model.codec)
+    engine.share(shared)  # for the warm-up; each run computes it again
+
+    def make() -> Trajectories:
+        engine.share(shared)
+        return by_the_runner(engine, played, played.jobs[: plan.rounds * plan.resident], tools)
+
+    return System(engine, make)
 
 
 def decode_rate(engine: Engine, rows: int, vocab: int, repeat: int) -> float:

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rest_jax.core.chat import ChatFormat
-from rest_jax.core.transcript import Transcript
+from rest_jax.core.transcript import Segment, Transcript
 
 QUESTION = "Question:"
 OBSERVATION = "Observation:"
@@ -92,6 +92,12 @@ class Prompt:
         for shot in self.shots:
             transcript = self._show(transcript, shot)
         return self._ask(transcript, "", QUESTION, question)
+
+    @property
+    def beginning(self) -> tuple[Segment, ...]:
+        """What every transcript opens with, where it has an instruction or worked examples; else nothing."""
+        opened = self.open("").segments[:-2]  # but for the question and the cue after it
+        return opened if any(segment.shots for segment in opened) else ()
 
     def observe(self, transcript: Transcript, observation: str, *, closed: bool = False) -> Transcript:
         """The transcript of a turn continued by the untrusted text that answers it; ends where the next turn begins.

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from rest_jax.config.limits import AboveZero, Distinct, Limit, Natural, NotNegative, Positive, Seed, Share, Some
 from rest_jax.config.plain import FREE
+from rest_jax.core.effects import Sampling
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class EngineSettings:
     """The most tokens of a row that one prefill or extend step takes; every width is a multiple of it."""
     extend_rows: Positive = 4
     """Rows that one such step serves; when fewer wait, the others' work is wasted."""
+    shared: Natural = 0
+    """Tokens of instructions and worked examples that are computed and kept once for all transcripts, and attended to
+    apart; 0 keeps them in every row."""
     resident: Positive | None = field(default=None, metadata=FREE)
     """Transcripts that may be open while `rows` of them decode: those that wait for a tool are parked; null is as many
     as rows."""
@@ -127,6 +131,13 @@ class GrowSettings:
     """Keep the k likeliest tokens; 0 keeps all."""
     top_p: Annotated[float, Limit("exclusiveMinimum", 0), Limit("maximum", 1)] = 1.0
     """Keep the smallest set of tokens with this probability."""
+    min_p: Share = 0.0
+    """Keep the tokens at least this many times as likely as the likeliest; 0 keeps all."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How its tokens are drawn."""
+        return Sampling(self.temperature, self.top_k, self.top_p, self.min_p)
 
 
 @dataclass(frozen=True)

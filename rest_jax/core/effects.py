@@ -41,6 +41,8 @@ class Sampling:
     """Keep the k likeliest tokens; 0 keeps all."""
     top_p: float = 1.0
     """Keep the smallest set of tokens whose probability reaches this."""
+    min_p: float = 0.0
+    """Keep the tokens at least this many times as likely as the likeliest; 0 keeps all."""
 
 
 @dataclass(frozen=True)

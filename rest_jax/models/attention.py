@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -31,14 +32,25 @@ class Spec:
     differ in it are scanned over."""
 
 
+class Shared(NamedTuple):
+    """One layer's keys and values that several rows begin with, kept once: beginnings side by side."""
+
+    k_khp: jax.Array
+    v_kph: jax.Array
+    start_b: jax.Array
+    """int32: where the row's beginning lies."""
+    tokens_b: jax.Array
+    """int32: how long it is; 0 where the row has none."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """One implementation of the two attentions, and the cache layout that it is fastest with."""
 
     packed_causal: Callable[[jax.Array, jax.Array, jax.Array, Spec, jax.Array], jax.Array]
     """(q_btnh, k_btkh, v_btkh, spec, segments_bt) -> o_btnh: see `packed_causal`."""
-    cached: Callable[[jax.Array, jax.Array, jax.Array, Spec, jax.Array], jax.Array]
-    """(q_btnh, k_bkhs, v_bksh, spec, positions_bt) -> o_btnh: see `cached`."""
+    cached: Callable[[jax.Array, jax.Array, jax.Array, Spec, jax.Array, Shared | None], jax.Array]
+    """(q_btnh, k_bkhs, v_bksh, spec, positions_bt, shared) -> o_btnh: see `cached`."""
 
 
 def packed_causal(
@@ -57,7 +69,14 @@ def packed_causal(
     return _attend(q_btnh, k_btkh.transpose(0, 2, 3, 1), v_btkh.transpose(0, 2, 1, 3), spec, same_bts & causal_ts)
 
 
-def cached(q_btnh: jax.Array, k_bkhs: jax.Array, v_bksh: jax.Array, spec: Spec, positions_bt: jax.Array) -> jax.Array:
+def cached(
+    q_btnh: jax.Array,
+    k_bkhs: jax.Array,
+    v_bksh: jax.Array,
+    spec: Spec,
+    positions_bt: jax.Array,
+    shared: Shared | None = None,
+) -> jax.Array:
     """Attention over a cache that already holds the chunk's own keys and values. Returns o_btnh in q's dtype.
 
     The query at position p sees cache slots 0..p, or the last of them where there is a window, so a chunk is causal by
@@ -66,12 +85,22 @@ def cached(q_btnh: jax.Array, k_bkhs: jax.Array, v_bksh: jax.Array, spec: Spec, 
 
     Keys lie as [B, K, H, S] and values as [B, K, S, H]: both products then stream the cache in order, which on CPU
     is twice as fast for keys and three times for values as [B, S, K, H].
+
+    With `shared`, slots and positions count from the end of the row's shared beginning, all of which a query sees as
+    well (but for a window). The two parts are attended to apart and merged by their log-sum-exps; the shared part is
+    one product for all rows together, so that its keys and values are read once.
     """
     slots_s = jnp.arange(k_bkhs.shape[3])
     visible_bts = slots_s <= positions_bt[:, :, None]
     if spec.window is not None:
         visible_bts &= slots_s > positions_bt[:, :, None] - spec.window
-    return _attend(q_btnh, k_bkhs, v_bksh, spec, visible_bts)
+    if shared is None:
+        return _attend(q_btnh, k_bkhs, v_bksh, spec, visible_bts)
+    places_bp = jnp.arange(shared.k_khp.shape[2]) - shared.start_b[:, None]
+    seen_btp = ((places_bp >= 0) & (places_bp < shared.tokens_b[:, None]))[:, None]
+    if spec.window is not None:
+        seen_btp &= places_bp[:, None] > (shared.tokens_b[:, None] + positions_bt)[:, :, None] - spec.window
+    return _attend_both(q_btnh, k_bkhs, v_bksh, shared, spec, visible_bts, seen_btp)
 
 
 BACKENDS: dict[str, Backend] = {"xla": Backend(packed_causal, cached)}
@@ -95,13 +124,60 @@ def _attend(q_btnh: jax.Array, k_bkhs: jax.Array, v_bksh: jax.Array, spec: Spec,
     Query heads and tokens fold into the rows of one matrix per key/value head: with five axes XLA's CPU backend copies
     keys and values into another layout first, which takes four times as long as the product.
     """
-    b, t, n, h = q_btnh.shape
-    k, s = k_bkhs.shape[1], k_bkhs.shape[3]
-    scaled_btnh = q_btnh * jnp.asarray(spec.scale, q_btnh.dtype)
-    q_bkmh = scaled_btnh.reshape(b, t, k, n // k, h).transpose(0, 2, 3, 1, 4).reshape(b, k, -1, h)
+    q_bkmh = _folded(q_btnh, k_bkhs.shape[1], spec)
     scores_bkms = jnp.einsum("bkmh,bkhs->bkms", q_bkmh, k_bkhs, preferred_element_type=jnp.float32)
-    scores_bkgts = softcapped(scores_bkms, spec.softcap).reshape(b, k, n // k, t, s)
-    masked_bkgts = jnp.where(visible_bts[:, None, None], scores_bkgts, _MASKED)
-    probs_bkms = jax.nn.softmax(masked_bkgts, axis=-1).astype(v_bksh.dtype).reshape(b, k, -1, s)
-    o_bkmh = jnp.einsum("bkms,bksh->bkmh", probs_bkms, v_bksh)
+    probs_bkms = jax.nn.softmax(_masked(scores_bkms, spec, visible_bts), axis=-1).astype(v_bksh.dtype)
+    return _unfolded(jnp.einsum("bkms,bksh->bkmh", probs_bkms, v_bksh), q_btnh)
+
+
+def _attend_both(
+    q_btnh: jax.Array,
+    k_bkhs: jax.Array,
+    v_bksh: jax.Array,
+    shared: Shared,
+    spec: Spec,
+    visible_bts: jax.Array,
+    seen_btp: jax.Array,
+) -> jax.Array:
+    """Softmax attention over a row's own slots and its shared beginning."""
+    q_bkmh = _folded(q_btnh, k_bkhs.shape[1], spec)
+    own_bkms = jnp.einsum("bkmh,bkhs->bkms", q_bkmh, k_bkhs, preferred_element_type=jnp.float32)
+    own_bkms, own_top_bkm, own_sum_bkm = _exponentials(_masked(own_bkms, spec, visible_bts))
+    both_bkmp = jnp.einsum("bkmh,khp->bkmp", q_bkmh, shared.k_khp, preferred_element_type=jnp.float32)
+    both_bkmp, both_top_bkm, both_sum_bkm = _exponentials(_masked(both_bkmp, spec, seen_btp))
+    top_bkm = jnp.maximum(own_top_bkm, both_top_bkm)
+    own_bkm, both_bkm = jnp.exp(own_top_bkm - top_bkm), jnp.exp(both_top_bkm - top_bkm)
+    own_bkmh = jnp.einsum("bkms,bksh->bkmh", own_bkms.astype(v_bksh.dtype), v_bksh, preferred_element_type=jnp.float32)
+    both_bkmh = jnp.einsum(
+        "bkmp,kph->bkmh", both_bkmp.astype(v_bksh.dtype), shared.v_kph, preferred_element_type=jnp.float32
+    )
+    total_bkm = own_bkm * own_sum_bkm + both_bkm * both_sum_bkm
+    merged_bkmh = own_bkm[..., None] * own_bkmh + both_bkm[..., None] * both_bkmh
+    return _unfolded(merged_bkmh / total_bkm[..., None], q_btnh)
+
+
+def _folded(q_btnh: jax.Array, k: int, spec: Spec) -> jax.Array:
+    """q_bkmh, scaled: query heads and tokens as the rows of one matrix for each of k key/value heads."""
+    b, t, n, h = q_btnh.shape
+    scaled_btnh = q_btnh * jnp.asarray(spec.scale, q_btnh.dtype)
+    return scaled_btnh.reshape(b, t, k, n // k, h).transpose(0, 2, 3, 1, 4).reshape(b, k, -1, h)
+
+
+def _unfolded(o_bkmh: jax.Array, q_btnh: jax.Array) -> jax.Array:
+    """o_btnh, in shape and dtype as its queries."""
+    (b, t, n, h), k = q_btnh.shape, o_bkmh.shape[1]
     return o_bkmh.reshape(b, k, n // k, t, h).transpose(0, 3, 1, 2, 4).reshape(q_btnh.shape).astype(q_btnh.dtype)
+
+
+def _masked(scores_bkms: jax.Array, spec: Spec, visible_bts: jax.Array) -> jax.Array:
+    b, k, m, s = scores_bkms.shape
+    t = visible_bts.shape[1]
+    scores_bkgts = softcapped(scores_bkms, spec.softcap).reshape(b, k, m // t, t, s)
+    return jnp.where(visible_bts[:, None, None], scores_bkgts, _MASKED).reshape(scores_bkms.shape)
+
+
+def _exponentials(scores_bkms: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Scores to exponentials below the greatest, the greatest, and their sum."""
+    top_bkm = scores_bkms.max(axis=-1)
+    exponentials_bkms = jnp.exp(scores_bkms - top_bkm[..., None])
+    return exponentials_bkms, top_bkm, exponentials_bkms.sum(axis=-1)

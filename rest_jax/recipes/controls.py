@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rest_jax.core.effects import Sampling
 from rest_jax.core.events import silent
 from rest_jax.core.trajectory import Trajectory
 from rest_jax.evaluation.records import Record
@@ -117,7 +116,7 @@ def _majority(loop: Loop, finished: Finished) -> Measured:
     """
     ev, grow = loop.config.evaluate, loop.config.generations[0].grow
     questions = loop.bench.task.questions(ev.split, Reader.EVALUATION, ev.final)
-    sampling = Sampling(grow.temperature, grow.top_k, grow.top_p)
+    sampling = grow.sampling
     pilot, last = finished.rows[0].records, finished.rows[-1].records
     spent = sum(t.model_tokens for grown in finished.grown for t in grown.trajectories)
     spent += sum(record.model_tokens for record in last)

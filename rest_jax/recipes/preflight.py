@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rest_jax.config.settings import RestConfig
-from rest_jax.core.effects import Sampling
 from rest_jax.core.events import Listener
 from rest_jax.evaluation.records import judge
 from rest_jax.evaluation.statistics import pass_at_k, smallest_effect
@@ -93,7 +92,7 @@ def preflight(
     grow = config.generations[0].grow
     bench.task.reward(config.task.reward)  # none of this name: refused before the sampling
     asked = bench.task.questions("train", Reader.TRAINING, questions)
-    sampling = Sampling(grow.temperature, grow.top_k, grow.top_p)
+    sampling = grow.sampling
     trajectories = bench.play(folder, player, RolloutSpec(asked, "train", samples, sampling, config.seeds[0], 1))
     grown = rewarded(trajectories, asked, bench.task, config.task.reward, bench.emit)
     records = judge(trajectories, {question.id: question for question in asked}, bench.task.score)

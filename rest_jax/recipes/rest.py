@@ -16,7 +16,6 @@ from typing import Any
 from rest_jax.config.plain import as_plain
 from rest_jax.config.settings import GrowSettings, ImproveSettings, RestConfig
 from rest_jax.core.demonstration import Demonstration
-from rest_jax.core.effects import Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import notice, warning
 from rest_jax.core.files import write_json
@@ -90,7 +89,7 @@ class Loop:
     def grow(self, number: int, player: Player, settings: GrowSettings) -> mixture.Grown:
         """Sample trajectories on train questions and reward them."""
         questions = self.grow_questions(settings)
-        sampling = Sampling(settings.temperature, settings.top_k, settings.top_p)
+        sampling = settings.sampling
         spec = RolloutSpec(questions, "train", settings.samples, sampling, self.seed, number)
 
         def work(folder: Path) -> dict[str, Any]:

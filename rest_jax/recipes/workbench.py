@@ -28,6 +28,7 @@ from rest_jax.policies.scripted import ScriptedPolicy
 from rest_jax.recipes.plan import Lengths
 from rest_jax.rollout import store
 from rest_jax.rollout.journal import Journal
+from rest_jax.rollout.recording import encoder
 from rest_jax.rollout.runner import Job, rollout
 from rest_jax.sampling.replicas import Replicas
 from rest_jax.tasks.task import Task
@@ -81,7 +82,9 @@ class Workbench:
         """
         chosen = agent(method or self.agent.name)
         self._seat(player)
-        return self._roll(folder, self.engine, chosen, self.prompt(chosen, bare=player.bare), spec)
+        prompt = self.prompt(chosen, bare=player.bare)
+        self.engine.share(beginnings(prompt, self.engine.codec))
+        return self._roll(folder, self.engine, chosen, prompt, spec)
 
     def seat(self, folder: Path, *, bare: bool) -> Player:
         """A player of the base model's architecture and tokenizer from its weights' folder, ready to play."""
@@ -148,6 +151,13 @@ class Workbench:
                 f"the tool adapter at {self.tools.url} is gone ({trajectory.why}); see that one can run there, then "
                 f"repeat the command"
             ) from error
+
+
+def beginnings(prompt: Prompt, codec: TextCodec) -> list[tuple[int, ...]]:
+    """The ids that all transcripts of a prompt begin with; none for a bare one."""
+    encode = encoder(codec)
+    ids = tuple(id for segment in prompt.beginning for id in encode(segment).ids or ())
+    return [(*codec.bos_ids, *ids)] if ids else []
 
 
 def lengths(task: Task, codec: TextCodec, settings: AgentSettings) -> Lengths:

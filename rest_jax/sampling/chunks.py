@@ -31,11 +31,12 @@ def pieces(ids: Sequence[int], start: int, end: int, width: int, chunk: int) -> 
         yield Chunk(begin, tuple(ids[begin:last]), size)
 
 
-def fingerprints(ids: tuple[int, ...], chunk: int) -> tuple[int, ...]:
-    """A hash for each whole chunk, of all ids up to its end: with it a beginning is looked up and not compared, which
-    for hundreds of rows and a thousand shared tokens would take longer than decoding does."""
+def fingerprints(ids: tuple[int, ...], chunk: int, before: int = 0) -> tuple[int, ...]:
+    """A hash for each whole chunk, of all ids up to its end: with it chunks are looked up and not compared, which for
+    hundreds of rows and a thousand equal tokens would take longer than decoding does. `before`: where the shared
+    beginning before the ids lies."""
     parts = (ids[end - chunk : end] for end in range(chunk, len(ids) + 1, chunk))
-    return tuple(accumulate(parts, lambda before, part: hash((before, part)), initial=0))[1:]
+    return tuple(accumulate(parts, lambda before, part: hash((before, part)), initial=before))[1:]
 
 
 def batches(pending: Sequence[tuple[Slot, Chunk]], rows: int) -> Iterator[list[tuple[Slot, Chunk]]]:

@@ -1,4 +1,4 @@
-"""Drawing one token per row: temperature, top-k, top-p, and a random key that names the token and nothing else."""
+"""Drawing one token per row: temperature, top-k, top-p, min-p, and a random key that names the token alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def draw(logits_bv: jax.Array, rows: Rows) -> tuple[jax.Array, jax.Array]:
     `logits_bv` are f32. Log-probs are untempered and over the full vocabulary; one that is not finite tells that the
     row's logits were not. Temperature 0 takes the likeliest token, the lowest id among equals. Top-k comes before
     top-p (the smallest set whose tempered, renormalised probability reaches it); tokens that tie with the last one
-    kept are kept too.
+    kept are kept too. Min-p leaves out those of tempered probability below its share of the likeliest's (Nguyen et al.,
+    2024), which no renormalisation changes.
 
     A row's draw reads its own logits, settings and key only: whether a neighbour filters or samples decides what is
     computed, never a value.
@@ -43,7 +44,7 @@ def _sampled(logits_bv: jax.Array, rows: Rows) -> jax.Array:
     """A Gumbel-max draw in two stages, a group of tokens and then a token of the group: noise for C + 256 instead of V
     values (on a CPU, noise for a whole vocabulary costs as much as a third of a small model)."""
     tempered_bv = logits_bv / jnp.where(rows.temperature > 0, rows.temperature, 1)[:, None]
-    filters_b = (rows.top_k > 0) | (rows.top_p < 1)
+    filters_b = (rows.top_k > 0) | (rows.top_p < 1) | (rows.min_p > 0)
     filtered_bv = jax.lax.cond(
         jnp.any((rows.phase == Phase.RUNNING) & filters_b), _filtered, lambda x_bv, rows: x_bv, tempered_bv, rows
     )
@@ -64,13 +65,15 @@ def _sampled(logits_bv: jax.Array, rows: Rows) -> jax.Array:
 
 
 def _filtered(tempered_bv: jax.Array, rows: Rows) -> jax.Array:
-    """The logits with minus infinity for the tokens that top-k and top-p leave out; no sort of the vocabulary."""
+    """The logits, minus infinity for the tokens that top-k, top-p and min-p leave out; no sort of the vocabulary."""
     ranks_bv = _ascending(tempered_bv)
     k_b = jnp.where(rows.top_k > 0, rows.top_k, 0).astype(jnp.float32)
     by_k_b = _cut(ranks_bv, jnp.ones_like(tempered_bv), k_b)
     within_k_bv = jnp.where((ranks_bv >= by_k_b[:, None]) | (rows.top_k <= 0)[:, None], tempered_bv, -jnp.inf)
     by_p_b = _cut(ranks_bv, jax.nn.softmax(within_k_bv, axis=-1), rows.top_p)
-    return jnp.where((ranks_bv >= by_p_b[:, None]) | (rows.top_p >= 1)[:, None], within_k_bv, -jnp.inf)
+    within_p_bv = jnp.where((ranks_bv >= by_p_b[:, None]) | (rows.top_p >= 1)[:, None], within_k_bv, -jnp.inf)
+    least_b = jnp.max(tempered_bv, axis=-1) + jnp.log(rows.min_p)  # minus infinity where all are kept
+    return jnp.where(tempered_bv >= least_b[:, None], within_p_bv, -jnp.inf)
 
 
 def _ascending(x: jax.Array) -> jax.Array:

@@ -20,6 +20,7 @@ from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
 from rest_jax.sampling import state, steps
+from rest_jax.sampling.beginnings import NO_BEGINNING, Beginning, beginning_of, laid_out
 from rest_jax.sampling.chunks import Chunk, batches, buckets, pieces
 from rest_jax.sampling.lanes import Parked, Slot
 from rest_jax.sampling.pools import Pool, Pools
@@ -44,10 +45,10 @@ class _Sampled:
 class Engine:
     """Implements `core.policy.Policy` on a decoder.
 
-    A candidate is a function of (weights, dtype, settings but `block`, `resident` and `park`, the requests of its own
-    session): its bits do not depend on its row, on other sessions, on the block size or on time. Shapes are compiled
-    when first needed, or all at once by `warm_up`; values never recompile. Pools of rows are allocated when first
-    used: see `pool_bytes`.
+    A candidate is a function of (weights, dtype, settings that are not free, the beginnings that are shared, the
+    requests of its own session): its bits do not depend on its row, on other sessions, on the block size or on time.
+    Shapes are compiled when first needed, or all at once by `warm_up`; values never recompile. Pools of rows are
+    allocated when first used: see `pool_bytes`.
 
     A session runs at most `rows_per_session` requests at once; the rest of its requests wait in line. When more
     transcripts are resident than there are rows, those that wait are parked: copied out, and back when they go on.
@@ -74,10 +75,12 @@ class Engine:
                 f"{rows_per_session} candidates at once; set it to {rows_per_session} or more"
             )
         self.codec = model.codec
-        self.context = min(widths[-1], model.config.max_positions)
+        self.context = min(settings.shared + widths[-1], model.config.max_positions)
         self.rows = settings.rows
         self.stats = Stats()
         self._config, self._settings = model.config, settings
+        self._room = -(-settings.shared // settings.chunk) * settings.chunk
+        """Tokens of shared beginnings, in whole chunks."""
         self._dtype = jnp.dtype(dtype or model.params["embed"].dtype)
         self._device = device or jax.devices()[0]
         self._scheduler = Scheduler(widths, settings.rows, resident, rows_per_session, settings.chunk)
@@ -92,13 +95,41 @@ class Engine:
         self._blocks: dict[int, steps.Block] = {}
         """Dispatched and not yet collected, by width."""
         self._done: list[tuple[int, Candidate]] = []
+        self._beginnings: tuple[Beginning, ...] = ()
+        self._shared: state.Shared | None = None
         self.load(model.params, model.weights_digest)
 
     def load(self, params: Params, weights_digest: str) -> None:
-        """Swaps the weights (same config); what was cached is freed. ValueError while a request is unfinished."""
-        self.free()
+        """Swaps the weights (same config); what was cached or shared is freed. ValueError while a request is
+        unfinished."""
+        self.share(())
         self.weights_digest = weights_digest
         self._weights = steps.view(self._config, jax.device_put(params, self._device), self._dtype)
+
+    def share(self, beginnings: Sequence[Sequence[int]]) -> None:
+        """Computes beginnings (ids) once for all transcripts that begin with one of them, in place of those that were
+        shared before. They are part of what a candidate is a function of.
+
+        All rows are freed. ValueError while a request is unfinished; UserError when `engine.shared` has no room. With
+        `engine.shared` 0 nothing is shared.
+        """
+        self.free()
+        self._shared, self._beginnings = None, ()
+        if not (beginnings and self._settings.shared):
+            return
+        self._beginnings = laid_out(beginnings, self._settings.shared)
+        with jax.default_device(self._device):
+            shared = state.empty_shared(self._config, self._room, self._dtype)
+            content = state.empty_cache(self._config, 1, self._room, self._dtype)
+        shared, content = jax.device_put((shared, content), self._device)
+        row_1 = np.zeros(1, np.int32)
+        for beginning in self._beginnings:
+            for chunk in pieces(beginning.ids, 0, len(beginning.ids), self._room, self._settings.chunk):
+                start_1, ids_1t = np.asarray([chunk.start], np.int32), _padded(chunk.ids, chunk.size)[None]
+                content = steps.extend(self._config, self._weights, content, row_1, start_1, ids_1t)
+            shared = steps.share(shared, content, np.int32(beginning.start), np.int32(len(beginning.ids)))
+            self.stats.prefilled += len(beginning.ids)
+        self._shared = shared
 
     def free(self) -> None:
         """Gives the memory of all rows back, until rows are next used. ValueError while a request is unfinished."""
@@ -126,8 +157,9 @@ class Engine:
 
     @property
     def cache_bytes(self) -> int:
-        """Device bytes of all cache widths in use."""
-        return sum(self.pool_bytes(width) for width in self._scheduler.widths)
+        """Device bytes of all cache widths in use, and of the shared beginnings."""
+        shared = self._room * state.cache_bytes_per_token(self._config, self._dtype)
+        return sum(self.pool_bytes(width) for width in self._scheduler.widths) + shared
 
     @property
     def parked_bytes(self) -> int:
@@ -140,6 +172,7 @@ class Engine:
         """Queues a request. ValueError for an empty context and for more open sessions than `sessions`."""
         if not request.ids:
             raise ValueError(f"request {request.id}: the context is empty; a model needs at least one token")
+        beginning = beginning_of(request.ids, self._beginnings)
         if isinstance(request, Request):
             wanted = 1
             need = len(request.ids) + self._budget(request)
@@ -147,10 +180,10 @@ class Engine:
         else:
             wanted = len(request.continuation)
             need = len(request.ids) + wanted
-        if len(request.ids) + wanted > self.context:
+        if len(request.ids) + wanted > self._most(beginning):
             self._done.append((request.id, _REFUSED))
         else:
-            self._scheduler.submit(request, need)
+            self._scheduler.submit(request, beginning, need - len(beginning.ids))
 
     def step(self) -> list[tuple[int, Candidate]]:
         """Starts what can start, decodes one block in every pool where something runs, returns what ended."""
@@ -204,7 +237,7 @@ class Engine:
             for narrower in slots:
                 if narrower.width <= slot.width:
                     self._pools.copy(narrower, slot)
-            parked = Parked(slot.width, (), ())
+            parked = Parked(slot.width, (), NO_BEGINNING, ())
             self._pools.copy(slot, parked)
             self._pools.copy(parked, slot)
             self._pools.place(slot, state.row((0,), KeyPath(0, 0, "", 0, 0, 0, 0), Sampling(), 1, UNSTOPPABLE))
@@ -213,18 +246,23 @@ class Engine:
         self._scheduler.forget()
         self._pools.wait()
 
+    def _most(self, beginning: Beginning) -> int:
+        """Tokens of the longest transcript with this beginning."""
+        return min(len(beginning.ids) + self._scheduler.widths[-1], self._config.max_positions)
+
     def _budget(self, request: Request) -> int:
-        return min(request.max_tokens, self.context - len(request.ids))
+        return min(request.max_tokens, self._most(beginning_of(request.ids, self._beginnings)) - len(request.ids))
 
     def _admit(self, admission: Admission) -> None:
         request, slot = admission.request, admission.slot
         self._pending += [(slot, chunk) for chunk in admission.chunks]
         if isinstance(request, ScoreRequest):
             self._extend_pending()
-            self._score(request, slot)
+            self._score(request, slot, len(admission.ids))
         else:
             root = self._stops.root(request.stop)
-            values = state.row(request.ids, request.key, request.sampling, self._budget(request), root)
+            budget = self._budget(request)
+            values = state.row(admission.ids, request.key, request.sampling, budget, root, slot.beginning)
             self._pools.place(slot, values)
             self._running[slot.width][slot.row] = _Sampled(request)
 
@@ -244,8 +282,9 @@ class Engine:
         self.stats.copies += isinstance(copy.source, Slot) and isinstance(copy.target, Slot)
         self.stats.copied_bytes += sum(leaf.nbytes for leaf in jax.tree.leaves(content))
 
-    def _score(self, request: ScoreRequest, slot: Slot) -> None:
-        ids, first = (*request.ids, *request.continuation), len(request.ids) - 1
+    def _score(self, request: ScoreRequest, slot: Slot, asked: int) -> None:
+        """Log-probs of what follows the `asked` tokens that the request has after its shared beginning."""
+        ids, first = (*request.ids, *request.continuation)[len(slot.beginning.ids) :], asked - 1
         logprobs = np.zeros(len(ids), np.float32)
         pool = self._pools[slot.width]
         for chunk in pieces(ids, first, len(ids) - 1, slot.width, self._settings.chunk):
@@ -258,6 +297,7 @@ class Engine:
                 np.int32(chunk.start),
                 _padded(chunk.ids, chunk.size),
                 _padded(ids[chunk.start + 1 : end + 1], chunk.size),
+                self._beginnings_of([slot]),
             )
             logprobs[chunk.start + 1 : end + 1] = np.asarray(found)[: len(chunk.ids)]
             self.stats.prefilled += len(chunk.ids)
@@ -275,7 +315,7 @@ class Engine:
             self._uploaded = self._stops.rows
             self._table = jax.device_put(self._uploaded, self._device)
         pool.cache, pool.rows, block = steps.decode_block(
-            self._config, self._weights, pool.cache, pool.rows, self._table, self._settings.block
+            self._config, self._weights, pool.cache, pool.rows, self._table, self._settings.block, self._shared
         )
         return block
 
@@ -320,7 +360,14 @@ class Engine:
         row_e = np.asarray([slot.row for slot, _ in full], np.int32)
         start_e = np.asarray([chunk.start for _, chunk in full], np.int32)
         ids_et = np.stack([_padded(chunk.ids, chunk.size) for _, chunk in full])
-        pool.cache = steps.extend(self._config, self._weights, pool.cache, row_e, start_e, ids_et)
+        beginnings = self._beginnings_of([slot for slot, _ in full])
+        pool.cache = steps.extend(self._config, self._weights, pool.cache, row_e, start_e, ids_et, beginnings)
+
+    def _beginnings_of(self, slots: Sequence[Slot]) -> steps.Beginnings | None:
+        if self._shared is None:
+            return None
+        starts = np.asarray([slot.beginning.start for slot in slots], np.int32)
+        return steps.Beginnings(self._shared, starts, np.asarray([len(slot.beginning.ids) for slot in slots], np.int32))
 
 
 def _padded(ids: Sequence[int], size: int) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rest_jax.core.policy import Request, ScoreRequest
+from rest_jax.sampling.beginnings import NO_BEGINNING, Beginning
 
 
 @dataclass(eq=False)
@@ -16,7 +17,9 @@ class Slot:
     width: int
     row: int
     ids: tuple[int, ...] = ()
-    """The ids whose keys and values are cached and belong to a transcript."""
+    """The ids whose keys and values are cached and belong to a transcript, from the end of its shared beginning."""
+    beginning: Beginning = NO_BEGINNING
+    """What the transcript has before them, kept elsewhere for all rows."""
     fresh: tuple[int, ...] = ()
     """The fingerprints (`chunks.fingerprints`) of the leading whole chunks that were computed from scratch."""
     lane: Lane | None = None
@@ -29,6 +32,7 @@ class Parked:
 
     width: int
     ids: tuple[int, ...]
+    beginning: Beginning
     fresh: tuple[int, ...]
     content: Any = None
     """Keys and values, put here by who carries out the copy. They are freed with this object, so nobody keeps count."""
@@ -63,8 +67,9 @@ class Job:
     """A request in a lane's queue."""
 
     request: Request | ScoreRequest
+    beginning: Beginning
     need: int
-    """Tokens that its row must be able to hold."""
+    """Tokens that its row must be able to hold, from the end of its beginning."""
     order: int
     """When it was submitted."""
     twin: Lane | None
@@ -72,11 +77,16 @@ class Job:
     width: int = 0
     """The cache width that it runs in; 0 until the transcript that it continues is known."""
 
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The request's, from the end of its beginning."""
+        return self.request.ids[len(self.beginning.ids) :]
 
-def reusable(home: Slot | Parked | None, ids: tuple[int, ...]) -> int:
-    """How many leading tokens of a transcript are cached there: all that can be when the one continues the other,
-    else none."""
-    if home is None:
+
+def reusable(home: Slot | Parked | None, beginning: Beginning, ids: tuple[int, ...]) -> int:
+    """How many tokens of a transcript after its beginning are cached there: all that can be when the one continues
+    the other, else none."""
+    if home is None or home.beginning != beginning:
         return 0
     shared = min(len(home.ids), len(ids) - 1)
     return shared if home.ids[:shared] == ids[:shared] else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -27,6 +28,7 @@ class Replicas:
         devices = jax.local_devices()[: settings.replicas]
         self.engines = tuple(Engine(model, settings, dtype=dtype, device=device) for device in devices)
         self.codec, self.weights_digest, self.context = model.codec, model.weights_digest, self.engines[0].context
+        self._shared: tuple[tuple[int, ...], ...] = ()
         self._home: dict[int, Engine] = {}
         """By session."""
         self._started: list[Engine] = []
@@ -37,7 +39,17 @@ class Replicas:
         self.free()
         for engine in self.engines:
             engine.load(params, weights_digest)
+        self._shared = ()
         self.weights_digest = weights_digest
+
+    def share(self, beginnings: Sequence[Sequence[int]]) -> None:
+        """Computes beginnings once on each device, as `Engine.share` does; those that are shared already stay."""
+        wanted = tuple(map(tuple, beginnings))
+        if wanted != self._shared:
+            self._finish(self._started)
+            for engine in self.engines:
+                engine.share(wanted)
+            self._shared = wanted
 
     def free(self) -> None:
         """Gives the memory of all rows back, as `Engine.free` does."""

@@ -17,7 +17,9 @@ What a row computes must be a function of its own trajectory, never of its neigh
 - A transcript that outgrows its width is copied into a wider row.
 - Everything else starts from scratch, in chunks from position 0. Whole chunks that any row of the pool computed that
   way from the same ids are copied instead: the bits are the same, so this may depend on the neighbours. (So whole
-  chunks of few-shot examples are computed once.)
+  chunks of few-shot examples are computed once, where they are no shared beginning.)
+
+A transcript with a shared beginning (`beginnings`) begins, for its row, at the end of that.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from rest_jax.core.policy import Request, ScoreRequest
+from rest_jax.sampling.beginnings import Beginning
 from rest_jax.sampling.chunks import Chunk, fingerprints, pieces
 from rest_jax.sampling.lanes import Job, Lane, Parked, Slot, reusable
 
@@ -41,10 +44,13 @@ class Copy:
 
 @dataclass(frozen=True)
 class Admission:
-    """A request starts: its row is extended by the chunks; then it caches all the ids but the last."""
+    """A request starts: its row is extended by the chunks (which count from the end of its shared beginning); then it
+    caches all the ids but the last."""
 
     request: Request | ScoreRequest
     slot: Slot
+    ids: tuple[int, ...]
+    """The request's, from the end of the slot's shared beginning."""
     chunks: tuple[Chunk, ...]
 
 
@@ -65,19 +71,22 @@ class Scheduler:
     def busy(self) -> bool:
         return any(lane.load for lanes in self._lanes.values() for lane in lanes)
 
-    def submit(self, request: Request | ScoreRequest, need: int) -> None:
-        """Queues a request whose row must hold `need` tokens. ValueError when too many sessions are open."""
+    def submit(self, request: Request | ScoreRequest, beginning: Beginning, need: int) -> None:
+        """Queues a request whose row must hold `need` tokens after its beginning. ValueError when too many sessions
+        are open."""
         if request.session not in self._lanes:
             if len(self._lanes) == self.sessions:
                 raise ValueError(f"session {request.session}: {self.sessions} sessions are open already; release one")
             self._lanes[request.session] = [Lane() for _ in range(self._rows_per_session)]
         lanes = self._lanes[request.session]
+        ids = request.ids[len(beginning.ids) :]
         # Idle lanes first; of these one that the ids continue, then one that has no transcript to lose.
         lane = min(
-            lanes, key=lambda lane: (lane.load, -reusable(lane.home, request.ids), bool(lane.home and lane.home.ids))
+            lanes,
+            key=lambda lane: (lane.load, -reusable(lane.home, beginning, ids), bool(lane.home and lane.home.ids)),
         )
         twin = None if lane.load else _twin(lanes, request.ids)
-        lane.queue.append(Job(request, need, next(self._ticks), twin))
+        lane.queue.append(Job(request, beginning, need, next(self._ticks), twin))
 
     def admit(self) -> Iterator[Copy | Admission]:
         """Starts the first request of every idle lane that has the row that it needs, then of those that get one.
@@ -106,7 +115,7 @@ class Scheduler:
         """
         for lane in self._lanes.get(request.session, ()):
             if lane.running and lane.running.request is request and isinstance(lane.home, Slot):
-                lane.home.ids = () if poisoned else (*request.ids, *said)[:-1]
+                lane.home.ids = () if poisoned else (*lane.running.ids, *said)[:-1]
                 lane.home.fresh = () if poisoned else lane.home.fresh
                 lane.running, lane.since = None, next(self._ticks)
 
@@ -132,32 +141,32 @@ class Scheduler:
         """Settles the width of a job whose transcript before it is cached in `before`."""
         if not job.width:
             fits = next(width for width in self.widths if width >= job.need)
-            job.width = max(fits, before.width) if before and reusable(before, job.request.ids) else fits
+            job.width = max(fits, before.width) if before and reusable(before, job.beginning, job.ids) else fits
 
     def _start(self, lane: Lane, leader: Lane) -> Generator[Copy | Admission, None, bool]:
         """Starts a lane's first request on what its leader (itself, or its twin's lane) has cached. False when there
         is no row for it."""
-        job, ids = lane.queue[0], lane.queue[0].request.ids
+        job, ids = lane.queue[0], lane.queue[0].ids
         slot = lane.home if _seated(lane) else (yield from self._row(job.width))
         if not isinstance(slot, Slot):
             return False
         source = leader.home
-        reused = reusable(source, ids)
+        reused = reusable(source, job.beginning, ids)
         if source and reused:
             chunks = tuple(pieces(ids, reused, len(ids) - 1, slot.width, self._chunk))
             first_new = min((chunk.start for chunk in chunks), default=reused)
             fresh = source.fresh[: first_new // self._chunk] if source.width == slot.width else ()
         else:
-            fresh = fingerprints(ids[:-1], self._chunk)
-            source, reused = self._computed_before(slot, ids, fresh)
+            fresh = fingerprints(ids[:-1], self._chunk, job.beginning.start)
+            source, reused = self._computed_before(slot, job, fresh)
             chunks = tuple(pieces(ids, reused, len(ids) - 1, slot.width, self._chunk))
         if lane.home is not slot:
             lane.move(slot)
         lane.running = lane.queue.popleft()
-        slot.ids, slot.fresh = ids[:-1], fresh
+        slot.ids, slot.beginning, slot.fresh = ids[:-1], job.beginning, fresh
         if source is not None and source is not slot:
             yield Copy(source, slot)
-        yield Admission(job.request, slot, chunks)
+        yield Admission(job.request, slot, ids, chunks)
         return True
 
     def _start_twins(self, leader: Lane, lanes: Sequence[Lane]) -> Iterator[Copy | Admission]:
@@ -166,13 +175,13 @@ class Scheduler:
         for lane in lanes:
             if not lane.queue or lane.queue[0].twin is not leader:
                 continue
-            job, ids = lane.queue[0], lane.queue[0].request.ids
+            job, ids = lane.queue[0], lane.queue[0].ids
             job.twin = None
             self._fit(job, leader.home)
             if not (yield from self._start(lane, leader)):
                 lane.move(None)
-                if leader.home and reusable(leader.home, ids):
-                    parked = Parked(leader.home.width, ids[:-1], leader.home.fresh)
+                if leader.home and reusable(leader.home, job.beginning, ids):
+                    parked = Parked(leader.home.width, ids[:-1], job.beginning, leader.home.fresh)
                     lane.move(parked)
                     yield Copy(leader.home, parked)
 
@@ -190,15 +199,15 @@ class Scheduler:
         idle = (slot for slot in self._pools[width] if slot.lane is None or slot.lane.running is None)
         slot = min(idle, key=cost, default=None)
         if slot and slot.lane:
-            parked = Parked(slot.width, slot.ids, slot.fresh)
+            parked = Parked(slot.width, slot.ids, slot.beginning, slot.fresh)
             slot.lane.move(parked if slot.ids else None)
             if slot.ids:
                 yield Copy(slot, parked)
         return slot
 
-    def _computed_before(self, slot: Slot, ids: tuple[int, ...], marks: tuple[int, ...]) -> tuple[Slot | None, int]:
-        """The slot of this one's pool that shares most whole fresh chunks with the ids, whose fingerprints are `marks`
-        (this one itself, if it does), and how many tokens they are."""
+    def _computed_before(self, slot: Slot, job: Job, marks: tuple[int, ...]) -> tuple[Slot | None, int]:
+        """The slot of this one's pool that shares most whole fresh chunks with a job's ids, whose fingerprints are
+        `marks` (this one itself, if it does), and how many tokens they are."""
         chunks = {mark: number for number, mark in enumerate(marks, 1)}
 
         def shared(other: Slot) -> int:
@@ -206,7 +215,8 @@ class Scheduler:
 
         best = max((slot, *self._pools[slot.width]), key=shared)
         tokens = shared(best) * self._chunk
-        return (best, tokens) if tokens and best.ids[:tokens] == ids[:tokens] else (None, 0)
+        same = best.beginning == job.beginning and best.ids[:tokens] == job.ids[:tokens]
+        return (best, tokens) if tokens and same else (None, 0)
 
 
 def _twin(lanes: Sequence[Lane], ids: tuple[int, ...]) -> Lane | None:

@@ -15,6 +15,7 @@ import numpy as np
 from rest_jax.core.effects import Sampling
 from rest_jax.core.keys import KeyPath
 from rest_jax.models.config import ModelConfig
+from rest_jax.sampling.beginnings import NO_BEGINNING, Beginning
 
 
 class Phase(IntEnum):
@@ -39,7 +40,8 @@ class Rows:
     token: Any
     """int32: the last token of the transcript. Its key and value are not cached yet: the next step caches them."""
     length: Any
-    """int32: tokens whose keys and values are cached; also the position of `token`. Beyond it lies garbage."""
+    """int32: tokens whose keys and values the row caches; with `shared` more, the position of `token`. Beyond it lies
+    garbage."""
     position: Any
     """int32: which token of the candidate comes next, from 0; the last part of its random key."""
     budget: Any
@@ -54,6 +56,12 @@ class Rows:
     """int32; 0 keeps all tokens."""
     top_p: Any
     """float32; 1 keeps all tokens."""
+    min_p: Any
+    """float32; 0 keeps all tokens."""
+    start: Any
+    """int32: where the row's shared beginning lies in `Shared`."""
+    shared: Any
+    """int32: its tokens; 0 where it has none. `length` counts from its end."""
 
 
 @jax.tree_util.register_dataclass
@@ -65,6 +73,17 @@ class Cache:
     """L buffers [B, K, H, S]."""
     values: tuple[jax.Array, ...]
     """L buffers [B, K, S, H]."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Shared:
+    """Keys and values of beginnings that rows share, one buffer per layer; beginnings lie side by side."""
+
+    keys: tuple[jax.Array, ...]
+    """L buffers [K, H, P]."""
+    values: tuple[jax.Array, ...]
+    """L buffers [K, P, H]."""
 
 
 def idle_rows(count: int) -> Rows:
@@ -80,11 +99,22 @@ def idle_rows(count: int) -> Rows:
         temperature=jnp.zeros(count, jnp.float32),
         top_k=jnp.zeros(count, jnp.int32),
         top_p=jnp.ones(count, jnp.float32),
+        min_p=jnp.zeros(count, jnp.float32),
+        start=jnp.zeros(count, jnp.int32),
+        shared=jnp.zeros(count, jnp.int32),
     )
 
 
-def row(ids: tuple[int, ...], key: KeyPath, sampling: Sampling, budget: int, stop: int) -> Rows:
-    """What `steps.place` makes of one row: its cache holds all of `ids` but the last, and it is about to sample.
+def row(
+    ids: tuple[int, ...],
+    key: KeyPath,
+    sampling: Sampling,
+    budget: int,
+    stop: int,
+    beginning: Beginning = NO_BEGINNING,
+) -> Rows:
+    """What `steps.place` makes of one row: after its beginning, its cache holds all of `ids` but the last, and it is
+    about to sample.
 
     Fields are scalars on the host, and `key` the words of its `KeyPath`, uint32 [8].
     """
@@ -99,6 +129,9 @@ def row(ids: tuple[int, ...], key: KeyPath, sampling: Sampling, budget: int, sto
         temperature=np.float32(sampling.temperature),
         top_k=np.int32(sampling.top_k),
         top_p=np.float32(sampling.top_p),
+        min_p=np.float32(sampling.min_p),
+        start=np.int32(beginning.start),
+        shared=np.int32(len(beginning.ids)),
     )
 
 
@@ -114,6 +147,12 @@ def candidate_key(words: jax.Array) -> jax.Array:
     for index in range(words.shape[0]):
         key = jax.random.fold_in(key, words[index])
     return jax.random.key_data(key)
+
+
+def empty_shared(config: ModelConfig, tokens: int, dtype: Any) -> Shared:
+    """Room for so many tokens of shared beginnings."""
+    one = empty_cache(config, 1, tokens, dtype)
+    return Shared(tuple(keys[0] for keys in one.keys), tuple(values[0] for values in one.values))
 
 
 def empty_cache(config: ModelConfig, rows: int, width: int, dtype: Any) -> Cache:

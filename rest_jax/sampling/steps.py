@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from rest_jax.models import attention, decoder
 from rest_jax.models.config import ModelConfig
 from rest_jax.sampling.draw import draw
-from rest_jax.sampling.state import Cache, Phase, Rows, candidate_key
+from rest_jax.sampling.state import Cache, Phase, Rows, Shared, candidate_key
 from rest_jax.sampling.stops import ENDED, STOPPED
 
 View = dict[str, Any]
@@ -37,6 +37,19 @@ class Block(NamedTuple):
     """f32."""
     valid: jax.Array
     """bool: the row was running and its logits were finite."""
+
+
+class Beginnings(NamedTuple):
+    """The shared beginnings of some rows."""
+
+    shared: Shared
+    start: Any
+    """int32 [B]: where in `shared` each row's lies."""
+    tokens: Any
+    """int32 [B]: how long it is."""
+
+    def of_layer(self, index: int) -> attention.Shared:
+        return attention.Shared(self.shared.keys[index], self.shared.values[index], self.start, self.tokens)
 
 
 def view(config: ModelConfig, params: decoder.Params, dtype: Any) -> View:
@@ -56,14 +69,20 @@ _layer = jax.jit(decoder.layer)
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
 def extend(
-    config: ModelConfig, weights: View, cache: Cache, row_e: jax.Array, start_e: jax.Array, ids_et: jax.Array
+    config: ModelConfig,
+    weights: View,
+    cache: Cache,
+    row_e: jax.Array,
+    start_e: jax.Array,
+    ids_et: jax.Array,
+    beginnings: Beginnings | None = None,
 ) -> Cache:
-    """The cache with ids_et int32 [E, T] at positions start … start + T - 1 of E rows (start + T ≤ S).
+    """The cache with ids_et int32 [E, T] at slots start … start + T - 1 of E rows (start + T ≤ S).
 
     Padding at a chunk's end writes beyond its row's length, where nothing is read. A row may stand there twice with
     the same chunk (so a batch is filled up): it is written twice with the same bits.
     """
-    return _extend(config, weights, cache, row_e, start_e, ids_et)[0]
+    return _extend(config, weights, cache, row_e, start_e, ids_et, beginnings)[0]
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -75,18 +94,26 @@ def score(
     start: jax.Array,
     ids_t: jax.Array,
     next_t: jax.Array,
+    beginnings: Beginnings | None = None,
 ) -> tuple[Cache, jax.Array]:
     """`extend`, and the f32 log-probs [T] of the tokens next_t int32 [T] that follow each of ids_t."""
-    cache, x_1td = _extend(config, weights, cache, row[None], start[None], ids_t[None])
+    cache, x_1td = _extend(config, weights, cache, row[None], start[None], ids_t[None], beginnings)
     logprobs_tv = jax.nn.log_softmax(_logits(config, weights, x_1td[0]), axis=-1)
     return cache, jnp.take_along_axis(logprobs_tv, next_t[:, None], axis=-1)[:, 0]
 
 
 @partial(jax.jit, static_argnums=(0, 5), donate_argnums=(2, 3))
 def decode_block(
-    config: ModelConfig, weights: View, cache: Cache, rows: Rows, table: jax.Array, steps: int
+    config: ModelConfig,
+    weights: View,
+    cache: Cache,
+    rows: Rows,
+    table: jax.Array,
+    steps: int,
+    shared: Shared | None = None,
 ) -> tuple[Cache, Rows, Block]:
     """`steps` tokens for every running row. `table` uint16 [states, V] is the stop table (`stops.StopTable.rows`).
+    With `shared`, rows may have a beginning there.
 
     A row freezes in the step in which it ends. A frozen row repeats its last step's work at the same place, which is
     beyond its length: what it has cached stays as it is.
@@ -94,8 +121,9 @@ def decode_block(
 
     def step(carry: tuple[Cache, Rows], _: None) -> tuple[tuple[Cache, Rows], Block]:
         cache, rows = carry
+        beginnings = None if shared is None else Beginnings(shared, rows.start, rows.shared)
         cache, x_b1d = _forward(
-            config, weights, cache, rows.token[:, None], rows.length[:, None], _write_all(rows.length)
+            config, weights, cache, rows.token[:, None], rows.length[:, None], _write_all(rows.length), beginnings
         )
         token_b, logprob_b = draw(_logits(config, weights, x_b1d[:, 0]), rows)
         rows, valid_b = _advance(rows, table, token_b, jnp.isfinite(logprob_b))
@@ -122,6 +150,22 @@ def read_row(cache: Cache, row: jax.Array) -> Cache:
 
 
 @partial(jax.jit, donate_argnums=0)
+def share(shared: Shared, content: Cache, start: jax.Array, tokens: jax.Array) -> Shared:
+    """The shared beginnings with the first `tokens` of a row's (`content`: buffers [1, ...] of P tokens) at `start`."""
+
+    def write(axis: int, buffer: jax.Array, part: jax.Array) -> jax.Array:
+        places_p = jnp.arange(buffer.shape[axis]) - start
+        mask_p = (places_p >= 0) & (places_p < tokens)
+        mask = mask_p if axis == 2 else mask_p[:, None]
+        return jnp.where(mask, jnp.roll(part[0], start, axis), buffer)
+
+    return Shared(
+        tuple(map(partial(write, 2), shared.keys, content.keys)),
+        tuple(map(partial(write, 1), shared.values, content.values)),
+    )
+
+
+@partial(jax.jit, donate_argnums=0)
 def write_row(cache: Cache, row: jax.Array, content: Cache) -> Cache:
     """The cache with one row's beginning replaced by `content` (buffers [1, ...] of the same or a smaller width)."""
 
@@ -136,10 +180,17 @@ Write = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, 
 
 
 def _forward(
-    config: ModelConfig, weights: View, cache: Cache, ids_bt: jax.Array, positions_bt: jax.Array, write: Write
+    config: ModelConfig,
+    weights: View,
+    cache: Cache,
+    ids_bt: jax.Array,
+    slots_bt: jax.Array,
+    write: Write,
+    beginnings: Beginnings | None,
 ) -> tuple[Cache, jax.Array]:
-    """All layers over new tokens: the updated cache and x_btd."""
+    """All layers over new tokens that go to these slots of their rows: the updated cache and x_btd."""
     keys, values = list(cache.keys), list(cache.values)
+    positions_bt = slots_bt if beginnings is None else slots_bt + beginnings.tokens[:, None]
     cached = attention.backend(config.attention).cached
     x_btd = decoder.embed(config, weights, ids_bt)
     for index, layer in enumerate(weights["layers"]):
@@ -148,7 +199,8 @@ def _forward(
             q_btnh: jax.Array, k_btkh: jax.Array, v_btkh: jax.Array, spec: attention.Spec, index: int = index
         ) -> jax.Array:
             keys[index], values[index], k_bkhs, v_bksh = write(keys[index], values[index], k_btkh, v_btkh)
-            return cached(q_btnh, k_bkhs, v_bksh, spec, positions_bt)
+            shared = None if beginnings is None else beginnings.of_layer(index)
+            return cached(q_btnh, k_bkhs, v_bksh, spec, slots_bt, shared)
 
         kind = decoder.layer_kind(config, index)
         x_btd = decoder.apply_block(config, kind, layer, x_btd, positions_bt, attend)
@@ -156,9 +208,15 @@ def _forward(
 
 
 def _extend(
-    config: ModelConfig, weights: View, cache: Cache, row_e: jax.Array, start_e: jax.Array, ids_et: jax.Array
+    config: ModelConfig,
+    weights: View,
+    cache: Cache,
+    row_e: jax.Array,
+    start_e: jax.Array,
+    ids_et: jax.Array,
+    beginnings: Beginnings | None,
 ) -> tuple[Cache, jax.Array]:
-    positions_et = start_e[:, None] + jnp.arange(ids_et.shape[1])
+    slots_et = start_e[:, None] + jnp.arange(ids_et.shape[1])
 
     def write(k_bkhs: jax.Array, v_bksh: jax.Array, k_etkh: jax.Array, v_etkh: jax.Array):
         k_ekht, v_ekth = k_etkh.transpose(0, 2, 3, 1), v_etkh.transpose(0, 2, 1, 3)
@@ -168,7 +226,7 @@ def _extend(
             v_bksh = jax.lax.dynamic_update_slice(v_bksh, v_ekth[e : e + 1], (row_e[e], 0, start_e[e], 0))
         return k_bkhs, v_bksh, k_bkhs[row_e], v_bksh[row_e]
 
-    return _forward(config, weights, cache, ids_et, positions_et, write)
+    return _forward(config, weights, cache, ids_et, slots_et, write, beginnings)
 
 
 def _write_all(length_b: jax.Array) -> Write:
@@ -213,5 +271,8 @@ def _advance(rows: Rows, table: jax.Array, token_b: jax.Array, finite_b: jax.Arr
         temperature=rows.temperature,
         top_k=rows.top_k,
         top_p=rows.top_p,
+        min_p=rows.min_p,
+        start=rows.start,
+        shared=rows.shared,
     )
     return advanced, valid_b

@@ -63,6 +63,19 @@ def test_filters_keep_what_they_say(top_k, top_p):
         assert set(tokens) == set(np.flatnonzero(probs))
 
 
+@pytest.mark.parametrize(("min_p", "temperature"), [(0.2, 1.0), (0.05, 1.0), (0.2, 2.0), (1.0, 1.0)])
+def test_min_p_keeps_what_is_likely_beside_the_likeliest(min_p, temperature):
+    probs = np.asarray(jax.nn.softmax(LOGITS / temperature))
+    kept = np.where(probs >= min_p * probs.max() * (1 - 1e-6), probs, 0)
+    assert 0 < np.count_nonzero(kept) < V
+    assert_follows(drawn(temperature=temperature, min_p=min_p), kept / kept.sum())
+
+
+def test_min_p_and_the_other_filters_together():
+    both = set(drawn(temperature=1.0, min_p=0.1, top_k=5))
+    assert both == set(drawn(temperature=1.0, min_p=0.1)) & set(drawn(temperature=1.0, top_k=5))
+
+
 def test_log_probs_are_untempered_and_unfiltered():
     logits = jnp.tile(LOGITS, (8, 1))
     tokens, logprobs = jax.jit(draw)(logits, rows(8, temperature=2.0, top_k=3))
@@ -77,6 +90,7 @@ def test_a_draw_does_not_depend_on_what_neighbours_do():
         temperature=jnp.asarray([1, 0, 1, 0.3, 1, 1.0]),
         top_k=jnp.asarray([0, 0, 4, 0, 0, 0]),
         top_p=jnp.asarray([1, 1, 1, 0.5, 1, 1.0]),
+        min_p=jnp.asarray([0, 0, 0, 0.3, 0, 0]),
         phase=alike.phase.at[4].set(Phase.IDLE),
     )
     own = np.asarray([0, 5])

@@ -4,7 +4,7 @@ Sessions of three turns each: an observation is appended after every reply, so t
 to a wider cache while others decode.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
@@ -32,13 +32,19 @@ def trajectories(
     return play(Engine(model, settings), sessions, seed)
 
 
-def play(engine: Engine | Replicas, sessions: Iterable[int], seed: int = 0) -> dict[int, list[Candidate]]:
+def play(
+    engine: Engine | Replicas,
+    sessions: Iterable[int],
+    seed: int = 0,
+    head: Callable[[int], tuple[int, ...]] = lambda session: (),
+) -> dict[int, list[Candidate]]:
+    """Three turns of every session, which begins with its `head`."""
     waiting, said, contexts = list(sessions), {}, {}
     ready: list[int] = []
     while waiting or contexts or ready:
         while waiting and len(contexts) + len(ready) < engine.sessions:
             session = waiting.pop(0)
-            said[session], contexts[session] = [], prompt(session, 15 + session)
+            said[session], contexts[session] = [], (*head(session), *prompt(session, 15 + session))
             ready.append(session)
         if seed:
             ready.sort(key=lambda session: (session * 7919 + seed * 104729) % 101)

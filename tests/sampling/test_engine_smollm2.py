@@ -77,3 +77,19 @@ def test_a_turn_ends_at_the_line_and_goes_on_from_there(model):
     assert "\nObservation".startswith(reply.overhang)
     rest = codec.encode_trusted("\nObservation: a play"[len(reply.overhang) :])
     assert codec.decode((*reply.ids, *rest)) == "Action: search[Hamlet]\nObservation: a play"
+
+
+def test_a_shared_beginning_changes_no_greedy_token(model):
+    shown = "Question: Who wrote Hamlet?\nThought: I need Hamlet. Action: Search[Hamlet]\nObservation: Hamlet is a play.\n"
+    head = model.codec.encode_untrusted(shown * 3)
+    sharing = Engine(model, replace(SETTINGS, shared=len(head)))
+    sharing.share([head])
+    replies = []
+    for engine in (sharing, Engine(model, SETTINGS)):
+        for session, text in enumerate(PROMPTS):
+            key, ids = KeyPath(1, 0, "", 0, 0, 0, 0), (*head, *model.codec.encode_untrusted(text))
+            engine.submit(Request(session, session, ids, key, 32, (), Sampling(0)))
+        replies.append(finish(engine))
+    for session, reply in replies[0].items():
+        assert reply.ids == replies[1][session].ids
+        np.testing.assert_allclose(reply.logprobs, replies[1][session].logprobs, atol=1e-4)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sampling_toys import request
 
 from rest_jax.core.policy import Request, ScoreRequest
+from rest_jax.sampling.beginnings import NO_BEGINNING
 from rest_jax.sampling.chunks import Chunk, batches, buckets, fingerprints
 from rest_jax.sampling.lanes import Parked, Slot
 from rest_jax.sampling.scheduler import Admission, Copy, Scheduler
@@ -37,7 +38,7 @@ class FakeDevice:
 
     def submit(self, one: Request | ScoreRequest) -> None:
         more = one.max_tokens if isinstance(one, Request) else len(one.continuation)
-        self.scheduler.submit(one, len(one.ids) + more)
+        self.scheduler.submit(one, NO_BEGINNING, len(one.ids) + more)
 
     def step(self) -> list[tuple[Request | ScoreRequest, tuple[int, ...]]]:
         """Admits, then lets each running request end with chance 1/3 (blocks of any size look like that)."""
@@ -319,17 +320,17 @@ def test_more_sessions_than_there_is_room_for_are_refused():
     scheduler = Scheduler((64,), 4, 4, 2, CHUNK)
     assert scheduler.sessions == 2
     for session in range(2):
-        scheduler.submit(request(session, (1, 2)), 14)
+        scheduler.submit(request(session, (1, 2)), NO_BEGINNING, 14)
     with pytest.raises(ValueError, match="2 sessions are open"):
-        scheduler.submit(request(9, (1, 2)), 14)
+        scheduler.submit(request(9, (1, 2)), NO_BEGINNING, 14)
     scheduler.release(0)
-    scheduler.submit(request(9, (1, 2)), 14)
+    scheduler.submit(request(9, (1, 2)), NO_BEGINNING, 14)
 
 
 def test_released_work_is_dropped():
     scheduler = Scheduler((64,), 2, 2, 1, CHUNK)
-    scheduler.submit(request(0, (1, 2)), 14)
-    scheduler.submit(request(1, (1, 2), session=0), 14)
+    scheduler.submit(request(0, (1, 2)), NO_BEGINNING, 14)
+    scheduler.submit(request(1, (1, 2), session=0), NO_BEGINNING, 14)
     (admission,) = scheduler.admit()
     assert scheduler.busy
     assert scheduler.release(0) == [admission.slot]
