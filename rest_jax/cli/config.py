@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 
-from rest_jax.config.loader import load
+from rest_jax.config.loader import load, loaded
+from rest_jax.config.overrides import overridden
 from rest_jax.config.schema import json_schema
-from rest_jax.config.settings import RestConfig
+from rest_jax.config.settings import EngineSettings, RestConfig, SamplerConfig
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("schema", help="print the JSON Schema of a configuration, for editors")
 
 
-def add_override_option(parser: argparse.ArgumentParser) -> None:
+def add_override_option(parser: argparse.ArgumentParser, such_as: str = "generations.0.grow.samples=8") -> None:
     """The one way to change a setting from the command line."""
     parser.add_argument(
         "--set",
@@ -29,8 +30,18 @@ def add_override_option(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="change one setting, such as generations.0.grow.samples=8 (repeatable)",
+        help=f"change one setting, such as {such_as} (repeatable)",
     )
+
+
+def add_engine_option(parser: argparse.ArgumentParser) -> None:
+    """`--set` for a command that has no configuration file: its sampler's settings."""
+    add_override_option(parser, such_as="engine.rows=64")
+
+
+def engine_of(options: argparse.Namespace) -> EngineSettings:
+    """The sampler's settings of a command that has no configuration file. UserError as for a file's."""
+    return loaded(overridden(SamplerConfig(), options.overrides)).value.engine
 
 
 def execute(options: argparse.Namespace) -> int:

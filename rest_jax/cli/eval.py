@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rest_jax.cli.config import add_engine_option, engine_of
 from rest_jax.cli.numbers import number
 from rest_jax.cli.paths import refuse_unwritable
 from rest_jax.config.limits import Natural, NotNegative, Positive, Seed
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="S", type=number(Seed), default=0)
     parser.add_argument("--limit", metavar="N", type=number(Positive), help="the first N questions only")
     parser.add_argument("--tools-url", metavar="URL", help="use the tool adapter there")
+    add_engine_option(parser)
     parser.add_argument("--offline", action="store_true", help="never wait for a network")
     parser.add_argument(
         "--json",
@@ -57,9 +59,8 @@ def execute(options: argparse.Namespace) -> int:
     from rest_jax.reporting.table import results
     from rest_jax.reporting.terminal import Terminal
 
-    wanted = Wanted(
-        **{name: value for name, value in vars(options).items() if name in Wanted.__dataclass_fields__},
-    )
+    given = {name: value for name, value in vars(options).items() if name in Wanted.__dataclass_fields__}
+    wanted = Wanted(**given, engine=engine_of(options))
     unfinished = options.json.with_name(f"{options.json.name}.journal")
     with Terminal() as emit:
         result = evaluate_model(wanted, unfinished, emit)

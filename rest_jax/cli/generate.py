@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rest_jax.cli.config import add_engine_option, engine_of
 from rest_jax.cli.numbers import number
 from rest_jax.cli.paths import refuse_unwritable
 from rest_jax.config.limits import NotNegative, Positive, Seed
@@ -16,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-tokens", metavar="N", type=number(Positive), required=True, help="the most per prompt")
     parser.add_argument("--temperature", metavar="T", type=number(NotNegative), default=0.0, help="0: greedy (default)")
     parser.add_argument("--seed", metavar="S", type=number(Seed), default=0)
+    add_engine_option(parser)
     parser.add_argument("--offline", action="store_true", help="never wait for a network")
     parser.add_argument("--json", metavar="OUT", type=Path, required=True, help="JSONL to write")
 
@@ -32,5 +34,6 @@ def execute(options: argparse.Namespace) -> int:
         temperature=options.temperature,
         seed=options.seed,
         offline=options.offline,
+        engine=engine_of(options),
     )
     return 0

@@ -96,6 +96,13 @@ class EngineSettings:
 
 
 @dataclass(frozen=True)
+class SamplerConfig:
+    """What `--set` may change of a command that has no configuration file."""
+
+    engine: EngineSettings = field(default_factory=EngineSettings)
+
+
+@dataclass(frozen=True)
 class ToolsSettings:
     """The tool adapter process."""
 

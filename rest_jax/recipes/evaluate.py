@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from rest_jax.core.canonical import digest
 from rest_jax.core.effects import Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, remembering
+from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.evaluation.records import judge
 from rest_jax.evaluation.table import row, to_json
 from rest_jax.models import catalog
@@ -49,6 +50,7 @@ class Wanted:
     limit: int | None = None
     tools_url: str | None = None
     offline: bool = False
+    engine: EngineSettings = field(default_factory=EngineSettings)
 
 
 def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, Any]:
@@ -67,13 +69,14 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
     home = catalog.resolve(model, offline=wanted.offline)
     settings = agent_for(wanted, task, agent_of(home))
     tools = replace(tools_of(home), url=wanted.tools_url)
-    engine, here = EngineSettings(), environment("auto")
+    divide_cpu(wanted.engine.replicas)
+    here = environment("auto")
     asked = task.questions(wanted.split, Reader.EVALUATION)[: wanted.limit]
     opened = open_workbench(
         task,
         model=ModelSettings(model),
         agent_settings=settings,
-        engine=engine,
+        engine=wanted.engine,
         tools=tools,
         emit=listen,
         offline=wanted.offline,
@@ -89,7 +92,7 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
             "seed": wanted.seed,
             "agent": asdict(settings),
             "tools": shown_by(tools),
-            "engine": as_plain(engine, decisive=True),
+            "engine": as_plain(wanted.engine, decisive=True),
             "environment": here,
         }
         spec = RolloutSpec(asked, wanted.split, wanted.samples, Sampling(wanted.temperature), wanted.seed)

@@ -14,6 +14,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.keys import KeyPath
 from rest_jax.core.policy import Policy, Request
 from rest_jax.distributed.compilation import keep_compiled
+from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import catalog, checkpoint
 from rest_jax.models.dtypes import compute_dtype
 from rest_jax.sampling.replicas import Replicas
@@ -43,10 +44,12 @@ def generate_file(
     `finish` says why a reply ended (`effects.Finish`): `context` is a prompt that left it no room. `out` appears when
     all are done. Raises UserError for a missing model and, with its number, for a malformed line or an empty prompt.
     """
+    engine = engine or EngineSettings()
     keep_compiled(cache_folder() / "compiled")
+    divide_cpu(engine.replicas)
     rows = list(read_jsonl(prompts, {"prompt": str}, "prompt"))
     loaded = checkpoint.load(catalog.resolve(model, offline=offline))
-    policy = Replicas(loaded, engine or EngineSettings(), dtype=compute_dtype("auto"))
+    policy = Replicas(loaded, engine, dtype=compute_dtype("auto"))
     texts = [row["prompt"] for row in rows]
     if "" in texts and not policy.codec.bos_ids:
         raise UserError(f"{prompts}: prompt {texts.index('') + 1} is empty, and this model has no token to begin with")

@@ -45,6 +45,33 @@ def test_eval_on_own_questions(
     assert not (tmp_path / "out.json.journal").exists()
 
 
+def test_eval_takes_the_samplers_settings(tiny_model: Path, own: tuple[Path, Path], tmp_path: Path) -> None:
+    questions, corpus = own
+    arguments = ["eval", "--model", str(tiny_model), "--questions", str(questions), "--corpus", str(corpus)]
+    out = tmp_path / "out.json"
+    assert main([*arguments, "--set", "engine.widths=[1024]", "--set", "engine.replicas=2", "--json", str(out)]) == 0
+    told = json.loads(out.read_text())["inputs"]["engine"]
+    assert told["widths"] == [1024]
+    assert "replicas" not in told  # decides no bits
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("engine.rows=0", "engine.rows: expected at least 1, got 0"),
+        ("rows=4", "--set rows=4: unknown key 'rows'"),
+        ("engine.widths=[100]", "engine.widths: 100 is not a multiple of chunk (128)"),
+    ],
+)
+def test_what_the_sampler_cannot_do_is_said(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], override: str, said: str
+) -> None:
+    prompts = write_lines(tmp_path / "p.jsonl", [{"prompt": "Say"}])
+    arguments = ["generate", "--model", str(tiny_model), "--prompts", str(prompts), "--max-tokens", "2"]
+    assert main([*arguments, "--set", override, "--json", str(tmp_path / "out.jsonl")]) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_eval_names_a_malformed_line(
     tiny_model: Path, own: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

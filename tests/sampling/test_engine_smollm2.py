@@ -80,7 +80,9 @@ def test_a_turn_ends_at_the_line_and_goes_on_from_there(model):
 
 
 def test_a_shared_beginning_changes_no_greedy_token(model):
-    shown = "Question: Who wrote Hamlet?\nThought: I need Hamlet. Action: Search[Hamlet]\nObservation: Hamlet is a play.\n"
+    shown = (
+        "Question: Who wrote Hamlet?\nThought: I need Hamlet. Action: Search[Hamlet]\nObservation: Hamlet is a play.\n"
+    )
     head = model.codec.encode_untrusted(shown * 3)
     sharing = Engine(model, replace(SETTINGS, shared=len(head)))
     sharing.share([head])
