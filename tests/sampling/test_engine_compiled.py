@@ -82,6 +82,16 @@ def test_the_decode_block_copies_no_cache(steps_per_block):
     assert memory.alias_size_in_bytes >= cache_bytes
 
 
+def test_two_parts_of_attention_copy_no_keys_and_values():
+    params = jax.eval_shape(lambda: steps.view(CONFIG, tiny_model().params, jnp.dtype("float32")))
+    cache = jax.eval_shape(lambda: state.empty_cache(CONFIG, 4, WIDTH, jnp.float32))
+    shared = jax.eval_shape(lambda: state.empty_shared(CONFIG, 3 * WIDTH, jnp.float32))
+    table = jax.ShapeDtypeStruct((64, CONFIG.vocab), np.uint16)
+    idle = jax.eval_shape(lambda: state.idle_rows(4))
+    decoding = steps.decode_block.lower(CONFIG, params, cache, idle, table, 8, shared).compile().as_text()
+    assert copies_of(decoding, cache) == copies_of(decoding, shared) == []
+
+
 def test_extending_copies_no_cache():
     params = jax.eval_shape(lambda: steps.view(CONFIG, tiny_model().params, jnp.dtype("float32")))
     cache = jax.eval_shape(lambda: state.empty_cache(CONFIG, 4, WIDTH, jnp.float32))
@@ -93,7 +103,7 @@ def test_extending_copies_no_cache():
     assert len(copies_of(keeping.compile().as_text(), cache)) == len(jax.tree.leaves(cache))
 
 
-def copies_of(hlo: str, cache: state.Cache) -> list[str]:
+def copies_of(hlo: str, cache: state.Cache | state.Shared) -> list[str]:
     """The lines of a compiled program that copy a buffer of the cache's shapes."""
     shapes = {",".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(cache)}
     pattern = re.compile(r"= \w+\[(" + "|".join(shapes) + r")\]\S* copy\(")
