@@ -108,14 +108,14 @@ class System:
         began = time.perf_counter()
         made = self.make()
         seconds = time.perf_counter() - began
-        after = self.engine.stats
+        did = self.engine.stats.since(before)
         return Run(
             trajectories=len(made),
             seconds=seconds,
-            engine_seconds=after.seconds - before.seconds,
-            prefilled=after.prefilled - before.prefilled,
+            engine_seconds=did.seconds,
+            prefilled=did.prefilled,
             unique=unique_tokens(made),
-            decoded=after.decoded - before.decoded,
+            decoded=did.decoded,
         )
 
 

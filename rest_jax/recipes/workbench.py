@@ -17,7 +17,7 @@ from rest_jax.core.cache import cache_folder
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, Role, Sampling, Status
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import Listener
+from rest_jax.core.events import Event, Listener
 from rest_jax.core.policy import Policy, TextCodec
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.distributed.compilation import keep_compiled
@@ -31,6 +31,7 @@ from rest_jax.rollout.journal import Journal
 from rest_jax.rollout.recording import encoder
 from rest_jax.rollout.runner import Job, rollout
 from rest_jax.sampling.replicas import Replicas
+from rest_jax.sampling.stats import Stats
 from rest_jax.tasks.task import Task
 from rest_jax.tools.agreement import refuse_another
 from rest_jax.tools.client import ToolClient
@@ -83,8 +84,11 @@ class Workbench:
         chosen = agent(method or self.agent.name)
         self._seat(player)
         prompt = self.prompt(chosen, bare=player.bare)
+        before = self.engine.stats
         self.engine.share(beginnings(prompt, self.engine.codec))
-        return self._roll(folder, self.engine, chosen, prompt, spec)
+        trajectories = self._roll(folder, self.engine, chosen, prompt, spec)
+        self._tell(self.engine.stats.since(before), len(trajectories))
+        return trajectories
 
     def seat(self, folder: Path, *, bare: bool) -> Player:
         """A player of the base model's architecture and tokenizer from its weights' folder, ready to play."""
@@ -105,6 +109,17 @@ class Workbench:
         shots = () if bare else self.task.shots(self.agent.shots)
         prompt = method.prompt(self.agent.style, shots, self.engine.codec.chat)
         return prompt.bare() if bare else prompt
+
+    def _tell(self, did: Stats, trajectories: int) -> None:
+        """A line of metrics on what a rollout took."""
+        numbers = {
+            "sampled_tokens": did.decoded,
+            "prefilled_tokens": did.prefilled,
+            "occupancy": did.occupancy,
+            "parked": did.parks,
+            "engine_seconds": did.seconds,
+        }
+        self.emit(Event("metrics", {"stage": "rollout", "step": trajectories, **numbers}))
 
     def _seat(self, player: Player) -> None:
         if self.engine.weights_digest != player.weights_digest:

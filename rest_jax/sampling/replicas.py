@@ -13,6 +13,7 @@ from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
 from rest_jax.sampling.engine import Engine
+from rest_jax.sampling.stats import Stats, together
 
 
 class Replicas:
@@ -56,6 +57,11 @@ class Replicas:
         self._finish(self._started)
         for engine in self.engines:
             engine.free()
+
+    @property
+    def stats(self) -> Stats:
+        """What all engines have done, as of now."""
+        return together(engine.stats for engine in self.engines)
 
     @property
     def rows(self) -> int:

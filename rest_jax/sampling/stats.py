@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
 
 
 @dataclass
@@ -29,3 +31,17 @@ class Stats:
     copy_seconds: float = 0.0
     """Wall time of parks, unparks and copies: 0 unless the engine was told to `time_copies`. A copy is dispatched and
     runs beside the host's work; its time is known only to who waits for it, which costs that overlap."""
+
+    @property
+    def occupancy(self) -> float:
+        """The share of row steps that sampled a token; NaN before the first block."""
+        return self.decoded / self.row_steps if self.row_steps else math.nan
+
+    def since(self, before: Stats) -> Stats:
+        """What was done between two looks."""
+        return Stats(*(now - then for now, then in zip(astuple(self), astuple(before), strict=True)))
+
+
+def together(stats: Iterable[Stats]) -> Stats:
+    """What several engines have done."""
+    return Stats(*map(sum, zip(*map(astuple, stats), strict=True)))

@@ -89,6 +89,16 @@ def test_the_folder_says_with_what_it_was_made(finished_run: Path) -> None:
     assert f"<td>jax</td><td>{jax.__version__}</td>" in (finished_run / "report.html").read_text()
 
 
+def test_a_rollout_leaves_what_it_took(finished_run: Path) -> None:
+    lines = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
+    took = {line["stage"]: line for line in lines if line["kind"] == "metrics" and "occupancy" in line}
+    assert {"seed-0/prompted/evaluate-select", "seed-0/gen-1/grow"} <= took.keys()
+    for line in took.values():
+        assert 0 < line["occupancy"] <= 1
+        assert line["sampled_tokens"] > 0 < line["engine_seconds"]
+        assert line["prefilled_tokens"] > line["step"]
+
+
 def test_the_folder_holds_config_metrics_report_and_no_parts(finished_run: Path) -> None:
     made = {path.name for path in finished_run.iterdir()}
     assert made >= {"config.yaml", "run.json", "metrics.jsonl", "report.html", "summary.json"}
