@@ -79,8 +79,15 @@ class EngineSettings:
     park: Literal["device", "host"] = field(default="device", metadata=FREE)
     """Where parked rows are kept: in the device's memory, or in pinned memory of its host."""
     replicas: Positive = field(default=1, metadata=FREE)
-    """Samplers side by side, each with its own weights and rows on a device of its own; at most as many as there are
-    devices. A CPU is divided into as many."""
+    """Samplers side by side, each with its own weights and rows on devices of its own, as many as `tensor` says; fewer
+    samplers where there are too few devices. A CPU is divided into as many as are needed."""
+    tensor: Positive = 1
+    """Devices that one sampler is divided over: by head, hidden unit and token of the vocabulary."""
+
+    @property
+    def devices(self) -> int:
+        """Devices for all samplers."""
+        return self.replicas * self.tensor
 
     @property
     def parkable(self) -> int:

@@ -69,7 +69,7 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
     home = catalog.resolve(model, offline=wanted.offline)
     settings = agent_for(wanted, task, agent_of(home))
     tools = replace(tools_of(home), url=wanted.tools_url)
-    divide_cpu(wanted.engine.replicas)
+    divide_cpu(wanted.engine.devices)
     here = environment("auto")
     asked = task.questions(wanted.split, Reader.EVALUATION)[: wanted.limit]
     opened = open_workbench(

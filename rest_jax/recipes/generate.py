@@ -46,7 +46,7 @@ def generate_file(
     """
     engine = engine or EngineSettings()
     keep_compiled(cache_folder() / "compiled")
-    divide_cpu(engine.replicas)
+    divide_cpu(engine.devices)
     rows = list(read_jsonl(prompts, {"prompt": str}, "prompt"))
     loaded = checkpoint.load(catalog.resolve(model, offline=offline))
     policy = Replicas(loaded, engine, dtype=compute_dtype("auto"))

@@ -78,7 +78,7 @@ def memory(bench: Workbench) -> Memory:
         parked=one.parked_bytes,
         weights=one.weight_bytes,
         training=parameters * TRAINED_BYTES,
-        devices=len(bench.engine.engines),
+        devices=len(bench.engine.engines) * bench.engine.engines[0].devices,
     )
 
 

@@ -42,7 +42,7 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
     Raises UserError for whatever the user can mend; what was done until then is kept, and repeating goes on there.
     """
     config = loaded.value
-    divide_cpu(config.engine.replicas)
+    divide_cpu(config.engine.devices)
     here = environment(config.model.dtype)
     with (
         MetricsFile(run_dir / METRICS) as metrics,

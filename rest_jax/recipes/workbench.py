@@ -213,7 +213,7 @@ def open_workbench(
     would.
     """
     keep_compiled(cache_folder() / "compiled")
-    divide_cpu(engine.replicas)
+    divide_cpu(engine.devices)
     base_folder = catalog.resolve(model.name, offline=offline)
     with contextlib.ExitStack() as opened:
         if log is None:

@@ -1,4 +1,4 @@
-"""The engine: a policy whose tokens come from a JAX model on one device."""
+"""The engine: a policy whose tokens come from a JAX model on one mesh of devices."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from rest_jax.config.limits import checked
 from rest_jax.config.settings import EngineSettings
@@ -17,12 +18,14 @@ from rest_jax.core.effects import Candidate, Finish, Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.keys import KeyPath
 from rest_jax.core.policy import Request, ScoreRequest
+from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.beginnings import NO_BEGINNING, Beginning, beginning_of, laid_out
 from rest_jax.sampling.chunks import Chunk, batches, buckets, pieces
 from rest_jax.sampling.lanes import Parked, Slot
+from rest_jax.sampling.layout import layout
 from rest_jax.sampling.pools import Pool, Pools
 from rest_jax.sampling.scheduler import Admission, Copy, Scheduler
 from rest_jax.sampling.state import Phase
@@ -61,12 +64,12 @@ class Engine:
         *,
         rows_per_session: int = 1,
         dtype: Any = None,
-        device: Any = None,
+        mesh: Mesh | None = None,
         time_copies: bool = False,
     ):
-        """`dtype`: of weights, computation and cache; None takes the parameters' own. `device`: a `jax.Device`; None
-        is the first. `time_copies`: wait for each copy of a row, so that `stats.copy_seconds` is told; what is sampled
-        stays the same."""
+        """`dtype`: of weights, computation and cache; None takes the parameters' own. `mesh`: as `make_mesh` makes it;
+        None is one of the first `engine.tensor` devices. `time_copies`: wait for each copy of a row, so that
+        `stats.copy_seconds` is told; what is sampled stays the same."""
         widths = _widths(settings, model.config.max_positions)
         resident = settings.rows + settings.parkable
         if not 1 <= rows_per_session <= resident:
@@ -82,12 +85,15 @@ class Engine:
         self._room = -(-settings.shared // settings.chunk) * settings.chunk
         """Tokens of shared beginnings, in whole chunks."""
         self._dtype = jnp.dtype(dtype or model.params["embed"].dtype)
-        self._device = device or jax.devices()[0]
+        self._layout = layout(model.config, mesh or make_mesh(tensor=settings.tensor))
+        self._traced = self._layout.abstract
+        self.devices = self._layout.mesh.size
+        self._shardings = self._layout.parameters(model.config)
         self._scheduler = Scheduler(widths, settings.rows, resident, rows_per_session, settings.chunk)
         self._stops = StopTable(model.codec, model.config.vocab)
         self._uploaded = self._stops.rows
-        self._table = jax.device_put(self._uploaded, self._device)
-        self._pools = Pools(model.config, settings, self._dtype, self._device)
+        self._table = jax.device_put(self._uploaded, self._layout.whole)
+        self._pools = Pools(model.config, settings, self._dtype, self._layout)
         self._time_copies = time_copies
         self._running: dict[int, dict[int, _Sampled]] = {width: {} for width in widths}
         """By width and row."""
@@ -104,7 +110,7 @@ class Engine:
         unfinished."""
         self.share(())
         self.weights_digest = weights_digest
-        self._weights = steps.view(self._config, jax.device_put(params, self._device), self._dtype)
+        self._weights = steps.view(self._config, jax.device_put(params, self._shardings), self._dtype)
 
     def share(self, beginnings: Sequence[Sequence[int]]) -> None:
         """Computes beginnings (ids) once for all transcripts that begin with one of them, in place of those that were
@@ -118,15 +124,13 @@ class Engine:
         if not (beginnings and self._settings.shared):
             return
         self._beginnings = laid_out(beginnings, self._settings.shared)
-        with jax.default_device(self._device):
-            shared = state.empty_shared(self._config, self._room, self._dtype)
-            content = state.empty_cache(self._config, 1, self._room, self._dtype)
-        shared, content = jax.device_put((shared, content), self._device)
+        shared = state.empty_shared(self._config, self._room, self._dtype, self._layout.shared)
+        content = state.empty_cache(self._config, 1, self._room, self._dtype, self._layout.cache)
         row_1 = np.zeros(1, np.int32)
         for beginning in self._beginnings:
             for chunk in pieces(beginning.ids, 0, len(beginning.ids), self._room, self._settings.chunk):
                 start_1, ids_1t = np.asarray([chunk.start], np.int32), _padded(chunk.ids, chunk.size)[None]
-                content = steps.extend(self._config, self._weights, content, row_1, start_1, ids_1t)
+                content = steps.extend(self._config, self._traced, self._weights, content, row_1, start_1, ids_1t)
             shared = steps.share(shared, content, np.int32(beginning.start), np.int32(len(beginning.ids)))
             self.stats.prefilled += len(beginning.ids)
         self._shared = shared
@@ -147,24 +151,23 @@ class Engine:
         return bool(self._done) or self._scheduler.busy
 
     def pool_bytes(self, width: int) -> int:
-        """Device bytes of the rows of one cache width."""
-        return self._settings.rows * width * state.cache_bytes_per_token(self._config, self._dtype)
+        """Bytes of the rows of one cache width on each device."""
+        return self._settings.rows * width * self._token_bytes
 
     @property
     def weight_bytes(self) -> int:
-        """Device bytes of the weights as decoding reads them: a tied head is a second copy, transposed."""
-        return sum(leaf.nbytes for leaf in jax.tree.leaves(self._weights))
+        """Bytes of the weights on each device, as decoding reads them: a tied head is a second copy, transposed."""
+        return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(self._weights))
 
     @property
     def cache_bytes(self) -> int:
-        """Device bytes of all cache widths in use, and of the shared beginnings."""
-        shared = self._room * state.cache_bytes_per_token(self._config, self._dtype)
-        return sum(self.pool_bytes(width) for width in self._scheduler.widths) + shared
+        """Bytes of all cache widths in use, and of the shared beginnings, on each device."""
+        return sum(self.pool_bytes(width) for width in self._scheduler.widths) + self._room * self._token_bytes
 
     @property
     def parked_bytes(self) -> int:
-        """The most bytes of parked rows, in the memory that `engine.park` names: a row is parked only while others
-        fill the pool that it was in, and may be of the widest."""
+        """The most bytes of parked rows, each device's part, in the memory that `engine.park` names: a row is parked
+        only while others fill the pool that it was in, and may be of the widest."""
         settings = self._settings
         return settings.parkable * self.pool_bytes(self._scheduler.widths[-1]) // settings.rows
 
@@ -246,6 +249,11 @@ class Engine:
         self._scheduler.forget()
         self._pools.wait()
 
+    @property
+    def _token_bytes(self) -> int:
+        """Of one token of one row, on each device."""
+        return state.cache_bytes_per_token(self._config, self._dtype) // self._layout.cache_ways
+
     def _most(self, beginning: Beginning) -> int:
         """Tokens of the longest transcript with this beginning."""
         return min(len(beginning.ids) + self._scheduler.widths[-1], self._config.max_positions)
@@ -291,6 +299,7 @@ class Engine:
             end = chunk.start + len(chunk.ids)
             pool.cache, found = steps.score(
                 self._config,
+                self._traced,
                 self._weights,
                 pool.cache,
                 np.int32(slot.row),
@@ -313,9 +322,16 @@ class Engine:
     def _dispatch(self, pool: Pool) -> steps.Block:
         if self._uploaded is not self._stops.rows:
             self._uploaded = self._stops.rows
-            self._table = jax.device_put(self._uploaded, self._device)
+            self._table = jax.device_put(self._uploaded, self._layout.whole)
         pool.cache, pool.rows, block = steps.decode_block(
-            self._config, self._weights, pool.cache, pool.rows, self._table, self._settings.block, self._shared
+            self._config,
+            self._traced,
+            self._weights,
+            pool.cache,
+            pool.rows,
+            self._table,
+            self._settings.block,
+            self._shared,
         )
         return block
 
@@ -361,7 +377,9 @@ class Engine:
         start_e = np.asarray([chunk.start for _, chunk in full], np.int32)
         ids_et = np.stack([_padded(chunk.ids, chunk.size) for _, chunk in full])
         beginnings = self._beginnings_of([slot for slot, _ in full])
-        pool.cache = steps.extend(self._config, self._weights, pool.cache, row_e, start_e, ids_et, beginnings)
+        pool.cache = steps.extend(
+            self._config, self._traced, self._weights, pool.cache, row_e, start_e, ids_et, beginnings
+        )
 
     def _beginnings_of(self, slots: Sequence[Slot]) -> steps.Beginnings | None:
         if self._shared is None:

@@ -14,6 +14,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.models.config import ModelConfig
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.lanes import Parked, Slot
+from rest_jax.sampling.layout import Layout
 from rest_jax.sampling.state import Cache, Rows
 
 _PINNED = "pinned_host"
@@ -30,20 +31,19 @@ class Pool:
 class Pools:
     """Pools by width, each allocated when first used after it was freed."""
 
-    def __init__(self, config: ModelConfig, settings: EngineSettings, dtype: Any, device: Any):
-        """`device`: a `jax.Device`. Raises UserError when rows are to be parked in memory that the backend has not."""
+    def __init__(self, config: ModelConfig, settings: EngineSettings, dtype: Any, layout: Layout):
+        """Raises UserError when rows are to be parked in memory that the backend has not."""
         self._config, self._rows, self._dtype = config, settings.rows, dtype
         self._pools: dict[int, Pool] = {}
-        self._device = device
+        self._layout = layout
+        device = layout.mesh.devices.flat[0]
         self._memory = device.default_memory().kind
         self._parked_memory = _pinned_host(device) if settings.park == "host" and settings.parkable else self._memory
 
     def __getitem__(self, width: int) -> Pool:
         if width not in self._pools:
-            with jax.default_device(self._device):
-                cache = state.empty_cache(self._config, self._rows, width, self._dtype)
-                rows = state.idle_rows(self._rows)
-            self._pools[width] = Pool(*jax.device_put((cache, rows), self._device))
+            cache = state.empty_cache(self._config, self._rows, width, self._dtype, self._layout.cache)
+            self._pools[width] = Pool(cache, jax.device_put(state.idle_rows(self._rows), self._layout.whole))
         return self._pools[width]
 
     def free(self) -> None:

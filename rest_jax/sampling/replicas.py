@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from rest_jax.config.settings import EngineSettings
 from rest_jax.core.effects import Candidate
+from rest_jax.core.errors import UserError
 from rest_jax.core.policy import Request, ScoreRequest
+from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
 from rest_jax.sampling.engine import Engine
@@ -17,8 +20,8 @@ from rest_jax.sampling.stats import Stats, together
 
 
 class Replicas:
-    """Implements `core.policy.Policy` on `engine.replicas` engines, each on a device of its own; with fewer devices on
-    as many as there are.
+    """Implements `core.policy.Policy` on `engine.replicas` engines, each on `engine.tensor` devices of its own; with
+    fewer devices on as many as there are devices for.
 
     A session lives on one of them, the one with the fewest sessions when it came. A candidate's bits do not depend on
     its neighbours (see `Engine`), so neither do they depend on the number of replicas. None waits for another: while
@@ -26,8 +29,7 @@ class Replicas:
     """
 
     def __init__(self, model: Model, settings: EngineSettings, *, dtype: Any = None):
-        devices = jax.local_devices()[: settings.replicas]
-        self.engines = tuple(Engine(model, settings, dtype=dtype, device=device) for device in devices)
+        self.engines = tuple(Engine(model, settings, dtype=dtype, mesh=mesh) for mesh in _meshes(settings))
         self.codec, self.weights_digest, self.context = model.codec, model.weights_digest, self.engines[0].context
         self._shared: tuple[tuple[int, ...], ...] = ()
         self._home: dict[int, Engine] = {}
@@ -44,7 +46,7 @@ class Replicas:
         self.weights_digest = weights_digest
 
     def share(self, beginnings: Sequence[Sequence[int]]) -> None:
-        """Computes beginnings once on each device, as `Engine.share` does; those that are shared already stay."""
+        """Computes beginnings once for each engine, as `Engine.share` does; those that are shared already stay."""
         wanted = tuple(map(tuple, beginnings))
         if wanted != self._shared:
             self._finish(self._started)
@@ -99,3 +101,14 @@ class Replicas:
     def _finish(self, engines: list[Engine]) -> list[tuple[int, Candidate]]:
         self._started = [engine for engine in self._started if engine not in engines]
         return [ended for engine in engines for ended in engine.finish()]
+
+
+def _meshes(settings: EngineSettings) -> list[Mesh]:
+    """One for each engine. UserError when there are too few devices for a single one."""
+    devices, each = jax.local_devices(), settings.tensor
+    if each > len(devices):
+        raise UserError(
+            f"engine.tensor is {each}, but only {len(devices)} devices are here; set it to {len(devices)} or less"
+        )
+    starts = range(0, len(devices) - each + 1, each)
+    return [make_mesh(tensor=each, devices=devices[start:]) for start in starts[: settings.replicas]]

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 
 from rest_jax.core.effects import Sampling
 from rest_jax.core.keys import KeyPath
@@ -149,20 +150,27 @@ def candidate_key(words: jax.Array) -> jax.Array:
     return jax.random.key_data(key)
 
 
-def empty_shared(config: ModelConfig, tokens: int, dtype: Any) -> Shared:
-    """Room for so many tokens of shared beginnings."""
-    one = empty_cache(config, 1, tokens, dtype)
-    return Shared(tuple(keys[0] for keys in one.keys), tuple(values[0] for values in one.values))
+def empty_shared(config: ModelConfig, tokens: int, dtype: Any, sharding: Sharding | None = None) -> Shared:
+    """Room for so many tokens of shared beginnings, laid out as `sharding` says (None: on the default device)."""
+    return Shared(*_zeros(config, (), tokens, dtype, sharding))
 
 
-def empty_cache(config: ModelConfig, rows: int, width: int, dtype: Any) -> Cache:
-    """A cache of zeros for `rows` rows of `width` tokens."""
-    k_shape = (rows, config.kv_heads, config.head_dim, width)
-    v_shape = (rows, config.kv_heads, width, config.head_dim)
+def empty_cache(config: ModelConfig, rows: int, width: int, dtype: Any, sharding: Sharding | None = None) -> Cache:
+    """A cache of zeros for `rows` rows of `width` tokens, laid out as `sharding` says (None: on the default device)."""
+    return Cache(*_zeros(config, (rows,), width, dtype, sharding))
+
+
+def _zeros(
+    config: ModelConfig, leading: tuple[int, ...], tokens: int, dtype: Any, sharding: Sharding | None
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+    """Buffers [..., K, H, S] and [..., K, S, H]. Each device gets its own part: the whole may be more than one
+    holds."""
+    k_shape = (*leading, config.kv_heads, config.head_dim, tokens)
+    v_shape = (*leading, config.kv_heads, tokens, config.head_dim)
     layers = range(config.layers)
-    return Cache(
-        keys=tuple(jnp.zeros(k_shape, dtype) for _ in layers),
-        values=tuple(jnp.zeros(v_shape, dtype) for _ in layers),
+    return (
+        tuple(jnp.zeros(k_shape, dtype, device=sharding) for _ in layers),
+        tuple(jnp.zeros(v_shape, dtype, device=sharding) for _ in layers),
     )
 
 

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from rest_jax.models import attention, decoder
 from rest_jax.models.config import ModelConfig
 from rest_jax.sampling.draw import draw
+from rest_jax.sampling.layout import Layout
 from rest_jax.sampling.state import Cache, Phase, Rows, Shared, candidate_key
 from rest_jax.sampling.stops import ENDED, STOPPED
 
@@ -67,9 +68,10 @@ def view(config: ModelConfig, params: decoder.Params, dtype: Any) -> View:
 _layer = jax.jit(decoder.layer)
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=2)
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
 def extend(
     config: ModelConfig,
+    layout: Layout,
     weights: View,
     cache: Cache,
     row_e: jax.Array,
@@ -82,12 +84,13 @@ def extend(
     Padding at a chunk's end writes beyond its row's length, where nothing is read. A row may stand there twice with
     the same chunk (so a batch is filled up): it is written twice with the same bits.
     """
-    return _extend(config, weights, cache, row_e, start_e, ids_et, beginnings)[0]
+    return _extend(config, layout, weights, cache, row_e, start_e, ids_et, beginnings)[0]
 
 
-@partial(jax.jit, static_argnums=0, donate_argnums=2)
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
 def score(
     config: ModelConfig,
+    layout: Layout,
     weights: View,
     cache: Cache,
     row: jax.Array,
@@ -97,14 +100,15 @@ def score(
     beginnings: Beginnings | None = None,
 ) -> tuple[Cache, jax.Array]:
     """`extend`, and the f32 log-probs [T] of the tokens next_t int32 [T] that follow each of ids_t."""
-    cache, x_1td = _extend(config, weights, cache, row[None], start[None], ids_t[None], beginnings)
-    logprobs_tv = jax.nn.log_softmax(_logits(config, weights, x_1td[0]), axis=-1)
+    cache, x_1td = _extend(config, layout, weights, cache, row[None], start[None], ids_t[None], beginnings)
+    logprobs_tv = jax.nn.log_softmax(_logits(config, layout, weights, x_1td[0]), axis=-1)
     return cache, jnp.take_along_axis(logprobs_tv, next_t[:, None], axis=-1)[:, 0]
 
 
-@partial(jax.jit, static_argnums=(0, 5), donate_argnums=(2, 3))
+@partial(jax.jit, static_argnums=(0, 1, 6), donate_argnums=(3, 4))
 def decode_block(
     config: ModelConfig,
+    layout: Layout,
     weights: View,
     cache: Cache,
     rows: Rows,
@@ -123,11 +127,18 @@ def decode_block(
         cache, rows = carry
         beginnings = None if shared is None else Beginnings(shared, rows.start, rows.shared)
         cache, x_b1d = _forward(
-            config, weights, cache, rows.token[:, None], rows.length[:, None], _write_all(rows.length), beginnings
+            config,
+            layout,
+            weights,
+            cache,
+            rows.token[:, None],
+            rows.length[:, None],
+            _write_all(rows.length),
+            beginnings,
         )
-        token_b, logprob_b = draw(_logits(config, weights, x_b1d[:, 0]), rows)
+        token_b, logprob_b = draw(_logits(config, layout, weights, x_b1d[:, 0]), rows)
         rows, valid_b = _advance(rows, table, token_b, jnp.isfinite(logprob_b))
-        return (cache, rows), Block(token_b, logprob_b, valid_b)
+        return (cache, jax.lax.with_sharding_constraint(rows, layout.whole)), Block(token_b, logprob_b, valid_b)
 
     (cache, rows), block = jax.lax.scan(step, (cache, rows), length=steps)
     return cache, rows, block
@@ -181,6 +192,7 @@ Write = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, 
 
 def _forward(
     config: ModelConfig,
+    layout: Layout,
     weights: View,
     cache: Cache,
     ids_bt: jax.Array,
@@ -198,7 +210,8 @@ def _forward(
         def attend(
             q_btnh: jax.Array, k_btkh: jax.Array, v_btkh: jax.Array, spec: attention.Spec, index: int = index
         ) -> jax.Array:
-            keys[index], values[index], k_bkhs, v_bksh = write(keys[index], values[index], k_btkh, v_btkh)
+            written = write(keys[index], values[index], k_btkh, v_btkh)
+            keys[index], values[index], k_bkhs, v_bksh = jax.lax.with_sharding_constraint(written, layout.cache)
             shared = None if beginnings is None else beginnings.of_layer(index)
             return cached(q_btnh, k_bkhs, v_bksh, spec, slots_bt, shared)
 
@@ -209,6 +222,7 @@ def _forward(
 
 def _extend(
     config: ModelConfig,
+    layout: Layout,
     weights: View,
     cache: Cache,
     row_e: jax.Array,
@@ -226,7 +240,7 @@ def _extend(
             v_bksh = jax.lax.dynamic_update_slice(v_bksh, v_ekth[e : e + 1], (row_e[e], 0, start_e[e], 0))
         return k_bkhs, v_bksh, k_bkhs[row_e], v_bksh[row_e]
 
-    return _forward(config, weights, cache, ids_et, slots_et, write, beginnings)
+    return _forward(config, layout, weights, cache, ids_et, slots_et, write, beginnings)
 
 
 def _write_all(length_b: jax.Array) -> Write:
@@ -244,9 +258,15 @@ def _write_all(length_b: jax.Array) -> Write:
     return write
 
 
-def _logits(config: ModelConfig, weights: View, x: jax.Array) -> jax.Array:
-    """f32 [..., V], from the view's own [D, V] head: on CPU a transposed head is many times slower."""
-    return decoder.logits(config, weights, decoder.final_norm(config, weights, x))
+def _logits(config: ModelConfig, layout: Layout, weights: View, x: jax.Array) -> jax.Array:
+    """f32 [..., V], from the view's own [D, V] head: on CPU a transposed head is many times slower.
+
+    Each device computes those of its tokens, and then gathers all, so that it draws by the same program as one alone.
+    """
+    logits = decoder.logits(config, weights, decoder.final_norm(config, weights, x))
+    # Said of both sides: of the whole alone, the compiler would rather gather the head.
+    logits = jax.lax.with_sharding_constraint(logits, layout.logits)
+    return jax.lax.with_sharding_constraint(logits, layout.whole)
 
 
 def _advance(rows: Rows, table: jax.Array, token_b: jax.Array, finite_b: jax.Array) -> tuple[Rows, jax.Array]:

@@ -25,6 +25,7 @@ from rest_jax.models import decoder, tensors
 from rest_jax.models.axes import axis_sizes, parameter_axes
 from rest_jax.models.config import ModelConfig
 from rest_jax.sampling import state, steps
+from rest_jax.sampling.layout import layout
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 sys.path.insert(0, str(GOLDEN))
@@ -83,12 +84,12 @@ def test_decoding_over_a_cache_computes_the_same(name: str, folders: dict[str, P
     """The sampler's own programs: a chunk, then token by token, on one row; windows and thetas are constants there."""
     config, params = config_of(folders[name]), params_of(folders[name])
     ids_t = script.ids()[0].astype(np.int32)
-    weights = steps.view(config, params, jnp.float32)
+    weights, alone = steps.view(config, params, jnp.float32), layout(config, make_mesh()).abstract
     cache = state.empty_cache(config, 1, 2 * script.LENGTH, jnp.float32)
     found, last = [], script.LENGTH - 1
     for start, end in [(0, 16), *((at, at + 1) for at in range(16, last))]:
         chunk = (np.int32(0), np.int32(start), ids_t[start:end], ids_t[start + 1 : end + 1])
-        cache, logprobs_t = steps.score(config, weights, cache, *chunk)
+        cache, logprobs_t = steps.score(config, alone, weights, cache, *chunk)
         found.extend(np.asarray(logprobs_t))
     logprobs_tv = jax.nn.log_softmax(packed_logits(config, params, *batch())[0], axis=-1)
     np.testing.assert_allclose(found, np.asarray(logprobs_tv)[np.arange(last), ids_t[1:]], atol=TOLERANCE)

@@ -10,10 +10,13 @@ import pytest
 from sampling_toys import CONFIG, SETTINGS, prompt, request, run, tiny_model
 
 from rest_jax.core.effects import Sampling
+from rest_jax.distributed.mesh import make_mesh
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.engine import Engine
+from rest_jax.sampling.layout import layout
 
 WIDTH = 96
+ALONE = layout(CONFIG, make_mesh()).abstract
 MEMORIES = {"device"} | {memory.kind.removeprefix("pinned_") for memory in jax.devices()[0].addressable_memories()}
 
 
@@ -31,13 +34,13 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.parametrize(("park", "chunk"), [("device", 16), ("host", 48)])
-def test_nothing_compiles_after_warm_up(compilations, park, chunk):
+@pytest.mark.parametrize(("park", "chunk", "tensor"), [("device", 16, 1), ("host", 48, 1), ("device", 32, 2)])
+def test_nothing_compiles_after_warm_up(compilations, park, chunk, tensor):
     if park not in MEMORIES:
         pytest.skip("this backend has no pinned host memory")
     # A width and a chunk that no other test has, so that nothing is compiled already.
     settings = replace(SETTINGS, widths=(WIDTH, 2 * WIDTH), chunk=chunk, resident=2 * SETTINGS.rows, park=park)
-    engine = Engine(tiny_model(), settings, rows_per_session=2)
+    engine = Engine(tiny_model(), replace(settings, tensor=tensor), rows_per_session=2)
     stops = [(), ("\n",), ("\nObservation", "x")]
     engine.warm_up(stops=stops)
     assert compilations
@@ -68,43 +71,57 @@ def test_nothing_compiles_after_warm_up(compilations, park, chunk):
     assert compilations == []
 
 
-@pytest.mark.parametrize("steps_per_block", [1, 8])
-def test_the_decode_block_copies_no_cache(steps_per_block):
+@pytest.mark.parametrize(("steps_per_block", "tensor"), [(1, 1), (8, 1), (8, 2), (8, 4)])
+def test_the_decode_block_copies_no_cache(steps_per_block, tensor):
     rows = 4
-    params = jax.eval_shape(lambda: steps.view(CONFIG, tiny_model().params, jnp.dtype("float32")))
-    cache = jax.eval_shape(lambda: state.empty_cache(CONFIG, rows, WIDTH, jnp.float32))
-    table = jax.ShapeDtypeStruct((64, CONFIG.vocab), np.uint16)
-    idle = jax.eval_shape(lambda: state.idle_rows(rows))
-    compiled = steps.decode_block.lower(CONFIG, params, cache, idle, table, steps_per_block).compile()
+    over = layout(CONFIG, make_mesh(tensor=tensor))
+    params = jax.device_put(tiny_model().params, over.parameters(CONFIG))
+    weights = steps.view(CONFIG, params, jnp.dtype("float32"))
+    cache = state.empty_cache(CONFIG, rows, WIDTH, jnp.float32, over.cache)
+    table = jax.ShapeDtypeStruct((64, CONFIG.vocab), np.uint16, sharding=over.whole)
+    idle = jax.device_put(state.idle_rows(rows), over.whole)
+    lowered = steps.decode_block.lower(CONFIG, over.abstract, weights, cache, idle, table, steps_per_block)
+    compiled = lowered.compile()
     assert copies_of(compiled.as_text(), cache) == []
+    # Devices exchange sums of activations and the rows' logits: never weights, keys or values.
+    gathered = re.findall(r"= (\w+\[[\d,]+\])\S* all-(?:gather|to-all)", compiled.as_text())
+    assert gathered == ([] if tensor == 1 else [f"f32[{rows},{CONFIG.vocab}]"])
     memory = compiled.memory_analysis()
-    cache_bytes = sum(leaf.size * 4 for leaf in jax.tree.leaves(cache))
-    assert memory.alias_size_in_bytes >= cache_bytes
+    assert memory.alias_size_in_bytes >= sum(part(leaf).nbytes for leaf in jax.tree.leaves(cache))
 
 
-def test_two_parts_of_attention_copy_no_keys_and_values():
-    params = jax.eval_shape(lambda: steps.view(CONFIG, tiny_model().params, jnp.dtype("float32")))
-    cache = jax.eval_shape(lambda: state.empty_cache(CONFIG, 4, WIDTH, jnp.float32))
-    shared = jax.eval_shape(lambda: state.empty_shared(CONFIG, 3 * WIDTH, jnp.float32))
-    table = jax.ShapeDtypeStruct((64, CONFIG.vocab), np.uint16)
-    idle = jax.eval_shape(lambda: state.idle_rows(4))
-    decoding = steps.decode_block.lower(CONFIG, params, cache, idle, table, 8, shared).compile().as_text()
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_two_parts_of_attention_copy_no_keys_and_values(tensor):
+    over = layout(CONFIG, make_mesh(tensor=tensor))
+    weights = steps.view(CONFIG, jax.device_put(tiny_model().params, over.parameters(CONFIG)), jnp.dtype("float32"))
+    cache = state.empty_cache(CONFIG, 4, WIDTH, jnp.float32, over.cache)
+    shared = state.empty_shared(CONFIG, 3 * WIDTH, jnp.float32, over.shared)
+    table = jax.ShapeDtypeStruct((64, CONFIG.vocab), np.uint16, sharding=over.whole)
+    idle = jax.device_put(state.idle_rows(4), over.whole)
+    lowered = steps.decode_block.lower(CONFIG, over.abstract, weights, cache, idle, table, 8, shared)
+    decoding = lowered.compile().as_text()
     assert copies_of(decoding, cache) == copies_of(decoding, shared) == []
 
 
 def test_extending_copies_no_cache():
     params = jax.eval_shape(lambda: steps.view(CONFIG, tiny_model().params, jnp.dtype("float32")))
-    cache = jax.eval_shape(lambda: state.empty_cache(CONFIG, 4, WIDTH, jnp.float32))
+    cache = state.empty_cache(CONFIG, 4, WIDTH, jnp.float32)
     index, ids = jax.ShapeDtypeStruct((2,), np.int32), jax.ShapeDtypeStruct((2, 16), np.int32)
-    compiled = steps.extend.lower(CONFIG, params, cache, index, index, ids).compile()
+    compiled = steps.extend.lower(CONFIG, ALONE, params, cache, index, index, ids).compile()
     assert copies_of(compiled.as_text(), cache) == []
 
-    keeping = jax.jit(steps.extend.__wrapped__, static_argnums=0).lower(CONFIG, params, cache, index, index, ids)
-    assert len(copies_of(keeping.compile().as_text(), cache)) == len(jax.tree.leaves(cache))
+    keeping = jax.jit(steps.extend.__wrapped__, static_argnums=(0, 1))
+    kept = keeping.lower(CONFIG, ALONE, params, cache, index, index, ids).compile()
+    assert len(copies_of(kept.as_text(), cache)) == len(jax.tree.leaves(cache))
+
+
+def part(leaf: jax.Array) -> jax.Array:
+    """What one device holds of an array."""
+    return leaf.addressable_shards[0].data
 
 
 def copies_of(hlo: str, cache: state.Cache | state.Shared) -> list[str]:
-    """The lines of a compiled program that copy a buffer of the cache's shapes."""
-    shapes = {",".join(map(str, leaf.shape)) for leaf in jax.tree.leaves(cache)}
+    """The lines of a compiled program that copy a buffer of the cache's shapes on one device."""
+    shapes = {",".join(map(str, part(leaf).shape)) for leaf in jax.tree.leaves(cache)}
     pattern = re.compile(r"= \w+\[(" + "|".join(shapes) + r")\]\S* copy\(")
     return [line.strip() for line in hlo.splitlines() if pattern.search(line)]
