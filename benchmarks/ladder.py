@@ -15,7 +15,7 @@ from rest_jax.agents.prompt import Prompt
 from rest_jax.agents.registry import Method, agent
 from rest_jax.config.settings import AgentSettings
 from rest_jax.core.effects import Agent, Candidate, Finish, Role, Status, ToolReply
-from rest_jax.core.policy import Request, ScoreRequest
+from rest_jax.core.policy import Policy, Request, ScoreRequest
 from rest_jax.core.trajectory import Call
 from rest_jax.rollout.episode import Episode, Job, ToolRequest
 from rest_jax.rollout.recording import encoder, ids_of
@@ -64,7 +64,7 @@ def script(task: Task, turns: int, turn_tokens: int, trajectories: int) -> Scrip
 class Dubbed:
     """An engine whose replies have all the tokens that they may have, and for the agent the script's words."""
 
-    def __init__(self, engine: Engine, said: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, engine: Policy, said: Mapping[str, tuple[str, ...]]) -> None:
         self.codec, self.weights_digest, self.context = engine.codec, engine.weights_digest, engine.context
         self._engine = engine
         self._said = said

@@ -11,5 +11,5 @@ def broken_off(reply: Generated) -> Outcome | None:
         case Finish.CONTEXT:
             return stopped(Status.CONTEXT_LIMIT, "the transcript fills the model's context")
         case Finish.NONFINITE:
-            return stopped(Status.NONFINITE, "the model produced a NaN")
+            return stopped(Status.NONFINITE, reply.reply.why or "the model produced a NaN")
     return None

@@ -121,6 +121,9 @@ class Candidate:
     text: str
     finish: Finish
     overhang: str = ""
+    why: str = field(default="", compare=False)
+    """Of a reply that ended as NONFINITE: at which token, and what is to blame. It is for the agent's outcome, and not
+    stored here."""
 
     @property
     def mean_logprob(self) -> float:

@@ -132,7 +132,8 @@ def canonical_row(trajectory: Trajectory) -> dict[str, Any]:
 
 
 def _shallow(noun: Any) -> dict[str, Any]:
-    return {field.name: getattr(noun, field.name) for field in fields(noun)}
+    """Its fields, but for those that are no part of what it is equal to."""
+    return {field.name: getattr(noun, field.name) for field in fields(noun) if field.compare}
 
 
 def _list(values: Sequence[Any] | None) -> list[Any] | None:

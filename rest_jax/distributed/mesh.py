@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -14,8 +15,8 @@ AXES = ("data", "fsdp", "tensor")
 """data: rows of a batch; fsdp: rows of a batch and parameters; tensor: heads, hidden units and vocabulary."""
 
 
-def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, *, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of the first data x fsdp x tensor of `devices` (None: of all). UserError when there are fewer."""
+def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
+    """A mesh of the first data x fsdp x tensor of `devices` (`jax.Device`s; None: all). UserError when there are fewer."""
     shape = (data, fsdp, tensor)
     wanted, devices = math.prod(shape), jax.devices() if devices is None else devices
     if min(shape) < 1 or wanted > len(devices):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from rest_jax.core.errors import UserError
 
@@ -28,7 +28,7 @@ class AxisRules:
 
 
 def parameter_shardings(
-    mesh: Mesh, axes: Mapping[str, Any], sizes: Mapping[str, int], rules: AxisRules | None = None
+    mesh: Mesh | AbstractMesh, axes: Mapping[str, Any], sizes: Mapping[str, int], rules: AxisRules | None = None
 ) -> dict[str, Any]:
     """A `NamedSharding` for each parameter.
 
@@ -54,7 +54,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def _refuse_uneven(mesh: Mesh, mesh_axis: Mapping[str, str | None], sizes: Mapping[str, int]) -> None:
+def _refuse_uneven(mesh: Mesh | AbstractMesh, mesh_axis: Mapping[str, str | None], sizes: Mapping[str, int]) -> None:
     for axis, ways in mesh.shape.items():
         divided = {name: size for name, size in sizes.items() if mesh_axis[name] == axis}
         uneven = [f"{size} {name}" for name, size in divided.items() if size % ways]

@@ -83,7 +83,8 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise UserError(
-                f"model config: head_dim {self.head_dim} is odd, rotary positions need pairs; mend head_dim"
+                f"model config: head_dim {self.head_dim} is odd, rotary positions need pairs; "
+                f"mend head_dim in config.json, or hidden_size and num_attention_heads where it has none"
             )
 
     @property

@@ -17,6 +17,7 @@ from rest_jax.distributed.compilation import keep_compiled
 from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import catalog, checkpoint
 from rest_jax.models.dtypes import compute_dtype
+from rest_jax.recipes.memory import memory, refuse_too_large
 from rest_jax.sampling.replicas import Replicas
 from rest_jax.tasks.files import read_jsonl, write_jsonl
 
@@ -42,7 +43,8 @@ def generate_file(
 
     A line is `{"prompt", "ids", "text", "logprobs", "finish"}`.
     `finish` says why a reply ended (`effects.Finish`): `context` is a prompt that left it no room. `out` appears when
-    all are done. Raises UserError for a missing model and, with its number, for a malformed line or an empty prompt.
+    all are done. Raises UserError for a missing model, for rows that the device will not hold and, with its number, for
+    a malformed line or an empty prompt.
     """
     engine = engine or EngineSettings()
     keep_compiled(cache_folder() / "compiled")
@@ -50,6 +52,7 @@ def generate_file(
     rows = list(read_jsonl(prompts, {"prompt": str}, "prompt"))
     loaded = checkpoint.load(catalog.resolve(model, offline=offline))
     policy = Replicas(loaded, engine, dtype=compute_dtype("auto"))
+    refuse_too_large(memory(policy), engine)
     texts = [row["prompt"] for row in rows]
     if "" in texts and not policy.codec.bos_ids:
         raise UserError(f"{prompts}: prompt {texts.index('') + 1} is empty, and this model has no token to begin with")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 
@@ -11,7 +12,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.models import checkpoint
 from rest_jax.models.config import ModelConfig
 from rest_jax.models.decoder import abstract_params
-from rest_jax.recipes.workbench import Workbench
+from rest_jax.sampling.replicas import Replicas
 
 TRAINED_BYTES = 20
 """Of one parameter in training, all in f32: as loaded, as trained, its gradient, Adam's two moments."""
@@ -30,7 +31,8 @@ class Memory:
     weights: int
     """As sampled from."""
     training: int
-    """What an Improve takes on the first device while it runs; caches and parked rows are freed then."""
+    """What an Improve takes on the first device while it runs; caches and parked rows are freed then. 0 where nothing
+    is trained."""
     devices: int
     """How many hold caches and weights; the devices of a CPU share its memory."""
 
@@ -39,9 +41,12 @@ class Memory:
         on = "" if self.devices == 1 else f" on each of {self.devices} devices"
         return (
             f"memory{on}: weights {_size(self.weights)}, and beside them caches {_size(self.caches)} ({engine.rows} "
-            f"rows of each width, {self.token / 1000:.3g} KB a token){self._parked(engine)}, or in an Improve "
-            f"{_size(self.training)} and its activations"
+            f"rows of each width, {self.token / 1000:.3g} KB a token){self._parked(engine)}{self._trained()}"
         )
+
+    def _trained(self) -> str:
+        """The part of the line about an Improve, when there is any."""
+        return f", or in an Improve {_size(self.training)} and its activations" if self.training else ""
 
     def _parked(self, engine: EngineSettings) -> str:
         """The part of the line about parked rows, when there can be any."""
@@ -67,19 +72,23 @@ class Memory:
         raise UserError(f"{self.line(engine)}: {_size(needed)} of {_size(available)} that the device has; {mend}")
 
 
-def memory(bench: Workbench) -> Memory:
-    """What sampling and training with this workbench's model will hold."""
-    one = bench.engine.engines[0]
-    config = ModelConfig.from_hf(checkpoint.read_json(bench.base.folder, "config.json"))
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config)))
+def memory(policy: Replicas, *, training: int = 0) -> Memory:
+    """What sampling with these engines will hold, and beside it so many bytes in training."""
+    one = policy.engines[0]
     return Memory(
         token=one.pool_bytes(1) // one.rows,
         caches=one.cache_bytes,
         parked=one.parked_bytes,
         weights=one.weight_bytes,
-        training=parameters * TRAINED_BYTES,
-        devices=len(bench.engine.engines) * bench.engine.engines[0].devices,
+        training=training,
+        devices=len(policy.engines) * one.devices,
     )
+
+
+def training_bytes(folder: Path) -> int:
+    """What training the model of this folder will hold."""
+    config = ModelConfig.from_hf(checkpoint.read_json(folder, "config.json"))
+    return TRAINED_BYTES * sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config)))
 
 
 def refuse_too_large(held: Memory, engine: EngineSettings) -> None:

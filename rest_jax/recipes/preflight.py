@@ -14,7 +14,7 @@ from rest_jax.evaluation.statistics import pass_at_k, smallest_effect
 from rest_jax.recipes import plan
 from rest_jax.recipes.agent_file import agent_of
 from rest_jax.recipes.calibrate import measured_rates
-from rest_jax.recipes.memory import memory, refuse_too_large
+from rest_jax.recipes.memory import memory, refuse_too_large, training_bytes
 from rest_jax.recipes.mixture import kept_fraction, rewarded
 from rest_jax.recipes.players import models_of_run
 from rest_jax.recipes.stages import is_run
@@ -87,7 +87,7 @@ def preflight(
 
     `player` is the policy that grows: the prompted model, or the pilot of a run that has one.
     """
-    held = memory(bench)
+    held = memory(bench.engine, training=training_bytes(bench.base.folder))
     refuse_too_large(held, config.engine)
     grow = config.generations[0].grow
     bench.task.reward(config.task.reward)  # none of this name: refused before the sampling

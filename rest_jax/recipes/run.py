@@ -18,7 +18,7 @@ from rest_jax.recipes import plan
 from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.controls import ROWS, control, floor
 from rest_jax.recipes.environment import environment
-from rest_jax.recipes.memory import memory, refuse_too_large
+from rest_jax.recipes.memory import memory, refuse_too_large, training_bytes
 from rest_jax.recipes.report import write_run_report
 from rest_jax.recipes.rest import Loop
 from rest_jax.recipes.stages import Done, finished_stages, open_run, read_environment
@@ -130,7 +130,7 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
 
 def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
     """Say, before the work begins, what it is about, what it will be, and what it will take here: memory and time."""
-    held = memory(bench)
+    held = memory(bench.engine, training=training_bytes(bench.base.folder))
     for line in (*about(bench.task), held.line(config.engine)):
         notice(emit, line)
     refuse_too_large(held, config.engine)

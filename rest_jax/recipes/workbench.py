@@ -25,6 +25,7 @@ from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import catalog, checkpoint
 from rest_jax.models.dtypes import compute_dtype
 from rest_jax.policies.scripted import ScriptedPolicy
+from rest_jax.recipes.memory import memory, refuse_too_large
 from rest_jax.recipes.plan import Lengths
 from rest_jax.rollout import store
 from rest_jax.rollout.journal import Journal
@@ -209,8 +210,8 @@ def open_workbench(
     """Load the model, start or check the tool adapter, and close both at the end.
 
     `log` receives what the adapter prints; without one it is thrown away in the end. `any_corpus` takes an adapter at
-    `tools.url` as it is. Raises UserError when none answers, or when it serves another corpus or index than the task
-    would.
+    `tools.url` as it is. Raises UserError when none answers, when it serves another corpus or index than the task
+    would, or when the device will not hold the engine's rows.
     """
     keep_compiled(cache_folder() / "compiled")
     divide_cpu(engine.devices)
@@ -224,6 +225,7 @@ def open_workbench(
         if tools.url is not None and not any_corpus:
             refuse_another(url, health, task.corpus(), tools, emit)
         policy = Replicas(checkpoint.load(base_folder), engine, dtype=compute_dtype(model.dtype))
+        refuse_too_large(memory(policy), engine)
         yield Workbench(
             task=task,
             base=Player(base_folder, policy.weights_digest, agent_settings.bare),

@@ -45,9 +45,10 @@ class Journal:
         """
         self.path = path
         self.finished: dict[str, Trajectory] = {}
-        """Finished trajectories by job key."""
+        """Trajectories by job key that were finished when the journal was opened; what is added is on the disk alone,
+        for a rollout that goes on for days must not fill the memory."""
         self.replies: defaultdict[str, dict[ToolKey, ToolReply]] = defaultdict(dict)
-        """Tool replies by job key."""
+        """Tool replies by job key that unfinished jobs had then."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab+")
         try:
@@ -70,13 +71,10 @@ class Journal:
 
     def add_reply(self, job: str, key: ToolKey, reply: ToolReply) -> None:
         """Record a tool's reply, before the agent gets it."""
-        self.replies[job][key] = reply
         self._append({"kind": "reply", "job": job, "key": key, "reply": asdict(reply)})
 
     def add_trajectory(self, job: str, trajectory: Trajectory) -> None:
         """Record a finished trajectory; its replies are no longer needed."""
-        self.finished[job] = trajectory
-        self.replies.pop(job, None)
         self._append({"kind": "trajectory", "job": job, "row": to_row(trajectory)})
 
     def commit(self) -> None:

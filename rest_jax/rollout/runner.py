@@ -256,10 +256,22 @@ class _Runner:
                     self._journal.add_trajectory(episode.job.key, trajectory)
             self._journal.commit()
         for trajectory in trajectories:
-            if trajectory.status is Status.AGENT_ERROR and trajectory.why not in self._warned:
-                self._warned.add(trajectory.why)
-                warning(self._emit, f"agent '{trajectory.agent}' failed on {trajectory.id}: {trajectory.why}")
+            self._warn(trajectory)
             yield trajectory
+
+    def _warn(self, trajectory: Trajectory) -> None:
+        """Of what is masked and is no tool's fault: of each mistake of an agent, and of weights that are no numbers,
+        once."""
+        match trajectory.status:
+            case Status.AGENT_ERROR:
+                what, line = trajectory.why, f"agent '{trajectory.agent}' failed on {trajectory.id}: {trajectory.why}"
+            case Status.NONFINITE:
+                what, line = trajectory.status, f"{trajectory.id} ended for want of numbers: {trajectory.why}"
+            case _:
+                return
+        if what not in self._warned:
+            self._warned.add(what)
+            warning(self._emit, line)
 
     def _trajectory(self, episode: Episode) -> Trajectory:
         job = episode.job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
+from rest_jax.models.finite import not_finite
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.beginnings import NO_BEGINNING, Beginning, beginning_of, laid_out
 from rest_jax.sampling.chunks import Chunk, batches, buckets, pieces
@@ -111,6 +112,8 @@ class Engine:
         self.share(())
         self.weights_digest = weights_digest
         self._weights = steps.view(self._config, jax.device_put(params, self._shardings), self._dtype)
+        self._unsound: tuple[str, ...] | None = None
+        """The parameters that are not finite; None until a reply ended that makes one ask."""
 
     def share(self, beginnings: Sequence[Sequence[int]]) -> None:
         """Computes beginnings (ids) once for all transcripts that begin with one of them, in place of those that were
@@ -350,6 +353,8 @@ class Engine:
                 cut_short = self._budget(request) < request.max_tokens
                 finish = _FINISH.get(phase) or (Finish.CONTEXT if cut_short else Finish.LENGTH)
                 reply = candidate(self.codec, request.stop, sampled.ids, sampled.logprobs, finish)
+                if finish is Finish.NONFINITE:
+                    reply = replace(reply, why=self._diagnosis(len(sampled.ids)))
                 self._end(request, Slot(width, row), reply)
 
     def _end(self, request: Request | ScoreRequest, slot: Slot, result: Candidate) -> None:
@@ -362,6 +367,16 @@ class Engine:
         said = result.ids if isinstance(request, Request) else ()
         self._scheduler.ended(request, said, poisoned=poisoned)
         self._done.append((request.id, result))
+
+    def _diagnosis(self, sampled: int) -> str:
+        """Why a reply of so many tokens ended for want of a number."""
+        if self._unsound is None:
+            self._unsound = not_finite(self._weights)
+        where = f"no finite number for token {sampled + 1} of the reply"
+        if not self._unsound:
+            return f"{where}: it overflowed in {self._dtype.name}, for all parameters are finite"
+        more = f" and {len(self._unsound) - 3} more" if len(self._unsound) > 3 else ""
+        return f"{where}: not finite in the weights are {', '.join(self._unsound[:3])}{more}"
 
     def _extend_pending(self) -> None:
         for batch in batches(self._pending, self._settings.extend_rows):

@@ -27,6 +27,12 @@ class Layout:
         return Layout(mesh.abstract_mesh if isinstance(mesh, Mesh) else mesh, self.rules)
 
     @property
+    def device(self) -> Any:
+        """The first of its devices."""
+        assert isinstance(self.mesh, Mesh)
+        return self.mesh.devices.flat[0]
+
+    @property
     def cache(self) -> NamedSharding:
         """Of buffers [B, K, ...]."""
         return NamedSharding(self.mesh, PartitionSpec(None, self.rules.kv_heads))

@@ -36,7 +36,7 @@ class Pools:
         self._config, self._rows, self._dtype = config, settings.rows, dtype
         self._pools: dict[int, Pool] = {}
         self._layout = layout
-        device = layout.mesh.devices.flat[0]
+        device = layout.device
         self._memory = device.default_memory().kind
         self._parked_memory = _pinned_host(device) if settings.park == "host" and settings.parkable else self._memory
 

@@ -1,5 +1,7 @@
 """The agents themselves, run on recorded outcomes."""
 
+from dataclasses import replace
+
 import pytest
 
 from rest_jax.agents.demonstration import author
@@ -123,6 +125,13 @@ def test_a_reply_that_was_broken_off_is_not_read(name, finish, status):
     before = (found("Vell", "By Orr."),) if name == "question_as_query" else ()
     outcome, _ = replay(method.run(QUESTION, PROMPT, LIMITS), [*before, said(" Action: Finish[Orr]", finish)])
     assert (outcome.status, outcome.answer) == (status, None)
+
+
+def test_what_the_policy_says_of_a_missing_number_is_the_outcomes_reason():
+    reply = said(" I", Finish.NONFINITE)
+    assert run(reply)[0].why == "the model produced a NaN"
+    (candidate,) = reply.candidates
+    assert run(replace(reply, candidates=(replace(candidate, why="weights"),)))[0].why == "weights"
 
 
 def test_turns_are_limited():

@@ -313,6 +313,12 @@ def test_a_silent_config_means_what_transformers_assumes(source: dict) -> None:
         assert ModelConfig.from_hf(silent) == ModelConfig.from_hf(theirs), key
 
 
+@pytest.mark.parametrize("change", [{"head_dim": 5}, {"hidden_size": 160}])
+def test_a_head_that_cannot_be_rotated_is_refused(change: dict) -> None:
+    with pytest.raises(UserError, match=r"head_dim 5 is odd, .* mend head_dim in config\.json, or hidden_size and"):
+        ModelConfig.from_hf({**LLAMA2, **change})
+
+
 def test_what_no_family_computes_is_not_written() -> None:
     llama = ModelConfig.from_hf(LLAMA2)
     for wrong in (

@@ -10,8 +10,9 @@ import pytest
 from rest_jax.config.settings import EngineSettings
 from rest_jax.core.errors import UserError
 from rest_jax.models import checkpoint
-from rest_jax.recipes.memory import Memory
+from rest_jax.recipes.memory import Memory, memory, training_bytes
 from rest_jax.sampling.engine import Engine
+from rest_jax.sampling.replicas import Replicas
 
 GIB = 2**30
 ENGINE = EngineSettings(rows=64, resident=256, widths=(512, 1024))
@@ -48,6 +49,20 @@ def test_what_fits_is_not_refused() -> None:
     HELD.refuse_more_than(11 * GIB, ENGINE)
     HELD.refuse_more_than(5 * GIB, replace(ENGINE, park="host"))
     replace(HELD, training=8 * GIB).refuse_more_than(11 * GIB, ENGINE)
+
+
+def test_where_nothing_is_trained_training_neither_is_told_nor_refuses(tiny_model: Path) -> None:
+    settings = EngineSettings(rows=2, resident=5, chunk=32, widths=(96, 192))
+    policy = Replicas(checkpoint.load(tiny_model), settings)
+    sampling, whole = memory(policy), memory(policy, training=training_bytes(tiny_model))
+    assert "Improve" not in sampling.line(settings)
+    needed = sampling.weights + sampling.caches + sampling.parked
+    assert needed < whole.weights + whole.training
+    sampling.refuse_more_than(needed, settings)
+    with pytest.raises(UserError, match=r"lower engine\.resident \(5\), or set engine\.park to host"):
+        sampling.refuse_more_than(needed - 1, settings)
+    with pytest.raises(UserError, match=r"Improve .* a smaller model"):
+        whole.refuse_more_than(needed, settings)
 
 
 def test_parked_rows_are_foretold_as_they_are_kept(tiny_model: Path) -> None:

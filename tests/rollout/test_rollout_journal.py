@@ -1,14 +1,17 @@
 """The journal: killed at any byte, a rollout ends as if nothing had happened, and no tool is called twice."""
 
+import gc
 import json
 
 import pytest
-from rollout_world import HashPolicy, LateTools, article, broken, jobs, roll
+from rollout_world import SAMPLING, HashPolicy, LateTools, article, broken, jobs, make_react, roll
 
-from rest_jax.core.effects import Status, ToolErrorKind, ToolFault, ToolReply
+from rest_jax.core.effects import Role, Status, ToolErrorKind, ToolFault, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.core.schema import canonical_row
+from rest_jax.core.trajectory import Trajectory
 from rest_jax.rollout.journal import Journal, ToolKey
+from rest_jax.rollout.runner import rollout
 
 
 def rows(trajectories):
@@ -73,6 +76,34 @@ def test_a_trajectory_is_in_the_file_before_it_is_yielded(tmp_path):
         )
     assert [done for done, _ in seen] == [0, 1, 2, 3]
     assert all(in_file >= done for done, in_file in seen)
+
+
+def test_what_was_yielded_is_held_by_nobody_but_its_taker(tmp_path):
+    """A rollout of days would fill the memory: what is done is in the file."""
+
+    def alive(kind):
+        return sum(isinstance(one, kind) for one in gc.get_objects())
+
+    sessions, others = 4, (alive(Trajectory), alive(ToolReply))
+    flaky = LateTools(lambda tool, arguments, nth: broken() if nth % 5 == 0 else article(tool, arguments, nth))
+    with Journal(tmp_path / "j") as journal:
+        made = rollout(
+            jobs(40, 1),
+            make_react,
+            {Role.ACTOR: HashPolicy(sessions)},
+            flaky,
+            sampling=SAMPLING,
+            journal=journal,
+            attempts=2,
+        )
+        statuses = []
+        for trajectory in made:
+            statuses.append(trajectory.status)
+            del trajectory
+            assert alive(Trajectory) - others[0] <= sessions
+            assert alive(ToolReply) - others[1] <= 4 * sessions
+    assert len(statuses) == 40
+    assert set(statuses) == {Status.FINISHED, Status.TOOL_FAILURE}
 
 
 def test_replies_of_every_kind_return(tmp_path):

@@ -21,7 +21,9 @@ from rollout_world import (
 from rest_jax.core.effects import (
     All,
     CallTool,
+    Candidate,
     Choose,
+    Finish,
     Generate,
     Role,
     Sampling,
@@ -33,7 +35,7 @@ from rest_jax.core.effects import (
     finished,
 )
 from rest_jax.core.errors import UserError
-from rest_jax.core.schema import canonical_row
+from rest_jax.core.schema import canonical_row, from_row, to_row
 from rest_jax.core.trajectory import context_of
 from rest_jax.core.transcript import Source, Transcript
 from rest_jax.rollout import runner
@@ -208,6 +210,25 @@ def test_an_agent_that_raises_ends_alone():
     assert len(trajectories[1].calls) == 1
     warnings = [event.data["text"] for event in events if event.kind == "warning"]
     assert warnings == ["agent 'react' failed on q1#0: KeyError: 'oops'"]
+
+
+def test_weights_that_are_no_numbers_mask_what_meets_them_and_are_told_once():
+    class Sick(HashPolicy):
+        def say(self, request):
+            if request.key.question_id == "q1":
+                why = f"no finite number for token {request.key.sample + 1} of the reply"
+                return Candidate((), (), "", Finish.NONFINITE, why=why)
+            return super().say(request)
+
+    events = []
+    trajectories = roll(jobs(3, 3), Sick(sessions=1), LateTools(article), emit=events.append)
+    assert [t.status for t in trajectories[:3] + trajectories[6:]] == [Status.FINISHED] * 6
+    assert {(t.status, t.why) for t in trajectories[3:6]} == {
+        (Status.NONFINITE, f"no finite number for token {n} of the reply") for n in (1, 2, 3)
+    }
+    assert [from_row(to_row(t)) for t in trajectories] == trajectories
+    warnings = [event.data["text"] for event in events if event.kind == "warning"]
+    assert warnings == ["q1#0 ended for want of numbers: no finite number for token 1 of the reply"]
 
 
 @pytest.mark.parametrize("wrong", ["a string", Generate(PROMPT.open("Q"), "act", 64)])

@@ -137,6 +137,38 @@ def test_nan_ends_its_own_row_and_poisons_nobody(model):
     assert run(engine, *healthy) == expected
 
 
+def test_a_reply_without_a_number_tells_the_token_and_the_parameters(model):
+    ids = prompt(0, 20)
+    plain = run(Engine(model, SETTINGS), request(0, ids, sampling=Sampling(0.0)))[0]
+    fatal = plain.ids[-2]
+    first = plain.ids.index(fatal)
+    assert fatal not in ids
+
+    def reply_of(value: float) -> Candidate:
+        embed = model.params["embed"].at[fatal].set(value)
+        broken = replace(model, params={**model.params, "embed": embed})
+        return run(Engine(broken, SETTINGS), request(0, ids, sampling=Sampling(0.0)))[0]
+
+    reply = reply_of(jnp.nan)
+    assert (reply.ids, reply.finish) == (plain.ids[: first + 1], Finish.NONFINITE)
+    where = f"no finite number for token {first + 2} of the reply"
+    assert reply.why == f"{where}: not finite in the weights are embed"
+    assert reply_of(3e38).why == f"{where}: it overflowed in float32, for all parameters are finite"
+    assert plain.why == ""
+
+
+def test_what_is_not_finite_in_new_weights_is_looked_for_anew(model):
+    blocks = jax.tree.map(lambda leaf: leaf, model.params["blocks"])
+    blocks["feedforward"]["down"]["kernel"] = blocks["feedforward"]["down"]["kernel"].at[1, 0, 0].set(jnp.inf)
+    one = request(0, prompt(0, 20))
+    engine = Engine(replace(model, params={**model.params, "norm": model.params["norm"] * jnp.nan}), SETTINGS)
+    assert run(engine, one)[0].why.endswith("token 1 of the reply: not finite in the weights are norm")
+    engine.load({**model.params, "blocks": blocks}, "other")
+    assert run(engine, one)[0].why.endswith("in the weights are layers/1/feedforward/down/kernel")
+    engine.load(model.params, "whole")
+    assert run(engine, one)[0].finish is not Finish.NONFINITE
+
+
 def test_nan_of_the_last_token_does_not_come_back_while_its_row_is_free(model):
     embed = model.params["embed"].at[255].set(jnp.nan)
     broken = replace(model, params={**model.params, "embed": embed})
