@@ -16,7 +16,7 @@ AXES = ("data", "fsdp", "tensor")
 
 
 def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of the first data x fsdp x tensor of `devices` (`jax.Device`s; None: all). UserError when there are fewer."""
+    """A mesh of the first data x fsdp x tensor of `devices` (None: all). UserError when there are fewer."""
     shape = (data, fsdp, tensor)
     wanted, devices = math.prod(shape), jax.devices() if devices is None else devices
     if min(shape) < 1 or wanted > len(devices):
