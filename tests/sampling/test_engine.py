@@ -144,16 +144,17 @@ def test_a_reply_without_a_number_tells_the_token_and_the_parameters(model):
     first = plain.ids.index(fatal)
     assert fatal not in ids
 
-    def reply_of(value: float) -> Candidate:
-        embed = model.params["embed"].at[fatal].set(value)
-        broken = replace(model, params={**model.params, "embed": embed})
+    def reply_with(**changed: jax.Array) -> Candidate:
+        broken = replace(model, params={**model.params, **changed})
         return run(Engine(broken, SETTINGS), request(0, ids, sampling=Sampling(0.0)))[0]
 
-    reply = reply_of(jnp.nan)
+    reply = reply_with(embed=model.params["embed"].at[fatal].set(jnp.nan))
     assert (reply.ids, reply.finish) == (plain.ids[: first + 1], Finish.NONFINITE)
-    where = f"no finite number for token {first + 2} of the reply"
-    assert reply.why == f"{where}: not finite in the weights are embed"
-    assert reply_of(3e38).why == f"{where}: it overflowed in float32, for all parameters are finite"
+    assert reply.why == f"no finite number for token {first + 2} of the reply: not finite in the weights are embed"
+    overflown = reply_with(norm=jnp.full_like(model.params["norm"], 3e38))
+    assert overflown.why == (
+        "no finite number for token 1 of the reply: it overflowed in float32, for all parameters are finite"
+    )
     assert plain.why == ""
 
 
