@@ -143,17 +143,27 @@ def _attend_both(
     q_bkmh = _folded(q_btnh, k_bkhs.shape[1], spec)
     own_bkms = jnp.einsum("bkmh,bkhs->bkms", q_bkmh, k_bkhs, preferred_element_type=jnp.float32)
     own_bkms, own_top_bkm, own_sum_bkm = _exponentials(_masked(own_bkms, spec, visible_bts))
-    both_bkmp = jnp.einsum("bkmh,khp->bkmp", q_bkmh, shared.k_khp, preferred_element_type=jnp.float32)
+    both_bkmp = _of_all_rows(q_bkmh, shared.k_khp)
     both_bkmp, both_top_bkm, both_sum_bkm = _exponentials(_masked(both_bkmp, spec, seen_btp))
     top_bkm = jnp.maximum(own_top_bkm, both_top_bkm)
     own_bkm, both_bkm = jnp.exp(own_top_bkm - top_bkm), jnp.exp(both_top_bkm - top_bkm)
     own_bkmh = jnp.einsum("bkms,bksh->bkmh", own_bkms.astype(v_bksh.dtype), v_bksh, preferred_element_type=jnp.float32)
-    both_bkmh = jnp.einsum(
-        "bkmp,kph->bkmh", both_bkmp.astype(v_bksh.dtype), shared.v_kph, preferred_element_type=jnp.float32
-    )
+    both_bkmh = _of_all_rows(both_bkmp.astype(v_bksh.dtype), shared.v_kph)
     total_bkm = own_bkm * own_sum_bkm + both_bkm * both_sum_bkm
     merged_bkmh = own_bkm[..., None] * own_bkmh + both_bkm[..., None] * both_bkmh
     return _unfolded(merged_bkmh / total_bkm[..., None], q_btnh)
+
+
+def _of_all_rows(x_bkmi: jax.Array, y_kij: jax.Array) -> jax.Array:
+    """The f32 product [B, K, M, J] with a matrix per key/value head that all rows share.
+
+    The rows stand in one matrix before they meet it: left to itself the compiler makes the shared matrix the first
+    operand, and for a single head copies it into another layout at every token.
+    """
+    b, k, m, i = x_bkmi.shape
+    x_kri = x_bkmi.transpose(1, 0, 2, 3).reshape(k, b * m, i)
+    y_krj = jnp.einsum("kri,kij->krj", x_kri, y_kij, preferred_element_type=jnp.float32)
+    return y_krj.reshape(k, b, m, -1).transpose(1, 0, 2, 3)
 
 
 def _folded(q_btnh: jax.Array, k: int, spec: Spec) -> jax.Array:

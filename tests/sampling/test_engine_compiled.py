@@ -11,6 +11,7 @@ from sampling_toys import CONFIG, SETTINGS, prompt, request, run, tiny_model
 
 from rest_jax.core.effects import Sampling
 from rest_jax.distributed.mesh import make_mesh
+from rest_jax.models import decoder
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.engine import Engine
 from rest_jax.sampling.layout import layout
@@ -90,15 +91,17 @@ def test_the_decode_block_copies_no_cache(steps_per_block, tensor):
     assert memory.alias_size_in_bytes >= sum(part(leaf).nbytes for leaf in jax.tree.leaves(cache))
 
 
-@pytest.mark.parametrize("tensor", [1, 2])
-def test_two_parts_of_attention_copy_no_keys_and_values(tensor):
-    over = layout(CONFIG, make_mesh(tensor=tensor))
-    weights = steps.view(CONFIG, jax.device_put(tiny_model().params, over.parameters(CONFIG)), jnp.dtype("float32"))
-    cache = state.empty_cache(CONFIG, 4, WIDTH, jnp.float32, over.cache)
-    shared = state.empty_shared(CONFIG, 3 * WIDTH, jnp.float32, over.shared)
-    table = jax.ShapeDtypeStruct((64, CONFIG.vocab), np.uint16, sharding=over.whole)
+@pytest.mark.parametrize(("tensor", "kv_heads"), [(1, 2), (1, 1), (2, 2)])
+def test_two_parts_of_attention_copy_no_keys_and_values(tensor, kv_heads):
+    config = replace(CONFIG, kv_heads=kv_heads)
+    over = layout(config, make_mesh(tensor=tensor))
+    params = jax.device_put(decoder.init(config, jax.random.key(0)), over.parameters(config))
+    weights = steps.view(config, params, jnp.dtype("float32"))
+    cache = state.empty_cache(config, 4, WIDTH, jnp.float32, over.cache)
+    shared = state.empty_shared(config, 3 * WIDTH, jnp.float32, over.shared)
+    table = jax.ShapeDtypeStruct((64, config.vocab), np.uint16, sharding=over.whole)
     idle = jax.device_put(state.idle_rows(4), over.whole)
-    lowered = steps.decode_block.lower(CONFIG, over.abstract, weights, cache, idle, table, 8, shared)
+    lowered = steps.decode_block.lower(config, over.abstract, weights, cache, idle, table, 8, shared)
     decoding = lowered.compile().as_text()
     assert copies_of(decoding, cache) == copies_of(decoding, shared) == []
 
