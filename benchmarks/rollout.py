@@ -43,6 +43,7 @@ from rest_jax.models.checkpoint import Model
 from rest_jax.models.dtypes import compute_dtype
 from rest_jax.recipes.workbench import beginnings
 from rest_jax.sampling.engine import Engine
+from rest_jax.sampling.programs import compile_all
 from rest_jax.tasks.registry import task
 from rest_jax.tools.client import ToolClient
 
@@ -176,7 +177,7 @@ def ladder(
     """The rows, and what is to be said beside them."""
     steps = systems(plan, model, base, tools, played)
     for system in steps.values():
-        system.engine.warm_up()
+        compile_all(system.engine.programs())
         system.run(model)  # what is compiled when first used, and the tools' connections
     decoding = partial(decode_rate, steps["S2"].engine, plan.rows, model.config.vocab)
     decoding(plan.repeats)

@@ -44,6 +44,7 @@ from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.distributed.compilation import keep_compiled
 from rest_jax.rollout.journal import Journal
 from rest_jax.rollout.runner import rollout
+from rest_jax.sampling.programs import compile_all
 from rest_jax.sampling.replicas import Replicas
 from rest_jax.tasks.registry import task
 from rest_jax.tasks.task import Task
@@ -158,7 +159,7 @@ def soak(trajectories: int) -> tuple[dict[str, Any], list[str]]:
     run = played(atlas, trajectories)
     model = random_model("tiny")
     policy = Replicas(model, ENGINE)
-    policy.engines[0].warm_up()
+    compile_all(policy.engines[0].programs())
     ledger = Ledger(
         questions={job.question.id: job.question for job in run.jobs},
         hopeless=hopeless(run),

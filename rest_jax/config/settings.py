@@ -90,6 +90,11 @@ class EngineSettings:
         return self.replicas * self.tensor
 
     @property
+    def room(self) -> int:
+        """Tokens of shared beginnings, in whole chunks."""
+        return -(-self.shared // self.chunk) * self.chunk
+
+    @property
     def parkable(self) -> int:
         """The most rows that are parked at once."""
         return (self.resident or self.rows) - self.rows

@@ -19,10 +19,9 @@ LEAST_PREFILL = 0.1
 
 def measured_rates(policy: Replicas, *, prompt_tokens: int = 40, reply_tokens: int = 8) -> Rates:
     """Tokens per second with all the policy's rows busy, of sampling and of reading prompts, and of training as
-    predicted from these. What they need is compiled before the clock runs."""
+    predicted from these. Memory is allocated before the clock runs, and so should all be compiled."""
     rows = policy.rows
-    for prompt in (2, prompt_tokens + 2):
-        _round(policy, len(policy.engines), prompt, reply_tokens)
+    _round(policy, len(policy.engines), prompt_tokens + 2, reply_tokens)
     block_s = _round(policy, rows, 2, 1)
     whole_s = _round(policy, rows, prompt_tokens + 2, 1)
     prefill_s = max(whole_s - block_s, LEAST_PREFILL * whole_s)

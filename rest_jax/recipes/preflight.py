@@ -99,6 +99,7 @@ def preflight(
     right: Counter[str] = Counter({question.id: 0 for question in asked})
     right.update(record.question_id for record in records if record.em == 1.0)
     work = plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent))
+    bench.compile(sharing=False)
     improve = config.generations[0].improve
     kept = {tau: kept_fraction(grown, improve, tau) * grow.questions * grow.samples for tau in improve.thresholds}
     return Preflight(

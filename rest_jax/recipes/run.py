@@ -136,6 +136,8 @@ def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
     refuse_too_large(held, config.engine)
     work = plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent))
     whole = plan.total(work)
+    for sharing in {False, bench.engine.shares}:
+        bench.compile(sharing=sharing)
     rates = measured_rates(bench.engine)
     notice(
         emit,

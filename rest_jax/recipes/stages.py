@@ -164,7 +164,7 @@ def _listening(path: Path, emit: Listener, warnings: list[str]) -> Listener:
         nonlocal stage
         if event.kind == "stage_started":
             stage = event.data["stage"]
-        elif "stage" in event.data:
+        elif stage and "stage" in event.data:
             event = Event(event.kind, {**event.data, "stage": stage})
         told(event)
 

@@ -86,10 +86,20 @@ class Workbench:
         self._seat(player)
         prompt = self.prompt(chosen, bare=player.bare)
         before = self.engine.stats
-        self.engine.share(beginnings(prompt, self.engine.codec))
+        common = beginnings(prompt, self.engine.codec)
+        self.compile(sharing=bool(common) and self.engine.shares)
+        self.engine.share(common)
         trajectories = self._roll(folder, self.engine, chosen, prompt, spec)
         self._tell(self.engine.stats.since(before), len(trajectories))
         return trajectories
+
+    def compile(self, *, sharing: bool) -> None:
+        """Compiles what sampling needs, with shared beginnings or without; it tells how far it is."""
+
+        def report(done: int, total: int, name: str) -> None:
+            self.emit(Event("progress", {"stage": "compile", "done": done, "total": total, "unit": "programs"}))
+
+        self.engine.compile(report, sharing=sharing)
 
     def seat(self, folder: Path, *, bare: bool) -> Player:
         """A player of the base model's architecture and tokenizer from its weights' folder, ready to play."""

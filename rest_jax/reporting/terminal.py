@@ -46,7 +46,9 @@ class Terminal:
         self._clock = clock
         self._bar: TaskID | None = None
         self._stage = ""
-        self._stage_begun = clock()
+        self._counted = ""
+        """The unit of what is being counted."""
+        self._begun = clock()
         self._first_done = 0
         self._last_line = float("-inf")
 
@@ -74,8 +76,7 @@ class Terminal:
     def _started(self, data: dict[str, Any]) -> None:
         self._take_down()
         self._stage = data["stage"]
-        self._stage_begun = self._clock()
-        self._first_done = -1
+        self._counted = ""
         self._last_line = float("-inf")
 
     def _finished(self, data: dict[str, Any]) -> None:
@@ -85,24 +86,27 @@ class Terminal:
 
     def _progress(self, data: dict[str, Any]) -> None:
         done, total = data["done"], data["total"]
-        if self._first_done < 0:
-            # A resumed stage starts with work already done: the rate counts only what this process did.
-            self._first_done, self._stage_begun = done, self._clock()
+        stage = self._stage or data["stage"]
+        if self._counted != data["unit"]:
+            # A resumed stage starts with work already done: the rate counts only what this process did. And a stage
+            # may count one thing after another, programs and then trajectories.
+            self._take_down()
+            self._counted, self._first_done, self._begun = data["unit"], done, self._clock()
         eta = self._eta(done, total)
         note = "  ".join(f"{key} {_number(entry)}" for key, entry in data.items() if key not in _PROGRESS_KEYS)
         if self._live:
             if self._bar is None:
-                self._bar = self._live.add_task(self._stage, total=total, note=note, eta=eta)
+                self._bar = self._live.add_task(stage, total=total, note=note, eta=eta)
             self._live.update(self._bar, completed=done, total=total, note=note, eta=eta)
         elif self._clock() - self._last_line >= self._plain_seconds or done == total:
             self._last_line = self._clock()
-            self._line(f"  {self._stage}  {done}/{total} {data.get('unit', '')}  {note}  {eta}".rstrip(), "")
+            self._line(f"  {stage}  {done}/{total} {data['unit']}  {note}  {eta}".rstrip(), "")
 
     def _eta(self, done: int, total: int) -> str:
         fresh = done - self._first_done
         if fresh <= 0 or done >= total:
             return ""
-        return f"{_duration((self._clock() - self._stage_begun) / fresh * (total - done))} left"
+        return f"{_duration((self._clock() - self._begun) / fresh * (total - done))} left"
 
     def _take_down(self) -> None:
         if self._live and self._bar is not None:

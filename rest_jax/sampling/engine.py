@@ -14,24 +14,24 @@ from jax.sharding import Mesh
 
 from rest_jax.config.limits import checked
 from rest_jax.config.settings import EngineSettings
-from rest_jax.core.effects import Candidate, Finish, Sampling
+from rest_jax.core.effects import Candidate, Finish
 from rest_jax.core.errors import UserError
-from rest_jax.core.keys import KeyPath
 from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
 from rest_jax.models.finite import not_finite
 from rest_jax.sampling import state, steps
-from rest_jax.sampling.beginnings import NO_BEGINNING, Beginning, beginning_of, laid_out
-from rest_jax.sampling.chunks import Chunk, batches, buckets, pieces
+from rest_jax.sampling.beginnings import Beginning, beginning_of, laid_out
+from rest_jax.sampling.chunks import Chunk, batches, pieces
 from rest_jax.sampling.lanes import Parked, Slot
 from rest_jax.sampling.layout import layout
 from rest_jax.sampling.pools import Pool, Pools
+from rest_jax.sampling.programs import Program, Shapes, shapes_of
 from rest_jax.sampling.scheduler import Admission, Copy, Scheduler
 from rest_jax.sampling.state import Phase
 from rest_jax.sampling.stats import Stats
-from rest_jax.sampling.stops import UNSTOPPABLE, StopTable, candidate
+from rest_jax.sampling.stops import StopTable, candidate
 
 _FINISH = {Phase.STOP: Finish.STOP, Phase.EOS: Finish.EOS, Phase.NONFINITE: Finish.NONFINITE}
 _REFUSED = Candidate((), (), "", Finish.CONTEXT)
@@ -51,7 +51,7 @@ class Engine:
 
     A candidate is a function of (weights, dtype, settings that are not free, the beginnings that are shared, the
     requests of its own session): its bits do not depend on its row, on other sessions, on the block size or on time.
-    Shapes are compiled when first needed, or all at once by `warm_up`; values never recompile. Pools of rows are
+    Shapes are compiled when first needed, or all of `programs` at once; values never recompile. Pools of rows are
     allocated when first used: see `pool_bytes`.
 
     A session runs at most `rows_per_session` requests at once; the rest of its requests wait in line. When more
@@ -83,8 +83,6 @@ class Engine:
         self.rows = settings.rows
         self.stats = Stats()
         self._config, self._settings = model.config, settings
-        self._room = -(-settings.shared // settings.chunk) * settings.chunk
-        """Tokens of shared beginnings, in whole chunks."""
         self._dtype = jnp.dtype(dtype or model.params["embed"].dtype)
         self._layout = layout(model.config, mesh or make_mesh(tensor=settings.tensor))
         self._traced = self._layout.abstract
@@ -127,13 +125,14 @@ class Engine:
         if not (beginnings and self._settings.shared):
             return
         self._beginnings = laid_out(beginnings, self._settings.shared)
-        shared = state.empty_shared(self._config, self._room, self._dtype, self._layout.shared)
-        content = state.empty_cache(self._config, 1, self._room, self._dtype, self._layout.cache)
+        room = self._settings.room
+        shared = state.zeros(state.shared_shapes(self._config, room, self._dtype, self._layout.shared))
+        content = state.zeros(state.cache_shapes(self._config, 1, room, self._dtype, self._layout.cache))
         row_1 = np.zeros(1, np.int32)
         for beginning in self._beginnings:
-            for chunk in pieces(beginning.ids, 0, len(beginning.ids), self._room, self._settings.chunk):
+            for chunk in pieces(beginning.ids, 0, len(beginning.ids), room, self._settings.chunk):
                 start_1, ids_1t = np.asarray([chunk.start], np.int32), _padded(chunk.ids, chunk.size)[None]
-                content = steps.extend(self._config, self._traced, self._weights, content, row_1, start_1, ids_1t)
+                content = steps.extend(self._config, self._traced, self._weights, content, row_1, start_1, ids_1t, None)
             shared = steps.share(shared, content, np.int32(beginning.start), np.int32(len(beginning.ids)))
             self.stats.prefilled += len(beginning.ids)
         self._shared = shared
@@ -165,7 +164,7 @@ class Engine:
     @property
     def cache_bytes(self) -> int:
         """Bytes of all cache widths in use, and of the shared beginnings, on each device."""
-        return sum(self.pool_bytes(width) for width in self._scheduler.widths) + self._room * self._token_bytes
+        return sum(self.pool_bytes(width) for width in self._scheduler.widths) + self._settings.room * self._token_bytes
 
     @property
     def parked_bytes(self) -> int:
@@ -231,26 +230,16 @@ class Engine:
             del self._running[slot.width][slot.row]
             self._pools.place(slot, state.idle_row(len(slot.ids)))
 
-    def warm_up(self, widths: Sequence[int] | None = None, stops: Sequence[Sequence[str]] = ()) -> None:
-        """Allocates and compiles all that sampling in these cache widths (None: all) with these stop sets needs, so
-        that nothing compiles later. To be called before the first request. Scoring compiles when first used."""
+    def programs(self, stops: Sequence[Sequence[str]] = (), *, sharing: bool = False) -> list[Program]:
+        """All that sampling with these stop sets runs, with shared beginnings or without: once `compile_all` is
+        through, nothing compiles later. Scoring compiles when first used."""
         for stop in stops:
             self._stops.root(stop)
-        slots = [Slot(width, row=0) for width in sorted(widths or self._scheduler.widths)]
-        for slot in slots:
-            for size in buckets(self._settings.chunk):
-                self._extend([(slot, Chunk(0, (0,) * size, size))])
-            for narrower in slots:
-                if narrower.width <= slot.width:
-                    self._pools.copy(narrower, slot)
-            parked = Parked(slot.width, (), NO_BEGINNING, ())
-            self._pools.copy(slot, parked)
-            self._pools.copy(parked, slot)
-            self._pools.place(slot, state.row((0,), KeyPath(0, 0, "", 0, 0, 0, 0), Sampling(), 1, UNSTOPPABLE))
-            self._dispatch(self._pools[slot.width])
-            self._pools.place(slot, state.idle_row(0))
-        self._scheduler.forget()
-        self._pools.wait()
+        table = jax.ShapeDtypeStruct(self._stops.rows.shape, self._stops.rows.dtype, sharding=self._layout.whole)
+        weights = shapes_of(self._weights)
+        widths = tuple(self._scheduler.widths)
+        shapes = Shapes(self._config, self._settings, widths, self._layout, self._dtype, weights, table)
+        return list(shapes.programs(sharing=sharing))
 
     @property
     def _token_bytes(self) -> int:

@@ -42,8 +42,9 @@ class Pools:
 
     def __getitem__(self, width: int) -> Pool:
         if width not in self._pools:
-            cache = state.empty_cache(self._config, self._rows, width, self._dtype, self._layout.cache)
-            self._pools[width] = Pool(cache, jax.device_put(state.idle_rows(self._rows), self._layout.whole))
+            shapes = state.cache_shapes(self._config, self._rows, width, self._dtype, self._layout.cache)
+            rows = jax.device_put(state.idle_rows(self._rows), self._layout.whole)
+            self._pools[width] = Pool(state.zeros(shapes), rows)
         return self._pools[width]
 
     def free(self) -> None:

@@ -16,6 +16,7 @@ from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
 from rest_jax.sampling.engine import Engine
+from rest_jax.sampling.programs import Report, compile_all
 from rest_jax.sampling.stats import Stats, together
 
 
@@ -31,11 +32,20 @@ class Replicas:
     def __init__(self, model: Model, settings: EngineSettings, *, dtype: Any = None):
         self.engines = tuple(Engine(model, settings, dtype=dtype, mesh=mesh) for mesh in _meshes(settings))
         self.codec, self.weights_digest, self.context = model.codec, model.weights_digest, self.engines[0].context
+        self._settings = settings
         self._shared: tuple[tuple[int, ...], ...] = ()
         self._home: dict[int, Engine] = {}
         """By session."""
         self._started: list[Engine] = []
         """Those that the device works for, the longest at work first."""
+        self._compiled: set[bool] = set()
+        """Whether sampling is compiled with shared beginnings, without, both or neither."""
+
+    def compile(self, report: Report, *, sharing: bool) -> None:
+        """Compiles all that sampling with shared beginnings, or without, will run, unless that is done."""
+        if sharing not in self._compiled:
+            compile_all([one for engine in self.engines for one in engine.programs(sharing=sharing)], report)
+            self._compiled.add(sharing)
 
     def load(self, params: Params, weights_digest: str) -> None:
         """Swaps the weights of all engines, as `Engine.load` does."""
@@ -69,6 +79,11 @@ class Replicas:
     def rows(self) -> int:
         """Rows that decode together, on all devices."""
         return sum(engine.rows for engine in self.engines)
+
+    @property
+    def shares(self) -> bool:
+        """Whether there is room for shared beginnings."""
+        return self._settings.shared > 0
 
     @property
     def sessions(self) -> int:

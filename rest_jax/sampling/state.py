@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -87,22 +88,25 @@ class Shared:
     """L buffers [K, P, H]."""
 
 
+_Buffers = TypeVar("_Buffers", Cache, Shared)
+
+
 def idle_rows(count: int) -> Rows:
-    """Rows in which nothing runs."""
+    """Rows in which nothing runs, on the host."""
     return Rows(
-        phase=jnp.full(count, np.int32(Phase.IDLE)),
-        token=jnp.zeros(count, jnp.int32),
-        length=jnp.zeros(count, jnp.int32),
-        position=jnp.zeros(count, jnp.int32),
-        budget=jnp.zeros(count, jnp.int32),
-        stop=jnp.zeros(count, jnp.int32),
-        key=jnp.zeros((count, 2), jnp.uint32),
-        temperature=jnp.zeros(count, jnp.float32),
-        top_k=jnp.zeros(count, jnp.int32),
-        top_p=jnp.ones(count, jnp.float32),
-        min_p=jnp.zeros(count, jnp.float32),
-        start=jnp.zeros(count, jnp.int32),
-        shared=jnp.zeros(count, jnp.int32),
+        phase=np.full(count, np.int32(Phase.IDLE)),
+        token=np.zeros(count, np.int32),
+        length=np.zeros(count, np.int32),
+        position=np.zeros(count, np.int32),
+        budget=np.zeros(count, np.int32),
+        stop=np.zeros(count, np.int32),
+        key=np.zeros((count, 2), np.uint32),
+        temperature=np.zeros(count, np.float32),
+        top_k=np.zeros(count, np.int32),
+        top_p=np.ones(count, np.float32),
+        min_p=np.zeros(count, np.float32),
+        start=np.zeros(count, np.int32),
+        shared=np.zeros(count, np.int32),
     )
 
 
@@ -150,27 +154,37 @@ def candidate_key(words: jax.Array) -> jax.Array:
     return jax.random.key_data(key)
 
 
-def empty_shared(config: ModelConfig, tokens: int, dtype: Any, sharding: Sharding | None = None) -> Shared:
-    """Room for so many tokens of shared beginnings, laid out as `sharding` says (None: on the default device)."""
-    return Shared(*_zeros(config, (), tokens, dtype, sharding))
+def shared_shapes(config: ModelConfig, tokens: int, dtype: Any, sharding: Sharding | None = None) -> Shared:
+    """The buffers of so many tokens of shared beginnings, as shapes; `sharding` None: on the default device."""
+    return Shared(*_shapes(config, (), tokens, dtype, sharding))
 
 
-def empty_cache(config: ModelConfig, rows: int, width: int, dtype: Any, sharding: Sharding | None = None) -> Cache:
-    """A cache of zeros for `rows` rows of `width` tokens, laid out as `sharding` says (None: on the default device)."""
-    return Cache(*_zeros(config, (rows,), width, dtype, sharding))
+def cache_shapes(config: ModelConfig, rows: int, width: int, dtype: Any, sharding: Sharding | None = None) -> Cache:
+    """The buffers of `rows` rows of `width` tokens, as shapes; `sharding` None: on the default device."""
+    return Cache(*_shapes(config, (rows,), width, dtype, sharding))
 
 
-def _zeros(
+def _shapes(
     config: ModelConfig, leading: tuple[int, ...], tokens: int, dtype: Any, sharding: Sharding | None
-) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
-    """Buffers [..., K, H, S] and [..., K, S, H]. Each device gets its own part: the whole may be more than one
-    holds."""
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Buffers [..., K, H, S] and [..., K, S, H], one of each per layer."""
     k_shape = (*leading, config.kv_heads, config.head_dim, tokens)
     v_shape = (*leading, config.kv_heads, tokens, config.head_dim)
-    layers = range(config.layers)
-    return (
-        tuple(jnp.zeros(k_shape, dtype, device=sharding) for _ in layers),
-        tuple(jnp.zeros(v_shape, dtype, device=sharding) for _ in layers),
+    buffers = (jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for shape in (k_shape, v_shape))
+    return tuple((buffer,) * config.layers for buffer in buffers)  # pyright: ignore[reportReturnType]
+
+
+def zeros(shapes: _Buffers) -> _Buffers:
+    """These buffers. Each device makes its own part: the whole may be more than one holds."""
+    return allocation(shapes)()
+
+
+@cache
+def allocation(shapes: Cache | Shared) -> Any:
+    """The jitted function that makes these buffers."""
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, shapes)
+    return jax.jit(
+        lambda: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), out_shardings=shardings
     )
 
 

@@ -43,10 +43,26 @@ def test_a_resumed_stage_counts_its_rate_from_where_it_began() -> None:
     out, clock = io.StringIO(), Clock()
     with Terminal(Console(file=out, force_terminal=False, width=200), plain_seconds=0, clock=clock) as listener:
         listener(Event("stage_started", {"stage": "grow"}))
-        listener(Event("progress", {"stage": "grow", "done": 90, "total": 100}))
+        counted = {"stage": "grow", "total": 100, "unit": "trajectories"}
+        listener(Event("progress", {**counted, "done": 90}))
         clock.now = 10.0
-        listener(Event("progress", {"stage": "grow", "done": 95, "total": 100}))
+        listener(Event("progress", {**counted, "done": 95}))
     assert "10 s left" in out.getvalue().splitlines()[-1]
+
+
+def test_what_is_compiled_first_is_counted_apart() -> None:
+    out, clock = io.StringIO(), Clock()
+    with Terminal(Console(file=out, force_terminal=False, width=200), plain_seconds=0, clock=clock) as listener:
+        listener(Event("progress", {"stage": "compile", "done": 8, "total": 8, "unit": "programs"}))
+        clock.now = 30.0
+        listener(Event("stage_started", {"stage": "grow"}))
+        listener(Event("progress", {"stage": "grow", "done": 1, "total": 2, "unit": "programs"}))
+        listener(Event("progress", {"stage": "grow", "done": 0, "total": 10, "unit": "trajectories"}))
+        clock.now = 40.0
+        listener(Event("progress", {"stage": "grow", "done": 5, "total": 10, "unit": "trajectories"}))
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "  compile  8/8 programs"
+    assert lines[-1] == "  grow  5/10 trajectories    10 s left"
 
 
 def test_text_with_brackets_is_shown_as_it_is() -> None:

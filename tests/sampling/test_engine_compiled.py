@@ -15,6 +15,7 @@ from rest_jax.models import decoder
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.engine import Engine
 from rest_jax.sampling.layout import layout
+from rest_jax.sampling.programs import compile_all
 
 WIDTH = 96
 ALONE = layout(CONFIG, make_mesh()).abstract
@@ -36,14 +37,14 @@ def compilations():
 
 
 @pytest.mark.parametrize(("park", "chunk", "tensor"), [("device", 16, 1), ("host", 48, 1), ("device", 32, 2)])
-def test_nothing_compiles_after_warm_up(compilations, park, chunk, tensor):
+def test_nothing_compiles_after_its_programs_are(compilations, park, chunk, tensor):
     if park not in MEMORIES:
         pytest.skip("this backend has no pinned host memory")
     # A width and a chunk that no other test has, so that nothing is compiled already.
     settings = replace(SETTINGS, widths=(WIDTH, 2 * WIDTH), chunk=chunk, resident=2 * SETTINGS.rows, park=park)
     engine = Engine(tiny_model(), replace(settings, tensor=tensor), rows_per_session=2)
     stops = [(), ("\n",), ("\nObservation", "x")]
-    engine.warm_up(stops=stops)
+    compile_all(engine.programs(stops))
     assert compilations
     compilations.clear()
 
@@ -72,13 +73,29 @@ def test_nothing_compiles_after_warm_up(compilations, park, chunk, tensor):
     assert compilations == []
 
 
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_nothing_compiles_after_the_programs_of_shared_beginnings_are(compilations, tensor):
+    settings = replace(SETTINGS, widths=(WIDTH,), chunk=24, shared=WIDTH, tensor=tensor)
+    engine = Engine(tiny_model(), settings)
+    told = []
+    programs = engine.programs(sharing=True)
+    compile_all(programs, lambda done, total, name: told.append((done, total, name)))
+    assert [done for done, _, _ in told] == list(range(1, len(programs) + 1))
+    assert {name for _, _, name in told} == {program.name for program in programs}
+    compilations.clear()
+    begin = prompt(100, 45)
+    engine.share([begin])
+    run(engine, *(request(id, (*begin, *prompt(id, 10 + 9 * id))) for id in range(4)))
+    assert compilations == []
+
+
 @pytest.mark.parametrize(("steps_per_block", "tensor"), [(1, 1), (8, 1), (8, 2), (8, 4)])
 def test_the_decode_block_copies_no_cache(steps_per_block, tensor):
     rows = 4
     over = layout(CONFIG, make_mesh(tensor=tensor))
     params = jax.device_put(tiny_model().params, over.parameters(CONFIG))
     weights = steps.view(CONFIG, params, jnp.dtype("float32"))
-    cache = state.empty_cache(CONFIG, rows, WIDTH, jnp.float32, over.cache)
+    cache = state.zeros(state.cache_shapes(CONFIG, rows, WIDTH, jnp.float32, over.cache))
     table = jax.ShapeDtypeStruct((64, CONFIG.vocab), np.uint16, sharding=over.whole)
     idle = jax.device_put(state.idle_rows(rows), over.whole)
     lowered = steps.decode_block.lower(CONFIG, over.abstract, weights, cache, idle, table, steps_per_block)
@@ -97,8 +114,8 @@ def test_two_parts_of_attention_copy_no_keys_and_values(tensor, kv_heads):
     over = layout(config, make_mesh(tensor=tensor))
     params = jax.device_put(decoder.init(config, jax.random.key(0)), over.parameters(config))
     weights = steps.view(config, params, jnp.dtype("float32"))
-    cache = state.empty_cache(config, 4, WIDTH, jnp.float32, over.cache)
-    shared = state.empty_shared(config, 3 * WIDTH, jnp.float32, over.shared)
+    cache = state.zeros(state.cache_shapes(config, 4, WIDTH, jnp.float32, over.cache))
+    shared = state.zeros(state.shared_shapes(config, 3 * WIDTH, jnp.float32, over.shared))
     table = jax.ShapeDtypeStruct((64, config.vocab), np.uint16, sharding=over.whole)
     idle = jax.device_put(state.idle_rows(4), over.whole)
     lowered = steps.decode_block.lower(config, over.abstract, weights, cache, idle, table, 8, shared)
@@ -108,7 +125,7 @@ def test_two_parts_of_attention_copy_no_keys_and_values(tensor, kv_heads):
 
 def test_extending_copies_no_cache():
     params = jax.eval_shape(lambda: steps.view(CONFIG, tiny_model().params, jnp.dtype("float32")))
-    cache = state.empty_cache(CONFIG, 4, WIDTH, jnp.float32)
+    cache = state.zeros(state.cache_shapes(CONFIG, 4, WIDTH, jnp.float32))
     index, ids = jax.ShapeDtypeStruct((2,), np.int32), jax.ShapeDtypeStruct((2, 16), np.int32)
     compiled = steps.extend.lower(CONFIG, ALONE, params, cache, index, index, ids).compile()
     assert copies_of(compiled.as_text(), cache) == []
