@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -144,7 +145,7 @@ def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
         f"the whole run, what is done already included: {whole.trajectories} trajectories, about "
         f"{whole.sampled_tokens / 1000:.0f}k sampled, {whole.prefilled_tokens / 1000:.0f}k prefilled and "
         f"{whole.trained_tokens / 1000:.0f}k trained tokens; at {rates.sampled:.0f}, {rates.prefilled:.0f} and "
-        f"{rates.trained:.0f} tokens/s here about {plan.seconds(work, rates) / 60:.0f} min",
+        f"{rates.trained:.0f} tokens/s here about {math.ceil(plan.seconds(work, rates) / 60)} min",
     )
 
 

@@ -65,6 +65,13 @@ def test_what_is_compiled_first_is_counted_apart() -> None:
     assert lines[-1] == "  grow  5/10 trajectories    10 s left"
 
 
+def test_rates_of_thousands_are_written_out() -> None:
+    out = io.StringIO()
+    with Terminal(Console(file=out, force_terminal=False, width=200)) as listener:
+        listener(Event("progress", {"stage": "grow", "done": 1, "total": 1, "unit": "trajectories", "tok_s": 2048.7}))
+    assert "tok_s 2,049" in out.getvalue()
+
+
 def test_text_with_brackets_is_shown_as_it_is() -> None:
     out = io.StringIO()
     with Terminal(Console(file=out, force_terminal=False)) as listener:
