@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +22,7 @@ from typing import Any
 from aiohttp import web
 
 from rest_jax.config.settings import ToolsSettings
-from rest_jax.core.effects import ToolReply
-
-Run = Callable[[Mapping[str, Any]], Awaitable[ToolReply]]
-"""What a tool does with its arguments."""
+from rest_jax.tools.registry import Run
 
 Tell = Callable[[str], None]
 """Says a line to an adapter, and returns once it was heard."""

@@ -92,11 +92,11 @@ def search_tools(searcher: Searcher, results: int) -> tuple[Tool, ...]:
             data {"index", "count"}. The caller remembers how often it looked a keyword up.
     """
 
-    async def search(arguments: Mapping[str, Any]) -> ToolReply:
+    async def search(arguments: Mapping[str, Any], _: str) -> ToolReply:
         hits = await asyncio.to_thread(searcher.search, arguments["query"], arguments.get("k", results))
         return _found(hits) if hits else _not_found(searcher, arguments["query"])
 
-    async def lookup(arguments: Mapping[str, Any]) -> ToolReply:
+    async def lookup(arguments: Mapping[str, Any], _: str) -> ToolReply:
         return _looked_up(searcher, arguments["title"], arguments["keyword"], arguments.get("index", 0))
 
     version = f"1+{searcher.index.digest[:12]}.{results}"

@@ -18,7 +18,7 @@ from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import UserError
 from rest_jax.tools import protocol
 from rest_jax.tools.protocol import Call, ProtocolError, Result, failure
-from rest_jax.tools.registry import Tool, ToolFailure, check_arguments
+from rest_jax.tools.registry import Tool, ToolFailure
 
 SHUTDOWN_S = 5.0
 """After SIGTERM, how long calls in progress may take to end."""
@@ -51,9 +51,9 @@ class Adapter:
 
     async def _run(self, tool: Tool, call: Call, limit_s: float) -> Result:
         try:
-            check_arguments(tool.parameters, call.arguments)
+            tool.check(call.arguments)
             async with asyncio.timeout(limit_s):
-                return Result(call.id, await tool.run(call.arguments))
+                return Result(call.id, await tool.run(call.arguments, call.episode))
         except ToolFailure as error:
             return failure(call.id, error.kind, str(error))
         except TimeoutError:

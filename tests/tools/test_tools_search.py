@@ -38,7 +38,7 @@ CORPUS = corpus_of(
 
 def call(tool: str, searcher: Searcher | None = None, **arguments: object) -> ToolReply:
     tools = {tool.name: tool for tool in search_tools(searcher or Searcher(CORPUS, IndexSettings()), results=1)}
-    return asyncio.run(tools[tool].run(arguments))
+    return asyncio.run(tools[tool].run(arguments, ""))
 
 
 def titles(reply: ToolReply) -> list[str]:
