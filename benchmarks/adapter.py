@@ -67,9 +67,9 @@ def serve_wrapped(
 ) -> None:
     """Serve the search tools, each `wrap`ped, until standard input closes; `hear` gets its lines, and `change` may add
     to the application."""
-    from rest_jax.tools.corpus import read_corpus
-    from rest_jax.tools.index import IndexSettings
-    from rest_jax.tools.search import Searcher, search_tools
+    from rest_jax.tools.search.corpus import read_corpus
+    from rest_jax.tools.search.index import IndexSettings
+    from rest_jax.tools.search.search import Searcher, search_tools
     from rest_jax.tools.server import create_app, serve
 
     index = IndexSettings(settings.k1, settings.b, settings.title_weight, settings.exact_title_first)

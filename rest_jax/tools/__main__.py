@@ -54,9 +54,9 @@ def serve_until_stopped(options: argparse.Namespace) -> None:
     if options.lifeline:
         threading.Thread(target=_end_with_stdin, name="lifeline", daemon=True).start()
     # Imported here: by now the lifeline is watched, and --help or a wrong option has been answered at once.
-    from rest_jax.tools.corpus import read_corpus
-    from rest_jax.tools.index import IndexSettings
-    from rest_jax.tools.search import Searcher, search_tools
+    from rest_jax.tools.search.corpus import read_corpus
+    from rest_jax.tools.search.index import IndexSettings
+    from rest_jax.tools.search.search import Searcher, search_tools
     from rest_jax.tools.server import create_app, serve
     from rest_jax.tools.transport import TOKEN_VARIABLE
 

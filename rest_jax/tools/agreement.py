@@ -9,8 +9,8 @@ from typing import Any
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, warning
-from rest_jax.tools.corpus import read_corpus
 from rest_jax.tools.process import serve_arguments
+from rest_jax.tools.search.corpus import read_corpus
 
 COMPARED = ("k1", "b", "title_weight", "exact_title_first", "results")
 """Settings that decide what a search shows; an adapter names them under `index` in its health."""

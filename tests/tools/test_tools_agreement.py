@@ -10,7 +10,7 @@ from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event
 from rest_jax.tools.agreement import COMPARED, refuse_another
-from rest_jax.tools.corpus import read_corpus
+from rest_jax.tools.search.corpus import read_corpus
 
 URL, SETTINGS = "http://there:1", ToolsSettings()
 

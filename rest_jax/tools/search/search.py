@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rest_jax.core.effects import NO_MORE, NOT_FOUND, ToolErrorKind, ToolReply
-from rest_jax.tools.corpus import Corpus, Passage
-from rest_jax.tools.index import Index, IndexSettings, index_of, top
 from rest_jax.tools.registry import Schema, Tool, ToolFailure
-from rest_jax.tools.text import normalise, sentences
+from rest_jax.tools.search.corpus import Corpus, Passage
+from rest_jax.tools.search.index import Index, IndexSettings, index_of, top
+from rest_jax.tools.search.text import normalise, sentences
 
 PASSAGE_CHARS = 8_000
 """The most characters that a reply shows of one passage's text."""

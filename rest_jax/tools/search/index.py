@@ -19,8 +19,8 @@ from filelock import FileLock
 from rest_jax.core.cache import cache_folder
 from rest_jax.core.canonical import digest
 from rest_jax.core.errors import UserError
-from rest_jax.tools.corpus import Corpus
-from rest_jax.tools.text import STEMMER, STOP_WORDS, stems
+from rest_jax.tools.search.corpus import Corpus
+from rest_jax.tools.search.text import STEMMER, STOP_WORDS, stems
 
 logger = logging.getLogger(__name__)
 
