@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from rest_jax.config.plain import as_plain
-from rest_jax.core.effects import ToolReply
+from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.transport import TOKEN_VARIABLE
@@ -74,6 +74,11 @@ def redacting(tool: Tool, secrets: Sequence[str]) -> Tool:
         except ToolFailure as failure:
             failure.args = (redacted(str(failure), secrets),)
             raise
+        except Exception as error:
+            told = f"{tool.name}: {type(error).__name__}: {error}"
+            if (clean := redacted(told, secrets)) == told:
+                raise
+            raise ToolFailure(ToolErrorKind.INFRA, clean) from None
 
     return replace(tool, run=run)
 
@@ -117,7 +122,7 @@ def _variables(plain: Any) -> Iterator[str]:
             yield from _variables(part)
     elif isinstance(plain, dict):
         for name, part in plain.items():
-            if name.endswith("_variable") and part is not None:
+            if name.endswith("_variable") and isinstance(part, str):
                 yield part
             else:
                 yield from _variables(part)

@@ -40,15 +40,21 @@ class Forbidden(OSError):
     """A connection to an address that is not public."""
 
 
+def meant_by(text: str) -> Address:
+    """The address that a text names; of an IPv4 address that is dressed as IPv6, that one."""
+    address = ip_address(text)
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in _TRANSLATED:
+            return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
+
+
 def is_public(address: Address) -> bool:
     """Whether an address belongs to somebody on the internet, and not to this machine, its network or its cloud."""
-    if isinstance(address, IPv6Address):
-        if (inner := address.ipv4_mapped) is not None:
-            return is_public(inner)
-        if address in _TRANSLATED:
-            return is_public(IPv4Address(int(address) & 0xFFFFFFFF))
-        if address not in _GLOBAL_UNICAST:
-            return False
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
     return address.is_global and not address.is_multicast and not any(address in network for network in _RESERVED)
 
 
@@ -60,7 +66,7 @@ def guarded_connector(allowed: Sequence[Network], resolver: AbstractResolver | N
 
     def checked_socket(info: Any) -> socket.socket:
         family, kind, protocol, _, place = info
-        address = ip_address(place[0])
+        address = meant_by(place[0])
         if not (is_public(address) or any(address in network for network in allowed)):
             raise Forbidden("it leads to an address that is not public")
         return socket.socket(family, kind, protocol)

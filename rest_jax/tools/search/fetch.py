@@ -29,6 +29,8 @@ MAX_REDIRECTS = 5
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 _TEXT = re.compile(r"text/[\w.+-]+|application/xhtml\+xml|application/(?:[\w.-]+\+)?json")
 
+_NO_URL = (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)
+
 _FINAL = frozenset({socket.EAI_NONAME, socket.EAI_NODATA})
 """How a resolver says that there is no such name; anything else may pass."""
 
@@ -159,8 +161,8 @@ def _refuse_status(url: str, response: aiohttp.ClientResponse) -> None:
 
 def _why(error: Exception) -> tuple[str, ToolErrorKind]:
     """What an exception says of the page, and whether that may pass."""
-    if isinstance(error, ValueError):  # aiohttp's InvalidURL is one
-        return "it is no URL", ToolErrorKind.TOOL_ERROR
+    if isinstance(error, _NO_URL) or not isinstance(error, aiohttp.ClientError | OSError):
+        return "there is no such URL", ToolErrorKind.TOOL_ERROR
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     final = isinstance(cause, Forbidden | ConnectionRefusedError | ssl.SSLError | aiohttp.ClientSSLError)
     final = final or (isinstance(cause, socket.gaierror) and cause.errno in _FINAL)

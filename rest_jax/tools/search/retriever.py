@@ -19,7 +19,7 @@ from rest_jax.config.limits import AboveZero, Positive
 from rest_jax.core.effects import NOT_FOUND, ToolReply
 from rest_jax.core.text import valid_unicode
 from rest_jax.tools.redact import secret
-from rest_jax.tools.registry import Tool
+from rest_jax.tools.registry import Run, Schema, Tool
 from rest_jax.tools.search.corpus import passage_of
 from rest_jax.tools.search.replies import LOOKUP, SEARCH, Hit, found, looked_up
 from rest_jax.tools.search.text import normalise
@@ -70,10 +70,14 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[tuple[Too
             hits = await retrieve(arguments["title"], settings.lookup_results)
             return looked_up([hit.passage for hit in hits if normalise(hit.passage.title) == title], arguments)
 
-        searched, looked = f"1+{settings.corpus}.{settings.results}", f"1+{settings.corpus}.{settings.lookup_results}"
+        def tool(name: str, description: str, parameters: Schema, run: Run) -> Tool:
+            return Tool(name, version, description, parameters, run, provider=provider, about=about)
+
+        version = f"1+{settings.corpus}.{settings.results}.{settings.lookup_results}"
+        about = {"retriever": settings.url, "serves": settings.corpus, "results": settings.results}
         yield (
-            Tool("search", searched, "Search for passages about something.", SEARCH, search, provider=provider),
-            Tool("lookup", looked, "Find the next sentence with a keyword.", LOOKUP, lookup, provider=provider),
+            tool("search", "Search for passages about something.", SEARCH, search),
+            tool("lookup", "Find the next sentence with a keyword in a passage.", LOOKUP, lookup),
         )
 
 

@@ -80,6 +80,7 @@ def search_tool(upstream: Upstream, form: Form, settings: WebSettings) -> Tool:
         deterministic=False,
         provider=upstream.name,
         cost=settings.cost,
+        about={"provider": upstream.name, "results": settings.results},
     )
 
 
