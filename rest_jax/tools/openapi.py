@@ -141,8 +141,8 @@ _SCHEMAS: Schema = {
     "Fault": _FAULT | {"description": "Only bad_arguments and tool_error are the agent's own."},
     "Retrieval": {
         "anyOf": [
-            _object({"queries": _list(_TEXT, maxItems=MAX_CALLS)}, _QUERIES),
-            _object({"query": _TEXT}, _QUERIES),
+            _object({"queries": _list(_TEXT, maxItems=MAX_CALLS)}, _QUERIES, open=True),
+            _object({"query": _TEXT}, _QUERIES, open=True),
         ]
     },
     "Retrieved": _object(
