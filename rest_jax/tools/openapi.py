@@ -124,7 +124,7 @@ _SCHEMAS: Schema = {
     | {"description": f"At most {protocol.MAX_BODY_BYTES} bytes; ids are unique."},
     "Call": _CALL | {"description": "`episode` names the trajectory on whose behalf the call is made."},
     "Results": _object({"results": _list(_ref("Result"), maxItems=MAX_CALLS)})
-    | {"description": "In the order of the calls."},
+    | {"description": "Each names its call, in any order."},
     "Result": _object(
         {
             "id": _WHOLE,
