@@ -55,7 +55,7 @@ def parse(body: bytes) -> Retrieval:
     fields = protocol.parse_json(body)
     if not isinstance(fields, dict):
         raise ProtocolError("request: not a JSON object")
-    queries = fields["queries"] if "queries" in fields else [fields.get("query")]
+    queries: Any = fields["queries"] if "queries" in fields else [fields.get("query")]
     if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
         raise ProtocolError("request: expected queries, a list of texts, or query, one text")
     if len(queries) > MAX_CALLS:
