@@ -60,14 +60,12 @@ def serve_until_stopped(options: argparse.Namespace) -> None:
 
 
 async def _serve(settings: AdapterSettings, options: argparse.Namespace, token: str | None) -> None:
-    from rest_jax.tools.redact import redact_logs, secrets_of
     from rest_jax.tools.server import create_app, serve
     from rest_jax.tools.settings import open_tools
 
     def announce(url: str) -> None:
         print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
 
-    redact_logs(secrets_of(settings))
     async with open_tools(settings) as tools:
         app = create_app(tools, timeout_s=options.timeout_s, token=token)
         await serve(app, options.host, options.port, announce)

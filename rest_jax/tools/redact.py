@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -83,10 +84,17 @@ def redacting(tool: Tool, secrets: Sequence[str]) -> Tool:
     return replace(tool, run=run)
 
 
-def redact_logs(secrets: Sequence[str]) -> None:
-    """Take the secrets out of all that the root logger's handlers write, tracebacks included."""
-    for handler in logging.getLogger().handlers:
-        handler.setFormatter(_Redacting(handler.formatter or logging.Formatter(), secrets))
+@contextmanager
+def redacting_logs(secrets: Sequence[str]) -> Iterator[None]:
+    """For the length of a block, all that the root logger's handlers write is without secrets, tracebacks included."""
+    formatters = [(handler, handler.formatter) for handler in logging.getLogger().handlers]
+    for handler, formatter in formatters:
+        handler.setFormatter(_Redacting(formatter or logging.Formatter(), secrets))
+    try:
+        yield
+    finally:
+        for handler, formatter in formatters:
+            handler.setFormatter(formatter)
 
 
 class _Redacting(logging.Formatter):

@@ -25,7 +25,7 @@ from rest_jax.config.coerce import value_of
 from rest_jax.config.limits import Some, faults
 from rest_jax.config.source import Misfit, did_you_mean, nearest, place, read
 from rest_jax.core.errors import UserError
-from rest_jax.tools.redact import redacting, secrets_of
+from rest_jax.tools.redact import redacting, redacting_logs, secrets_of
 from rest_jax.tools.registry import Tool
 
 TOOLS, KIND = "tools", "kind"
@@ -90,12 +90,13 @@ def with_corpus(settings: AdapterSettings, corpus: Path) -> AdapterSettings:
 
 @asynccontextmanager
 async def open_tools(settings: AdapterSettings) -> AsyncIterator[tuple[Tool, ...]]:
-    """The tools of all entries, in order; closed at the end, the last first. What they answer holds no secret.
+    """The tools of all entries, in order; closed at the end, the last first. Neither answers nor logs hold secrets.
 
     Raises UserError for what an entry's own opener refuses, and for two tools of one name.
     """
     secrets = secrets_of(settings)
     async with AsyncExitStack() as opened:
+        opened.enter_context(redacting_logs(secrets))
         tools: dict[str, Tool] = {}
         for entry in settings.tools:
             for tool in await opened.enter_async_context(_opener(type(entry))(entry)):

@@ -21,7 +21,7 @@ from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
-from rest_jax.tools.redact import HIDDEN, redact_logs, redacted, redacting, secret, secrets_of
+from rest_jax.tools.redact import HIDDEN, redacted, redacting, redacting_logs, secret, secrets_of
 from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.transport import TOKEN_VARIABLE
 
@@ -117,19 +117,17 @@ def log() -> Iterator[io.StringIO]:
 
 
 def test_logs_with_their_tracebacks(log: io.StringIO):
-    kept = [(handler, handler.formatter) for handler in logging.getLogger().handlers]
-    redact_logs((KEY,))
-    try:
-        raise ValueError(KEY)
-    except ValueError:
-        logging.getLogger("any").exception("it was %s", KEY)
-    finally:
-        for handler, formatter in kept:
-            handler.setFormatter(formatter)
+    with redacting_logs((KEY,)):
+        try:
+            raise ValueError(KEY)
+        except ValueError:
+            logging.getLogger("any").exception("it was %s", KEY)
     said = log.getvalue()
     assert said.startswith(f"ERROR it was {HIDDEN}\nTraceback")
     assert f"ValueError: {HIDDEN}" in said
     assert KEY not in said
+    logging.getLogger("any").error("as before")
+    assert log.getvalue() == f"{said}ERROR as before\n"
 
 
 def test_a_provider_that_echoes_the_key_finds_no_ear(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
