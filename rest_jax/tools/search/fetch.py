@@ -26,6 +26,9 @@ from rest_jax.tools.upstream import USER_AGENT, TooLong, read_body, reason, retr
 
 MAX_REDIRECTS = 5
 
+AT_ONCE = 32
+"""Pages that are fetched at one time: each may fill the memory that one page may."""
+
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 _TEXT = re.compile(r"text/[\w.+-]+|application/xhtml\+xml|application/(?:[\w.-]+\+)?json")
 
@@ -96,9 +99,11 @@ async def open_fetch(
         headers={"User-Agent": USER_AGENT, "Accept": "text/html,text/plain;q=0.9,*/*;q=0.1"},
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
+        turns = asyncio.Semaphore(AT_ONCE)
 
         async def fetch(arguments: Mapping[str, Any], _: str) -> ToolReply:
-            return await _fetched(session, arguments["url"], settings)
+            async with turns:
+                return await _fetched(session, arguments["url"], settings)
 
         yield (Tool("fetch", f"1+{settings.chars}", "Read a web page.", _PARAMETERS, fetch, deterministic=False),)
 
