@@ -119,9 +119,9 @@ class ToolsSettings:
 
     url: str | None = None
     """An adapter that already runs; None starts one on a free loopback port and stops it with the run."""
-    config: str | None = None
+    config: str | None = field(default=None, metadata=FREE)
     """A YAML file of tools, as of `rest-jax tools serve --config`, for the adapter that is started; null is search over
-    the task's corpus, as `results` to `exact_title_first` say."""
+    the task's corpus, as `results` to `exact_title_first` say. Its tools' versions decide bits, not its name."""
     timeout_s: AboveZero = 20.0
     """The most seconds that one tool call may take."""
     retries: Natural = 3
