@@ -18,10 +18,10 @@ from zlib import crc32
 
 from aiohttp import web
 
-from benchmarks.adapter import Run, adapter, serve_wrapped
+from benchmarks.adapter import adapter, serve_wrapped
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolErrorKind, ToolReply
-from rest_jax.tools.registry import ToolFailure
+from rest_jax.tools.registry import Run, ToolFailure
 
 SETTINGS = ToolsSettings(timeout_s=2.0, retries=2)
 """Of adapter and client."""
@@ -63,12 +63,12 @@ def main() -> None:
     drawn = random.Random(options.seed)
 
     def failing(run: Run) -> Run:
-        async def fail_or_run(arguments: Mapping[str, Any]) -> ToolReply:
+        async def fail_or_run(arguments: Mapping[str, Any], episode: str) -> ToolReply:
             if cursed(arguments.get("query", ""), options.seed):
                 raise ToolFailure(ToolErrorKind.INFRA, "this query is cursed")
             (fault,) = drawn.choices([*FAULTS, "none"], [*FAULTS.values(), 1 - sum(FAULTS.values())])
             await _suffer(fault)
-            return await run(arguments)
+            return await run(arguments, episode)
 
         return fail_or_run
 

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.adapter import Run, adapter, serve_wrapped
+from benchmarks.adapter import adapter, serve_wrapped
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolReply
+from rest_jax.tools.registry import Run
 
 SETTINGS = ToolsSettings(timeout_s=600)
 """Of adapter and client: no call of a benchmark is given up."""
@@ -35,9 +36,9 @@ def main() -> None:
     latency_s = 0.0
 
     def late(run: Run) -> Run:
-        async def wait_and_run(arguments: Mapping[str, Any]) -> ToolReply:
+        async def wait_and_run(arguments: Mapping[str, Any], episode: str) -> ToolReply:
             await asyncio.sleep(latency_s)
-            return await run(arguments)
+            return await run(arguments, episode)
 
         return wait_and_run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from rest_jax.models.dtypes import compute_dtype
 from rest_jax.policies.scripted import ScriptedPolicy
 from rest_jax.recipes.memory import memory, refuse_too_large
 from rest_jax.recipes.plan import Lengths
+from rest_jax.recipes.stages import JOURNAL
 from rest_jax.rollout import store
 from rest_jax.rollout.journal import Journal
 from rest_jax.rollout.recording import encoder
@@ -39,7 +40,6 @@ from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 
 TRAJECTORIES = "trajectories.parquet"
-JOURNAL = "journal.jsonl"
 GREEDY = Sampling(temperature=0.0)
 
 
@@ -74,6 +74,8 @@ class Workbench:
     base: Player
     agent: AgentSettings
     tools: ToolClient
+    versions: Mapping[str, str]
+    """The adapter's tools, each with its version."""
     emit: Listener
     engine: Replicas
 
@@ -241,6 +243,7 @@ def open_workbench(
             base=Player(base_folder, policy.weights_digest, agent_settings.bare),
             agent=agent_settings,
             tools=client,
+            versions=health.get("tools", {}),
             emit=emit,
             engine=policy,
         )

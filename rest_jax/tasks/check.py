@@ -8,7 +8,7 @@ from pathlib import Path
 from rest_jax.tasks.metrics import YES_NO, normalise
 from rest_jax.tasks.splits import Reader
 from rest_jax.tasks.task import Task
-from rest_jax.tools.corpus import read_corpus
+from rest_jax.tools.search.corpus import read_corpus
 
 
 @dataclass(frozen=True)

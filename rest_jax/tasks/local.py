@@ -9,7 +9,7 @@ from rest_jax.core.trajectory import Question
 from rest_jax.tasks.files import read_jsonl
 from rest_jax.tasks.splits import Split
 from rest_jax.tasks.task import Task
-from rest_jax.tools.corpus import read_corpus
+from rest_jax.tools.search.corpus import read_corpus
 
 
 def local(questions: Path, corpus: Path) -> Task:

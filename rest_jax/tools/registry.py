@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+from jsonschema.protocols import Validator
 
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 
 Schema = Mapping[str, Any]
-_TYPES: dict[str, type] = {"string": str, "integer": int}
+Run = Callable[[Mapping[str, Any], str], Awaitable[ToolReply]]
+"""(arguments, episode) → reply. The episode names the trajectory on whose behalf the call is made."""
 
 
 class ToolFailure(Exception):
-    """A tool's own way to say that a call failed, and of what kind."""
+    """A tool's own way to say that a call failed, and of what kind.
 
-    def __init__(self, kind: ToolErrorKind, message: str) -> None:
+    `retry_after_s`: for how many seconds the provider asks to be left alone.
+    """
+
+    def __init__(self, kind: ToolErrorKind, message: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.kind = kind
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True)
 class Tool:
     """A tool that the adapter serves.
 
-    `parameters` is a JSON schema: an object of string and integer properties, with `required`, `minLength`,
-    `maxLength`, `minimum` and `maximum`; `run` gets arguments that satisfy it. It returns what the model may see and
-    raises `ToolFailure`; any other exception is the adapter's own failure, not the caller's.
+    `parameters` is a JSON schema (draft 2020-12) of an object; `run` gets arguments that satisfy it. It returns what
+    the model may see and raises `ToolFailure`; any other exception is the adapter's own failure, not the caller's.
     """
 
     name: str
@@ -34,11 +43,29 @@ class Tool:
     """Changes whenever the same arguments may give another answer."""
     description: str
     parameters: Schema
-    run: Callable[[Mapping[str, Any]], Awaitable[ToolReply]]
+    run: Run
     deterministic: bool = True
     """The same arguments always give the same answer."""
     stateful: bool = False
-    """A call changes what later calls answer: it must not be repeated."""
+    """A call changes what later calls of its episode answer: it is never repeated, its answer never cached."""
+    provider: str = ""
+    """Whose service it uses: tools of one provider share its limits and its circuit breaker. Empty: nobody's."""
+    cost: float = 0.0
+    """US dollars that one call costs."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What its answers come from (JSON), for people and for whoever compares two adapters."""
+
+    @cached_property
+    def _validator(self) -> Validator:
+        return Draft202012Validator(self.parameters)
+
+    def check(self, arguments: Mapping[str, Any]) -> None:
+        """Raise ToolFailure (bad_arguments), naming the argument, unless the arguments satisfy the schema."""
+        error = best_match(self._validator.iter_errors(arguments))
+        if error is not None:
+            where = "".join(f"[{part!r}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+            raise _bad(f"{where.lstrip('.')}: {error.message}" if where else error.message)
+        _check_text(arguments)
 
     def described(self) -> dict[str, Any]:
         """The tool in OpenAI's function form, with its version and nature beside it."""
@@ -49,33 +76,23 @@ class Tool:
             "version": self.version,
             "deterministic": self.deterministic,
             "stateful": self.stateful,
+            "cost": self.cost,
         }
 
 
-def check_arguments(parameters: Schema, arguments: Mapping[str, Any]) -> None:
-    """Raise ToolFailure (bad_arguments), naming the argument, unless the arguments satisfy the schema."""
-    properties = parameters["properties"]
-    for name in parameters["required"]:
-        if name not in arguments:
-            raise _bad(f"{name} is missing")
-    for name, value in arguments.items():
-        if name not in properties:
-            raise _bad(f"{name} is not an argument; there is {', '.join(properties)}")
-        _check_value(name, value, properties[name])
-
-
-def _check_value(name: str, value: Any, schema: Schema) -> None:
-    if not isinstance(value, _TYPES[schema["type"]]) or isinstance(value, bool):
-        raise _bad(f"{name} is not of type {schema['type']}")
-    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-        raise _bad(f"{name} is no valid Unicode text")
-    unit, size = (" characters", len(value)) if isinstance(value, str) else ("", value)
-    least = schema.get("minLength", schema.get("minimum"))
-    most = schema.get("maxLength", schema.get("maximum"))
-    if least is not None and size < least:
-        raise _bad(f"{name} is less than {least}{unit}")
-    if most is not None and size > most:
-        raise _bad(f"{name} is more than {most}{unit}")
+def _check_text(value: Any) -> None:
+    """Lone surrogates pass for text in JSON, but no other program takes them."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _bad(f"{value[:40]!r} is no valid Unicode text") from None
+    elif isinstance(value, Mapping):
+        for part in (*value.keys(), *value.values()):
+            _check_text(part)
+    elif isinstance(value, list):
+        for part in value:
+            _check_text(part)
 
 
 def _bad(message: str) -> ToolFailure:

@@ -22,9 +22,9 @@ from rest_jax.tasks.metrics import normalise
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Split
 from rest_jax.tasks.task import Task
-from rest_jax.tools.corpus import read_corpus
-from rest_jax.tools.index import IndexSettings
-from rest_jax.tools.search import Searcher
+from rest_jax.tools.search.corpus import read_corpus
+from rest_jax.tools.search.index import IndexSettings
+from rest_jax.tools.search.search import Searcher
 
 DEVELOPED, PROOF = 7, 11
 """The default world, on whose select split settings are chosen; and that of configs/atlas_proof.yaml."""

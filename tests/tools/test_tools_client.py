@@ -30,7 +30,7 @@ class Flaky:
     def __init__(self, failures: int, *, stateful: bool = False) -> None:
         self.failures, self.stateful, self.runs = failures, stateful, 0
 
-    async def run(self, arguments: Mapping[str, Any]) -> ToolReply:
+    async def run(self, arguments: Mapping[str, Any], episode: str) -> ToolReply:
         self.runs += 1
         if self.runs <= self.failures:
             raise ConnectionError("the provider hung up")
@@ -38,7 +38,7 @@ class Flaky:
 
     def app(self) -> web.Application:
         tool = Tool("flaky", "1", "", {"properties": {}, "required": []}, self.run, stateful=self.stateful)
-        return create_app([tool], timeout_s=20, about={})
+        return create_app([tool], timeout_s=20)
 
 
 class Raw:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rest_jax.core.errors import UserError
-from rest_jax.tools.corpus import Passage, read_corpus
+from rest_jax.tools.search.corpus import Passage, read_corpus
 
 ROWS = [
     {"title": "Oslo", "text": "A city."},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +22,7 @@ from rest_jax.tools.protocol import (
     parse_batch,
     parse_result,
 )
-from rest_jax.tools.registry import ToolFailure, check_arguments
+from rest_jax.tools.registry import Tool, ToolFailure
 
 values = st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=3)
 
@@ -52,12 +54,14 @@ CALL = {"id": 1, "tool": "search", "arguments": {}}
     [
         ([], "request: not a JSON object"),
         ({"calls": []}, "request: deadline_ms is missing"),
-        ({"deadline_ms": 0, "calls": []}, "deadline_ms is not positive"),
+        ({"deadline_ms": 0, "calls": []}, "deadline_ms is not in"),
+        ({"deadline_ms": float("nan"), "calls": []}, "NaN is no JSON number"),
         ({"deadline_ms": True, "calls": []}, "deadline_ms has the wrong type"),
         ({"deadline_ms": 1, "calls": [], "call": 1}, "request: call is unknown"),
         ({"deadline_ms": 1, "calls": [CALL, CALL]}, "two calls have one id"),
         ({"deadline_ms": 1, "calls": [{**CALL, "arguments": []}]}, r"calls\[0\]: arguments has the wrong type"),
-        ({"deadline_ms": 1, "calls": [{**CALL, "id": i} for i in range(1025)]}, "1025 calls are more than 1024"),
+        ({"deadline_ms": 1, "calls": [{**CALL, "id": i} for i in range(4097)]}, "4097 calls are more than 4096"),
+        ({"deadline_ms": 10**400, "calls": []}, "deadline_ms is not in"),
     ],
 )
 def test_bad_batches(request_: object, reason: str):
@@ -79,29 +83,45 @@ def test_bad_results():
 
 
 SCHEMA = {
-    "properties": {"query": {"type": "string", "minLength": 1, "maxLength": 5}, "k": {"type": "integer", "maximum": 3}},
+    "type": "object",
+    "properties": {
+        "query": {"type": "string", "minLength": 1, "maxLength": 5},
+        "k": {"type": "integer", "maximum": 3},
+        "tags": {"type": "array", "items": {"type": "string"}},
+    },
     "required": ["query"],
+    "additionalProperties": False,
 }
+
+
+async def nothing(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+    return ToolReply("")
+
+
+TOOL = Tool("look", "1", "For tests.", SCHEMA, nothing)
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ({}, "query is missing"),
-        ({"query": 3}, "query is not of type string"),
-        ({"query": ""}, "query is less than 1 characters"),
-        ({"query": "abcdef"}, "query is more than 5 characters"),
-        ({"query": "\ud800"}, "query is no valid Unicode"),
-        ({"query": "a", "k": 4}, "k is more than 3"),
-        ({"query": "a", "k": True}, "k is not of type integer"),
-        ({"query": "a", "n": 1}, "n is not an argument; there is query, k"),
+        ({}, "'query' is a required property"),
+        ({"query": 3}, "query: 3 is not of type 'string'"),
+        ({"query": ""}, "query: '' should be non-empty"),
+        ({"query": "abcdef"}, "query: 'abcdef' is too long"),
+        ({"query": "\ud800"}, "is no valid Unicode"),
+        ({"query": "a", "tags": ["b", "\udfff"]}, "is no valid Unicode"),
+        ({"query": "a", "tags": ["b", 1]}, r"tags\[1\]: 1 is not of type 'string'"),
+        ({"query": "a", "k": 4}, "k: 4 is greater than the maximum of 3"),
+        ({"query": "a", "k": True}, "k: True is not of type 'integer'"),
+        ({"query": "a", "n": 1}, "'n' was unexpected"),
     ],
 )
 def test_arguments_that_break_the_schema(arguments: dict, reason: str):
     with pytest.raises(ToolFailure, match=reason) as error:
-        check_arguments(SCHEMA, arguments)
+        TOOL.check(arguments)
     assert error.value.kind is ToolErrorKind.BAD_ARGUMENTS
 
 
 def test_arguments_that_satisfy_the_schema():
-    check_arguments(SCHEMA, {"query": "a<|im_", "k": 3} | {"query": "a"})
+    TOOL.check({"query": "<|im_"})
+    TOOL.check({"query": "a", "k": 3, "tags": ["b"]})

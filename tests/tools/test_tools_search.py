@@ -14,11 +14,11 @@ import pytest
 from rest_jax.core.cache import cache_folder
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
-from rest_jax.tools.corpus import Passage, corpus_of, read_corpus
-from rest_jax.tools.index import IndexSettings, index_of, top
 from rest_jax.tools.registry import ToolFailure
-from rest_jax.tools.search import Searcher, search_tools
-from rest_jax.tools.text import sentences, stems
+from rest_jax.tools.search.corpus import Passage, corpus_of, read_corpus
+from rest_jax.tools.search.index import IndexSettings, index_of, top
+from rest_jax.tools.search.search import Searcher, search_tools
+from rest_jax.tools.search.text import sentences, stems
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ CORPUS = corpus_of(
 
 def call(tool: str, searcher: Searcher | None = None, **arguments: object) -> ToolReply:
     tools = {tool.name: tool for tool in search_tools(searcher or Searcher(CORPUS, IndexSettings()), results=1)}
-    return asyncio.run(tools[tool].run(arguments))
+    return asyncio.run(tools[tool].run(arguments, ""))
 
 
 def titles(reply: ToolReply) -> list[str]:
@@ -141,9 +141,9 @@ def test_scores_do_not_depend_on_the_hash_seed(tmp_path: Path):
     script = """if True:
         import sys
         from pathlib import Path
-        from rest_jax.tools.corpus import read_corpus
-        from rest_jax.tools.index import IndexSettings
-        from rest_jax.tools.search import Searcher
+        from rest_jax.tools.search.corpus import read_corpus
+        from rest_jax.tools.search.index import IndexSettings
+        from rest_jax.tools.search.search import Searcher
         hits = Searcher(read_corpus(Path(sys.argv[1])), IndexSettings()).search("the capital of Norway, King Harald", 4)
         assert not {"jax", "transformers", "torch"} & set(sys.modules), "a tool process must not load these"
         print([(hit.passage.title, hit.score.hex()) for hit in hits])

@@ -1,0 +1,1 @@
+"""Search: a corpus of one's own, and other people's servers."""
