@@ -193,7 +193,7 @@ class Recorder:
         self._file.close()
         with written_whole(self.path / CALLS) as part, pa.output_stream(part, compression="zstd") as file:
             for key in sorted(self._calls):
-                file.write(canonical_json(self._calls[key]).encode() + b"\n")
+                file.write(json.dumps(self._calls[key], sort_keys=True).encode() + b"\n")
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "began": self._began,
