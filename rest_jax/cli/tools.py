@@ -1,14 +1,14 @@
-"""`rest-jax tools serve`: the tool adapter, for other machines or other programs."""
+"""`rest-jax tools serve|record|replay`: the tool adapter, for other machines or other programs."""
 
 from __future__ import annotations
 
 import argparse
 
-from rest_jax.tools.__main__ import add_serve_command, serve_until_stopped
+from rest_jax.tools.__main__ import add_serve_commands, serve_until_stopped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_serve_command(parser.add_subparsers(dest="action", metavar="ACTION", required=True))
+    add_serve_commands(parser.add_subparsers(dest="action", metavar="ACTION", required=True))
 
 
 def execute(options: argparse.Namespace) -> int:

@@ -15,9 +15,10 @@ import pytest
 from service_world import Backend, FakeTime, ask_for, down
 
 from rest_jax.core.effects import ToolErrorKind
+from rest_jax.tools.protocol import CacheStatus
 from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.service.cache import open_cache
-from rest_jax.tools.service.query import CacheStatus, Query, run_tool
+from rest_jax.tools.service.query import Query, run_tool
 from rest_jax.tools.service.service import Service
 from rest_jax.tools.service.settings import CacheSettings
 

@@ -14,20 +14,20 @@ from service_world import Backend, ask_for, down
 from rest_jax.core.canonical import digest_file
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
+from rest_jax.tools.protocol import CacheStatus
 from rest_jax.tools.registry import ToolFailure
 from rest_jax.tools.service.cache import open_cache
 from rest_jax.tools.service.cassettes import (
     CALLS,
     MANIFEST,
     UNFINISHED,
-    Player,
     Recorder,
     read_cassette,
-    replayed_tools,
 )
-from rest_jax.tools.service.query import CacheStatus, Query, run_tool
+from rest_jax.tools.service.query import Query, run_tool
 from rest_jax.tools.service.service import Service
 from rest_jax.tools.service.settings import CacheSettings
+from rest_jax.tools.serving import replayed
 
 
 @pytest.fixture
@@ -37,9 +37,8 @@ def path(tmp_path: Path) -> Path:
 
 def replaying(path: Path) -> tuple[Service, dict]:
     """A service over a cassette, and its tools by name."""
-    cassette = read_cassette(path)
-    tools = {tool.name: tool for tool in replayed_tools(cassette)}
-    return Service(run_tool, [Player(cassette)]), tools
+    served = replayed(path)
+    return served.service, {tool.name: tool for tool in served.tools}
 
 
 async def test_what_was_recorded_is_replayed_without_the_tools(path: Path):
@@ -66,11 +65,14 @@ async def test_a_miss_is_loud(path: Path, caplog: pytest.LogCaptureFixture):
     with Recorder(path, [Backend().tool()]) as recorder:
         await Service(run_tool, [recorder]).answer(ask_for(Backend().tool()))
     service, tools = replaying(path)
-    says = f'{path} holds no answer to search {{"query":"other"}}'
+    says = f'{path} holds no answer to search {{"query": "other"}}'
     with pytest.raises(ToolFailure, match="holds no answer") as miss:
         await service.answer(ask_for(tools["search"], "other"))
     assert (miss.value.kind, str(miss.value)) == (ToolErrorKind.REPLAY_MISS, says)
     assert [record.getMessage() for record in caplog.records] == [f"replay miss: {says}"]
+    assert (
+        service.trouble.text == f"{says}; record it again as it is replayed: same questions, samples, seeds and model"
+    )
 
 
 async def test_while_it_is_recorded_a_call_has_one_answer_whatever_the_tool_says_next(path: Path):

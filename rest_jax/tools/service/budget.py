@@ -8,7 +8,7 @@ from pathlib import Path
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import UserError
 from rest_jax.tools.registry import ToolFailure
-from rest_jax.tools.service.query import Answer, Ask, Query
+from rest_jax.tools.service.query import Answer, Ask, Query, Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +29,11 @@ class Budget:
     command gets the money twice. Raises UserError when it cannot be read.
     """
 
-    def __init__(self, dollars: float, ledger: Path | None = None) -> None:
+    def __init__(self, dollars: float, ledger: Path | None = None, trouble: Trouble | None = None) -> None:
         self.dollars = dollars
         self.spent = _sum(ledger) if ledger is not None else 0.0
         self._ledger = ledger
-        self._said = False
+        self._trouble = trouble or Trouble()
 
     def guarding(self, ask: Ask) -> Ask:
         """`ask`, but not when there is no money for it: nobody waits for a call that cannot be made."""
@@ -61,9 +61,9 @@ class Budget:
             f"the budget of ${self.dollars:g} is spent: {query.tool.name} costs ${query.tool.cost:g} and "
             f"${max(0.0, self.dollars - self.spent):g} is left; raise service.dollars"
         )
-        if not self._said:
-            self._said = True
+        if not self._trouble.text:
             logger.error(message)
+        self._trouble.report(message)
         raise BudgetSpent(ToolErrorKind.INFRA, message)
 
     def _pay(self, dollars: float) -> None:

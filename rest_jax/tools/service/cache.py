@@ -19,8 +19,9 @@ from typing import TypeVar
 
 from rest_jax.core.cache import cache_folder
 from rest_jax.core.effects import ToolReply
+from rest_jax.tools.protocol import CacheStatus
 from rest_jax.tools.registry import Tool
-from rest_jax.tools.service.query import Answer, CacheStatus, Query
+from rest_jax.tools.service.query import Answer, Query
 from rest_jax.tools.service.settings import CacheSettings
 
 logger = logging.getLogger(__name__)
@@ -71,15 +72,17 @@ class Cache:
         if on_disk:
             known |= await self._do(lambda: self._fresh(self._opened().read(on_disk), wanted)) or {}
         return [
-            Answer(known[query.key], CacheStatus.HIT) if query.key in known and query.key in wanted else None
-            for query in queries
+            Answer(known[query.key], CacheStatus.HIT, attempts=0) if query.key in known else None for query in queries
         ]
 
     async def keep(self, query: Query, answer: Answer) -> Answer:
         """Remember a success. It is on the disk a little later, and known at once."""
         if query.key is None or not answer.reply.ok or not _may_be_kept(query.tool) or self._off:
             return answer
-        self._unwritten[query.key] = json.dumps([answer.reply.content, dict(answer.reply.data)]), self._now()
+        self._unwritten[query.key] = (
+            json.dumps([answer.reply.content, dict(answer.reply.data)], allow_nan=False),
+            self._now(),
+        )
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
         return replace(answer, cache=CacheStatus.MISS)

@@ -24,12 +24,13 @@ from typing import Any, Self
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from rest_jax.core.canonical import canonical_json, digest, digest_file
+from rest_jax.core.canonical import digest, digest_file
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.core.files import write_json, written_whole
+from rest_jax.tools.protocol import CacheStatus
 from rest_jax.tools.registry import Tool, ToolFailure
-from rest_jax.tools.service.query import Answer, CacheStatus, Query
+from rest_jax.tools.service.query import Answer, Query, Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -77,15 +78,16 @@ def read_cassette(path: Path) -> Cassette:
 
 def tool_row(tool: Tool) -> Row:
     """A tool as a manifest names it: all that it is but its code."""
-    return {**tool.described(), "provider": tool.provider}
+    return {**tool.described(), "provider": tool.provider, "about": dict(tool.about)}
 
 
-def replayed_tools(cassette: Cassette) -> tuple[Tool, ...]:
+def replayed_tools(cassette: Cassette, trouble: Trouble) -> tuple[Tool, ...]:
     """The recorded tools, for a `Player` to answer for them: what it does not know is a replay_miss."""
 
-    async def miss(query_tool: str, arguments: Mapping[str, Any]) -> ToolReply:
-        message = f"{cassette.path} holds no answer to {query_tool} {canonical_json(arguments)[:200]}"
+    async def miss(tool: str, arguments: Mapping[str, Any]) -> ToolReply:
+        message = f"{cassette.path} holds no answer to {tool} {json.dumps(dict(arguments), ensure_ascii=False)[:200]}"
         logger.error("replay miss: %s", message)
+        trouble.report(f"{message}; record it again as it is replayed: same questions, samples, seeds and model")
         raise ToolFailure(ToolErrorKind.REPLAY_MISS, message)
 
     def tool(row: Row) -> Tool:
@@ -100,7 +102,7 @@ def replayed_tools(cassette: Cassette) -> tuple[Tool, ...]:
             deterministic=row["deterministic"],
             stateful=row["stateful"],
             provider=row["provider"],
-            cost=0.0,
+            about=row["about"],
         )
 
     return tuple(tool(row) for row in cassette.tools)
@@ -208,7 +210,7 @@ class Recorder:
 
     def _append(self, row: Row) -> Row:
         """Hand a line to the system; returns it as it can be read back."""
-        line = self._clean(json.dumps(row))
+        line = self._clean(json.dumps(row, allow_nan=False))
         self._file.write(line.encode() + b"\n")
         self._file.flush()
         return json.loads(line)
@@ -259,7 +261,7 @@ class _Histories:
 def _answer(row: Row) -> Answer:
     error = row["error"]
     fault = None if error is None else ToolFault(ToolErrorKind(error["kind"]), error["message"])
-    return Answer(ToolReply(row["content"], row["data"], fault), CacheStatus.REPLAY)
+    return Answer(ToolReply(row["content"], row["data"], fault), CacheStatus.REPLAY, attempts=0)
 
 
 def _versions(tools: Sequence[Row]) -> str:

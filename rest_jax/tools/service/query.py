@@ -6,26 +6,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from typing import Any, Protocol
 
 from rest_jax.core.canonical import digest
 from rest_jax.core.effects import ToolReply
+from rest_jax.tools.protocol import CacheStatus
 from rest_jax.tools.registry import Tool
-
-
-class CacheStatus(StrEnum):
-    """Where an answer came from."""
-
-    HIT = "hit"
-    """The cache, or an equal call that was under way."""
-    MISS = "miss"
-    """The tool; the next equal call may find it in the cache."""
-    REPLAY = "replay"
-    """A cassette."""
-    BYPASS = "bypass"
-    """The tool; nothing remembers it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +40,7 @@ class Answer:
     reply: ToolReply
     cache: CacheStatus = CacheStatus.BYPASS
     attempts: int = 1
-    """How often the tool was run for it."""
+    """How often the tool was run for it; 0 where it was not."""
 
 
 Ask = Callable[[Query], Awaitable[Answer]]
@@ -75,6 +62,18 @@ class Memory(Protocol):
     async def keep(self, query: Query, answer: Answer) -> Answer:
         """Remember an answer; returns it, or the one that stands in its place."""
         ...
+
+
+@dataclass
+class Trouble:
+    """What makes it pointless to go on until somebody mends it: the adapter says it when it is asked how it is."""
+
+    text: str = ""
+    """One line: what, and how to mend it. Empty while all is well."""
+
+    def report(self, text: str) -> None:
+        """The first one stays."""
+        self.text = self.text or text
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from rest_jax.core.effects import ToolFault, ToolReply
+from rest_jax.tools.protocol import CacheStatus
 from rest_jax.tools.registry import ToolFailure
 from rest_jax.tools.service.breaker import breaking
 from rest_jax.tools.service.budget import Budget
 from rest_jax.tools.service.cache import open_cache
 from rest_jax.tools.service.flights import Flights
 from rest_jax.tools.service.limits import limiting
-from rest_jax.tools.service.query import Answer, Ask, CacheStatus, Clock, Memory, Query, run_tool
+from rest_jax.tools.service.query import Answer, Ask, Clock, Memory, Query, Trouble, run_tool
 from rest_jax.tools.service.retries import retrying
 from rest_jax.tools.service.settings import ProviderLimits, ServiceSettings
 
@@ -28,7 +29,8 @@ class Service:
     What one memory knows, those before it learn. Equal queries of a stateless tool under way at one time are one.
     """
 
-    def __init__(self, ask: Ask = run_tool, memories: Sequence[Memory] = ()) -> None:
+    def __init__(self, ask: Ask = run_tool, memories: Sequence[Memory] = (), trouble: Trouble | None = None) -> None:
+        self.trouble = trouble or Trouble()
         self._ask = ask
         self._memories = tuple(memories)
         self._flights: Flights[Answer] = Flights()
@@ -52,7 +54,7 @@ class Service:
             return await self._remembered_or_asked(query)
         answer, mine = await self._flights.join(query.key, lambda: self._remembered_or_asked(query))
         shared = answer.cache in (CacheStatus.MISS, CacheStatus.BYPASS) and not mine
-        return replace(answer, cache=CacheStatus.HIT) if shared else answer
+        return replace(answer, cache=CacheStatus.HIT, attempts=0) if shared else answer
 
     async def _remembered_or_asked(self, query: Query) -> Answer:
         (answer,) = await self.recall([query])
@@ -80,6 +82,7 @@ def asking(
     defaults: Mapping[str, ProviderLimits],
     *,
     ledger: Path | None = None,
+    trouble: Trouble | None = None,
     clock: Clock | None = None,
 ) -> Ask:
     """A tool's run with everything but memory around it. `defaults`: limits of providers that the settings leave out.
@@ -88,7 +91,7 @@ def asking(
     """
     clock = clock or Clock()
     limits = {**defaults, **{own.provider: own for own in settings.limits}}
-    budget = Budget(settings.dollars, ledger) if settings.dollars is not None else None
+    budget = Budget(settings.dollars, ledger, trouble) if settings.dollars is not None else None
     ask = budget.paying(run_tool) if budget else run_tool
     ask = retrying(breaking(limiting(ask, limits, clock), settings.breaker, clock), settings.retries, clock)
     return budget.guarding(ask) if budget else ask
@@ -107,4 +110,5 @@ async def open_service(
         memories = [recorder] if recorder is not None else []
         if settings.cache is not None:
             memories.append(await opened.enter_async_context(open_cache(settings.cache)))
-        yield Service(asking(settings, defaults, ledger=ledger), memories)
+        trouble = Trouble()
+        yield Service(asking(settings, defaults, ledger=ledger, trouble=trouble), memories, trouble)
