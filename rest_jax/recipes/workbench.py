@@ -27,6 +27,7 @@ from rest_jax.models.dtypes import compute_dtype
 from rest_jax.policies.scripted import ScriptedPolicy
 from rest_jax.recipes.memory import memory, refuse_too_large
 from rest_jax.recipes.plan import Lengths
+from rest_jax.recipes.stages import JOURNAL
 from rest_jax.rollout import store
 from rest_jax.rollout.journal import Journal
 from rest_jax.rollout.recording import encoder
@@ -39,7 +40,6 @@ from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 
 TRAJECTORIES = "trajectories.parquet"
-JOURNAL = "journal.jsonl"
 GREEDY = Sampling(temperature=0.0)
 
 

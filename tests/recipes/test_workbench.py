@@ -12,7 +12,8 @@ from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSetting
 from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent
-from rest_jax.recipes.workbench import JOURNAL, Workbench, open_workbench
+from rest_jax.recipes.stages import JOURNAL
+from rest_jax.recipes.workbench import Workbench, open_workbench
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.task import Task
 from rest_jax.tools.process import adapter

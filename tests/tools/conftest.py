@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from aiohttp import web
 
+from rest_jax.tools import server
+
 ServeApp = Callable[[Callable[[], web.Application]], str]
 
 
@@ -25,15 +27,16 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 @pytest.fixture
-def serve_app() -> Iterator[ServeApp]:
+def serve_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServeApp]:
     """serve(make_app) serves the application that `make_app` returns until the test ends; gives its URL."""
+    monkeypatch.setattr(server, "SHUTDOWN_S", 0.1)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     runners: list[web.AppRunner] = []
 
     async def start(make_app: Callable[[], web.Application]) -> str:
-        runner = web.AppRunner(make_app(), shutdown_timeout=0.1, handler_cancellation=True)
+        runner = server.runner_of(make_app())
         runners.append(runner)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -70,9 +70,8 @@ async def test_a_miss_is_loud(path: Path, caplog: pytest.LogCaptureFixture):
         await service.answer(ask_for(tools["search"], "other"))
     assert (miss.value.kind, str(miss.value)) == (ToolErrorKind.REPLAY_MISS, says)
     assert [record.getMessage() for record in caplog.records] == [f"replay miss: {says}"]
-    assert (
-        service.trouble.text == f"{says}; record it again as it is replayed: same questions, samples, seeds and model"
-    )
+    mend = "record it again as it is replayed: same questions, samples, seeds and model"
+    assert service.trouble.text == f"{says}; {mend}"
 
 
 async def test_while_it_is_recorded_a_call_has_one_answer_whatever_the_tool_says_next(path: Path):
