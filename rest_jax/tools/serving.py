@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from rest_jax.tools.redact import redacted, secrets_of
 from rest_jax.tools.registry import Tool
+from rest_jax.tools.search.terms import TERMS
 from rest_jax.tools.service.cassettes import Player, Recorder, read_cassette, replayed_tools
 from rest_jax.tools.service.query import Trouble
 from rest_jax.tools.service.service import Service, open_service
 from rest_jax.tools.service.settings import ProviderLimits
 from rest_jax.tools.settings import AdapterSettings, open_tools
 
-DEFAULT_LIMITS: Mapping[str, ProviderLimits] = {}
+DEFAULT_LIMITS: Mapping[str, ProviderLimits] = {name: ProviderLimits(name, **terms) for name, terms in TERMS.items()}
 """Limits of providers whose terms are known, by name."""
 
 
@@ -37,7 +40,8 @@ async def open_live(
     """
     async with AsyncExitStack() as opened:
         tools = await opened.enter_async_context(open_tools(settings))
-        recorder = opened.enter_context(Recorder(record, tools)) if record is not None else None
+        clean = partial(redacted, secrets=secrets_of(settings))
+        recorder = opened.enter_context(Recorder(record, tools, clean)) if record is not None else None
         service = open_service(settings.service, DEFAULT_LIMITS, recorder=recorder, ledger=spent)
         yield Served(tools, await opened.enter_async_context(service))
 
