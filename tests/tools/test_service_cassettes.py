@@ -145,6 +145,29 @@ async def test_a_stateful_tool_answers_by_what_its_episode_has_asked(path: Path)
             await service.answer(ask_for(tools["search"], query, episode))
 
 
+async def test_an_episode_that_lost_its_session_while_it_was_recorded_is_replayed_from_its_new_beginning(path: Path):
+    said: list[str] = []
+
+    async def loses_its_session_once(arguments, episode):
+        said.append(arguments["query"])
+        if len(said) == 3:
+            raise down()
+        return ToolReply(f"call {len(said)}")
+
+    tool = replace(Backend().tool(stateful=True), run=loses_its_session_once)
+    with Recorder(path, [tool]) as recorder:
+        service = Service(run_tool, [recorder])
+        for query in ("begin", "x"):
+            await service.answer(ask_for(tool, query))
+        with pytest.raises(ToolFailure):
+            await service.answer(ask_for(tool, "y"))
+        again = [(await service.answer(ask_for(tool, query))).reply.content for query in ("begin", "x", "y")]
+    assert again == ["call 4", "call 5", "call 6"]
+    service, tools = replaying(path)
+    replayed = [await service.answer(ask_for(tools["search"], query)) for query in ("begin", "x", "y")]
+    assert [answer.reply.content for answer in replayed] == again
+
+
 async def test_a_killed_recording_goes_on_where_it_was_torn(path: Path):
     backend = Backend()
     killed = Recorder(path, [backend.tool()])

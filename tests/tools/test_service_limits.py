@@ -13,7 +13,7 @@ from service_world import Backend, FakeTime, ask_for, down, limited
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import UserError
 from rest_jax.tools.registry import ToolFailure
-from rest_jax.tools.service.breaker import breaking
+from rest_jax.tools.service.breaker import CircuitOpen, breaking
 from rest_jax.tools.service.budget import Budget, BudgetSpent
 from rest_jax.tools.service.limits import Bucket, limiting
 from rest_jax.tools.service.query import run_tool
@@ -79,6 +79,28 @@ async def test_what_will_not_pass_or_may_have_had_its_effect_is_not_tried_again(
     assert (raised, len(backend.calls), time.slept) == (failure, 1, [])
 
 
+async def test_an_open_circuit_is_waited_for_and_is_no_attempt():
+    time, backend = FakeTime(), Backend(*[down()] * 5)
+    ask = retrying(breaking(run_tool, BreakerSettings(failures=2, pause_s=3), time.clock), RETRIES, time.clock)
+    with pytest.raises(ToolFailure, match="503") as failed:
+        await ask(ask_for(backend.tool()))
+    assert (failed.value.attempts, len(backend.calls)) == (4, 4)  # the third and the fourth are probes, 3 s apart
+    assert time.seconds >= 1006
+    answer = await ask(ask_for(backend.tool()))
+    assert (answer.attempts, len(backend.calls)) == (2, 6)
+
+
+async def test_a_circuit_that_stays_open_longer_than_the_patience_is_told():
+    time, backend = FakeTime(), Backend(down())
+    ask = retrying(breaking(run_tool, BreakerSettings(failures=1, pause_s=11), time.clock), RETRIES, time.clock)
+    with pytest.raises(CircuitOpen, match="left alone for 1") as refused:
+        await ask(ask_for(backend.tool()))
+    assert (refused.value.attempts, len(backend.calls)) == (1, 1)
+    with pytest.raises(CircuitOpen) as refused:
+        await ask(ask_for(backend.tool()))
+    assert refused.value.attempts == 0
+
+
 # Breaker
 
 
@@ -92,7 +114,7 @@ async def test_a_provider_that_fails_is_left_alone_then_tried_once(caplog: pytes
     assert [record.getMessage() for record in caplog.records] == [
         "serper failed 3 times in a row (defect): left alone for 10 s"
     ]
-    with pytest.raises(ToolFailure, match="serper failed 3 times in a row and is left alone for 10 s") as refused:
+    with pytest.raises(ToolFailure, match=r"serper failed 3 times in a row and is left alone for 10\.0 s") as refused:
         await ask(query)
     assert (refused.value.kind, refused.value.retry_after_s, len(backend.calls)) == (ToolErrorKind.INFRA, 10, 3)
     time.seconds += 10

@@ -14,6 +14,16 @@ from rest_jax.tools.service.settings import BreakerSettings
 logger = logging.getLogger(__name__)
 
 
+PROBE_S = 0.5
+"""While a call tries whether a provider works again, the others look again after so long."""
+
+
+class CircuitOpen(ToolFailure):
+    """The provider was not asked; `retry_after_s` says when it will be."""
+
+    attempts = 0
+
+
 @dataclass(frozen=True)
 class Circuit:
     """A provider's state: closed while `opened_at` is None; open for `pause_s` after it; then half-open, in which one
@@ -32,7 +42,7 @@ def closed_in_s(circuit: Circuit, settings: BreakerSettings, now: float) -> floa
     left = circuit.opened_at + settings.pause_s - now
     if left > 0:
         return left
-    return settings.pause_s if circuit.probing else 0.0
+    return min(PROBE_S, settings.pause_s) if circuit.probing else 0.0
 
 
 def after_failure(circuit: Circuit, settings: BreakerSettings, now: float) -> Circuit:
@@ -43,7 +53,7 @@ def after_failure(circuit: Circuit, settings: BreakerSettings, now: float) -> Ci
 
 
 def breaking(ask: Ask, settings: BreakerSettings, clock: Clock) -> Ask:
-    """`ask`, but not of a provider whose circuit is open: that fails at once (infra). Tools of nobody pass.
+    """`ask`, but not of a provider whose circuit is open: that fails at once (CircuitOpen). Tools of nobody pass.
 
     What counts is whether the provider worked at all: an agent's own mistake and a 429 say that it does.
     """
@@ -56,11 +66,8 @@ def breaking(ask: Ask, settings: BreakerSettings, clock: Clock) -> Ask:
         circuit = circuits[provider]
         wait_s = closed_in_s(circuit, settings, clock.now())
         if wait_s > 0:
-            raise ToolFailure(
-                ToolErrorKind.INFRA,
-                f"{provider} failed {circuit.failures} times in a row and is left alone for {wait_s:.0f} s",
-                retry_after_s=wait_s,
-            )
+            message = f"{provider} failed {circuit.failures} times in a row and is left alone for {wait_s:.1f} s"
+            raise CircuitOpen(ToolErrorKind.INFRA, message, retry_after_s=wait_s)
         probes = circuit.opened_at is not None
         if probes:
             circuits[provider] = replace(circuit, probing=True)

@@ -113,20 +113,12 @@ class Player:
 
     def __init__(self, cassette: Cassette) -> None:
         self._calls = cassette.calls
-        self._histories = _Histories()
 
     async def recall(self, queries: Sequence[Query]) -> list[Answer | None]:
-        return [self._recall(query) for query in queries]
+        return [_recorded(self._calls, query) for query in queries]
 
     async def keep(self, query: Query, answer: Answer) -> Answer:
         return answer
-
-    def _recall(self, query: Query) -> Answer | None:
-        key = self._histories.key(query)
-        if key not in self._calls:
-            return None
-        self._histories.add(query, key)
-        return _answer(self._calls[key])
 
 
 class Recorder:
@@ -139,7 +131,6 @@ class Recorder:
         """`clean` takes the secrets out of a line of JSON before it is written."""
         self.path = path
         self._clean = clean
-        self._histories = _Histories()
         path.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(path / ".lock")
         try:
@@ -167,27 +158,23 @@ class Recorder:
 
     async def recall(self, queries: Sequence[Query]) -> list[Answer | None]:
         """What is recorded already. A stateful tool is asked all the same: later calls need its state."""
-        return [
-            _answer(self._calls[query.key]) if query.key in self._calls and not query.tool.stateful else None
-            for query in queries
-        ]
+        return [None if query.tool.stateful else _recorded(self._calls, query) for query in queries]
 
     async def keep(self, query: Query, answer: Answer) -> Answer:
         """Record an answer, unless an equal call that came in between has one: that stands for both."""
-        key = self._histories.key(query)
-        if key in self._calls and not query.tool.stateful:
-            return replace(_answer(self._calls[key]), attempts=answer.attempts)
-        self._histories.add(query, key)
+        assert query.key is not None
+        if query.key in self._calls and not query.tool.stateful:
+            return replace(_answer(self._calls[query.key]), attempts=answer.attempts)
         fault = answer.reply.fault
         row = {
-            "key": key,
+            "key": query.key,
             "tool": query.tool.name,
             "arguments": dict(query.arguments),
             "content": answer.reply.content,
             "data": dict(answer.reply.data),
             "error": None if fault is None else {"kind": fault.kind.value, "message": fault.message},
         }
-        self._calls[key] = self._append(row)
+        self._calls[query.key] = self._append(row)
         return answer
 
     def close(self) -> None:
@@ -241,21 +228,9 @@ class Recorder:
             )
 
 
-class _Histories:
-    """What each episode has asked of stateful tools: an answer of theirs depends on all that came before it."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, str] = {}
-
-    def key(self, query: Query) -> str:
-        """The call's name in a cassette."""
-        assert query.key is not None
-        return digest([self._last.get(query.episode), query.episode, query.key]) if query.tool.stateful else query.key
-
-    def add(self, query: Query, key: str) -> None:
-        """The call was answered."""
-        if query.tool.stateful:
-            self._last[query.episode] = key
+def _recorded(calls: Mapping[str, Row], query: Query) -> Answer | None:
+    row = calls.get(query.key or "")
+    return None if row is None else _answer(row)
 
 
 def _answer(row: Row) -> Answer:

@@ -22,13 +22,16 @@ class Query:
     tool: Tool
     arguments: Mapping[str, Any]
     episode: str = ""
+    before: str = ""
+    """Of a stateful tool: the key of what its episode asked such tools before."""
 
     @cached_property
     def key(self) -> str | None:
-        """sha256 (hex) of all that the answer of a stateless tool depends on. None where the arguments have no
-        canonical form (NaN, lone surrogates): such a call is never remembered."""
+        """sha256 (hex) of all that the answer depends on. None where the arguments have no canonical form (NaN, lone
+        surrogates): such a call is never remembered."""
+        session = [self.episode, self.before] if self.tool.stateful else []
         try:
-            return digest([self.tool.name, self.tool.version, self.arguments, self.tool.provider])
+            return digest([self.tool.name, self.tool.version, self.arguments, self.tool.provider, *session])
         except ValueError:
             return None
 

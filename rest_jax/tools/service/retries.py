@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rest_jax.tools.protocol import RETRYABLE
 from rest_jax.tools.registry import ToolFailure
+from rest_jax.tools.service.breaker import CircuitOpen
 from rest_jax.tools.service.query import Answer, Ask, Clock, Query
 from rest_jax.tools.service.settings import RetrySettings
 
@@ -24,7 +25,11 @@ def is_worth_retrying(settings: RetrySettings, query: Query, failure: ToolFailur
 
 
 def retrying(ask: Ask, settings: RetrySettings, clock: Clock, draw: random.Random | None = None) -> Ask:
-    """`ask`, again after failures that may pass. Answers and failures say how many attempts they took."""
+    """`ask`, again after failures that may pass. Answers and failures say how many attempts they took.
+
+    A circuit that is open is waited for, however often: nothing was asked, and a call that is given up meanwhile would
+    find the provider no better elsewhere.
+    """
     draw = draw or random.Random()
 
     async def try_again(query: Query) -> Answer:
@@ -32,11 +37,16 @@ def retrying(ask: Ask, settings: RetrySettings, clock: Clock, draw: random.Rando
         while True:
             try:
                 return replace(await ask(query), attempts=attempt)
+            except CircuitOpen as refusal:
+                refusal.attempts = attempt - 1
+                if refusal.retry_after_s > settings.patience_s:
+                    raise
+                await clock.sleep(pause_s(settings, 1, refusal.retry_after_s, draw.random()))
             except ToolFailure as failure:
                 failure.attempts = attempt
                 if attempt == settings.attempts or not is_worth_retrying(settings, query, failure):
                     raise
                 await clock.sleep(pause_s(settings, attempt, failure.retry_after_s, draw.random()))
-            attempt += 1
+                attempt += 1
 
     return try_again

@@ -22,6 +22,9 @@ from rest_jax.tools.service.query import Answer, Ask, Clock, Memory, Query, Trou
 from rest_jax.tools.service.retries import retrying
 from rest_jax.tools.service.settings import ProviderLimits, ServiceSettings
 
+SESSIONS = 100_000
+"""Episodes whose calls of stateful tools are told apart by what came before; the first ones are forgotten."""
+
 
 class Service:
     """Answers queries: from its memories, the first one first, else by `ask`.
@@ -34,10 +37,49 @@ class Service:
         self._ask = ask
         self._memories = tuple(memories)
         self._flights: Flights[Answer] = Flights()
+        self._sessions: dict[str, str] = {}
+        """By episode, the key of its last call of a stateful tool."""
 
     async def recall(self, queries: Sequence[Query]) -> list[Answer | None]:
-        """What is remembered of many queries at once; their arguments need not have been checked: only right ones
-        were ever answered."""
+        """What is remembered of many queries at once, stateful tools left out. Their arguments need not have been
+        checked: only right ones were ever answered."""
+        answers: list[Answer | None] = [None] * len(queries)
+        stateless = [at for at, query in enumerate(queries) if not query.tool.stateful]
+        for at, answer in zip(stateless, await self._recall([queries[at] for at in stateless]), strict=True):
+            answers[at] = answer
+        return answers
+
+    async def answer(self, query: Query) -> Answer:
+        """The answer to one query whose arguments are right. Raises ToolFailure for what is not the agent's fault."""
+        try:
+            if query.tool.stateful:
+                return await self._answer_in_session(replace(query, before=self._sessions.get(query.episode, "")))
+            return await self._answer_once(query)
+        except BaseException:
+            self._sessions.pop(query.episode, None)  # an episode that meets a failure begins again
+            raise
+
+    async def _answer_in_session(self, query: Query) -> Answer:
+        answer = await self._remembered_or_asked(query)
+        self._sessions[query.episode] = query.key or ""
+        if len(self._sessions) > SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        return answer
+
+    async def _answer_once(self, query: Query) -> Answer:
+        if query.key is None:
+            return await self._asked(query)
+        answer, mine = await self._flights.join(query.key, lambda: self._remembered_or_asked(query))
+        shared = answer.cache in (CacheStatus.MISS, CacheStatus.BYPASS) and not mine
+        return replace(answer, cache=CacheStatus.HIT, attempts=0) if shared else answer
+
+    async def _remembered_or_asked(self, query: Query) -> Answer:
+        (answer,) = await self._recall([query])
+        if answer is not None or query.key is None:
+            return answer or await self._asked(query)
+        return await self._kept(query, await self._asked(query), self._memories)
+
+    async def _recall(self, queries: Sequence[Query]) -> list[Answer | None]:
         answers: list[Answer | None] = [None] * len(queries)
         for place, memory in enumerate(self._memories):
             unknown = [at for at, query in enumerate(queries) if answers[at] is None and query.key is not None]
@@ -45,22 +87,6 @@ class Service:
             for at, answer in zip(unknown, recalled, strict=True):
                 answers[at] = answer and await self._kept(queries[at], answer, self._memories[:place])
         return answers
-
-    async def answer(self, query: Query) -> Answer:
-        """The answer to one query whose arguments are right. Raises ToolFailure for what is not the agent's fault."""
-        if query.key is None:
-            return await self._asked(query)
-        if query.tool.stateful:
-            return await self._remembered_or_asked(query)
-        answer, mine = await self._flights.join(query.key, lambda: self._remembered_or_asked(query))
-        shared = answer.cache in (CacheStatus.MISS, CacheStatus.BYPASS) and not mine
-        return replace(answer, cache=CacheStatus.HIT, attempts=0) if shared else answer
-
-    async def _remembered_or_asked(self, query: Query) -> Answer:
-        (answer,) = await self.recall([query])
-        if answer is not None:
-            return answer
-        return await self._kept(query, await self._asked(query), self._memories)
 
     async def _asked(self, query: Query) -> Answer:
         try:

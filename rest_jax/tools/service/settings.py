@@ -61,8 +61,8 @@ class BreakerSettings:
 
     failures: Positive = 5
     """Failures in a row that open the circuit."""
-    pause_s: AboveZero = 15.0
-    """How long it stays open before one call tries again."""
+    pause_s: AboveZero = 5.0
+    """How long it stays open before one call tries again. Calls wait for it, up to retries.patience_s."""
 
 
 @dataclass(frozen=True)
