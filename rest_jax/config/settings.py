@@ -119,9 +119,9 @@ class ToolsSettings:
 
     url: str | None = None
     """An adapter that already runs; None starts one on a free loopback port and stops it with the run."""
-    config: str | None = None
+    config: str | None = field(default=None, metadata=FREE)
     """A YAML file of tools, as of `rest-jax tools serve --config`, for the adapter that is started; null is search over
-    the task's corpus, as `results` to `exact_title_first` say."""
+    the task's corpus, as `results` to `exact_title_first` say. Its tools' versions decide bits, not its name."""
     mode: Literal["live", "record", "replay"] = field(default="live", metadata=FREE)
     """record: also keep every answer in `cassette`; replay: answer from it alone, without corpus, tools or network."""
     cassette: str | None = field(default=None, metadata=FREE)

@@ -66,7 +66,8 @@ def _tool(samples: Iterable[Sample], tool: str, now: bool) -> str:
             outcomes[sample.labels["outcome"]] += int(sample.value)
             caches[sample.labels["cache"]] += int(sample.value)
     calls = outcomes.total()
-    parts = [f"{calls} calls", *(f"{count} {kind}" for kind, count in outcomes.most_common())]
+    told = sorted(outcomes.items(), key=lambda outcome: (outcome[0] != "ok", -outcome[1]))
+    parts = [f"{calls} calls", *(f"{count} {kind}" for kind, count in told)]
     if calls:
         from_cache = caches["hit"] + caches["replay"]
         parts.append(f"{from_cache / calls:.0%} from the cache")

@@ -88,8 +88,10 @@ class Tool:
 def _check_text(value: Any) -> None:
     """Lone surrogates pass for text in JSON, but no other program takes them."""
     if isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise _bad(f"{value[:40]!r} is no valid Unicode text")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _bad(f"{value[:40]!r} is no valid Unicode text") from None
     elif isinstance(value, Mapping):
         for part in (*value.keys(), *value.values()):
             _check_text(part)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -43,6 +44,13 @@ class Request:
     """They may hold a key."""
     params: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
+
+
+def url_conflicts(url: str) -> Iterator[tuple[str, str]]:
+    """What settings have to say of a `url` field that is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        yield "url", f"expected an address such as https://example.org/search, got '{url}'"
 
 
 def retry_after_s(headers: Headers) -> float:

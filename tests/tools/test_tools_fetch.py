@@ -89,6 +89,10 @@ def test_a_page_as_text(serve: Serve):
     assert reply.data == about
     cut = call(opened(chars=12), "fetch", url=url)
     assert (cut.content, cut.data["chars"]) == ("Oslo & all\nI", len(reply.content))
+    title = call(opened(), "fetch", url=serve(saying(b"<title>" + b"t" * 10**5 + b"</title>", headers=HTML))).data[
+        "title"
+    ]
+    assert title == "t" * 300
 
 
 @pytest.mark.parametrize(

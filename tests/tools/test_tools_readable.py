@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rest_jax.tools.search.readable import Page, readable, unescape
 
@@ -39,6 +42,19 @@ def test_a_page():
 )
 def test_what_is_left(source: str, text: str):
     assert readable(source).text == text
+
+
+@given(st.text(alphabet="<>&;#x9\"' \n\t\u2028aé文"))
+def test_text_that_is_escaped_comes_back(text: str):
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    assert readable(html.escape(text)).text == "\n".join(line for line in lines if line)
+
+
+@given(st.text(alphabet="<>/!-?='\"&#; \nabtitlescrp", max_size=200))
+def test_anything_is_read(source: str):
+    page = readable(source)
+    assert "\n" not in page.title
+    assert "\n\n" not in page.text
 
 
 def test_the_title_is_the_first_that_says_something():

@@ -149,6 +149,7 @@ def test_a_provider_that_echoes_the_key_finds_no_ear(serve: Serve, tmp_path: Pat
 
     monkeypatch.setenv("SERPER_API_KEY", key)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("REST_JAX_CACHE", str(tmp_path / "cache"))
     config, log = tmp_path / "tools.yaml", tmp_path / "log" / "tools.log"
     config.write_text(f"tools:\n  - kind: serper\n    url: {serve(echo)}\n    urls: true\n")
     with adapter(ToolsSettings(config=str(config), timeout_s=60), tmp_path / "none.jsonl", log=log) as url:
@@ -163,5 +164,5 @@ def test_a_provider_that_echoes_the_key_finds_no_ear(serve: Serve, tmp_path: Pat
     assert replies[0].content == f"Key {HIDDEN} (http://a.org/?{HIDDEN}): {HIDDEN}"
     faults = [replies[id].fault for id in (1, 2)]
     assert [fault and fault.kind for fault in faults] == [ToolErrorKind.INFRA, ToolErrorKind.INFRA]
-    written = [path.read_text(errors="replace") for path in log.parent.iterdir()]
+    written = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
     assert not [text for text in [repr(replies), *said, *written] if key[:12] in text]

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -15,8 +16,11 @@ from strangers import FAULTS, Handler, Opened, Serve, answering, call, failed
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import UserError
 from rest_jax.tools.search.brave import BraveSettings, open_brave, until_reset_s
+from rest_jax.tools.search.fetch import FetchSettings
+from rest_jax.tools.search.retriever import RetrieverSettings
 from rest_jax.tools.search.serper import SerperSettings, open_serper
 from rest_jax.tools.search.wikipedia import WikipediaSettings, open_wikipedia
+from rest_jax.tools.settings import read_settings
 
 KEY = "k-0123456789abcdef"
 OPENERS: dict[str, Callable[[str], Opened]] = {
@@ -213,6 +217,46 @@ def test_wikipedia_is_asked_one_thing_at_a_time(serve: Serve):
 
     asyncio.run(run())
     assert most == 1
+
+
+ENTRIES = """
+tools:
+  - {kind: retriever, url: "http://127.0.0.1:8000/retrieve", corpus: wiki-18/e5, token_variable: MY_TOKEN}
+  - {kind: serper, key_variable: MY_KEY, country: no}
+  - {kind: brave, results: 3, urls: true, cost: 0.003}
+  - {kind: wikipedia, contact: me@example.org, url: "https://de.wikipedia.org/w/api.php"}
+  - {kind: fetch, allowed: [10.0.0.0/8]}
+"""
+
+
+def test_each_is_a_kind_of_tools_yaml(tmp_path: Path):
+    path = tmp_path / "tools.yaml"
+    path.write_text(ENTRIES.replace("country: no", "country: 'no'"))
+    assert read_settings(path).tools == (
+        RetrieverSettings("http://127.0.0.1:8000/retrieve", "wiki-18/e5", token_variable="MY_TOKEN"),
+        SerperSettings(key_variable="MY_KEY", country="no"),
+        BraveSettings(results=3, urls=True, cost=0.003),
+        WikipediaSettings(contact="me@example.org", url="https://de.wikipedia.org/w/api.php"),
+        FetchSettings(allowed=("10.0.0.0/8",)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        ("{kind: retriever, url: 'http://a.org'}", "tools.yaml:1:9: tools.0: key 'corpus' is missing"),
+        ("{kind: retriever, url: a.org, corpus: c}", "tools.yaml:1:32: tools.0.url: expected an address such as"),
+        ("{kind: brave, url: 'ftp://a.org'}", "tools.yaml:1:28: tools.0.url: expected an address such as"),
+        ("{kind: serper, key: abc}", "tools.yaml:1:24: unknown key 'key' in tools.0; known: url, results"),
+        ("{kind: wikipedia}", "tools.yaml:1:9: tools.0.contact: expected an e-mail address"),
+        ("{kind: fetch, allowed: [all]}", "tools.yaml:1:32: tools.0.allowed: 'all' does not appear to be"),
+    ],
+)
+def test_what_will_not_do_is_named_where_it_stands(tmp_path: Path, entry: str, says: str):
+    path = tmp_path / "tools.yaml"
+    path.write_text(f"tools: [{entry}]")
+    with pytest.raises(UserError, match=re.escape(says)):
+        read_settings(path)
 
 
 def test_what_a_tool_says_of_itself(serve: Serve):

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rest_jax.config.limits import NotNegative
+from rest_jax.config.limits import NotNegative, checked
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.tools.redact import secret
 from rest_jax.tools.registry import Tool, ToolFailure
@@ -23,12 +23,12 @@ MAX_WORDS = 50
 class BraveSettings(WebSettings):
     """Web search by Brave."""
 
+    url: str = "https://api.search.brave.com/res/v1/web/search"
+    """Where Brave is asked."""
     cost: NotNegative = 0.005
     """US dollars that one search costs by your plan, counted against the budget."""
     key_variable: str = "BRAVE_API_KEY"
     """The environment variable that holds the key."""
-    url: str = "https://api.search.brave.com/res/v1/web/search"
-    """Where it is asked."""
     country: str = "us"
     """Where the searcher sits."""
     language: str = "en"
@@ -38,6 +38,7 @@ class BraveSettings(WebSettings):
 @asynccontextmanager
 async def open_brave(settings: BraveSettings) -> AsyncIterator[tuple[Tool, ...]]:
     """`search`, as `search_tool` describes it. Raises UserError without a key."""
+    checked(settings, "brave")
     key = secret(settings.key_variable)
 
     def request(query: str, k: int) -> Request:

@@ -26,6 +26,12 @@ from rest_jax.tools.upstream import USER_AGENT, TooLong, read_body, reason, retr
 
 MAX_REDIRECTS = 5
 
+AT_ONCE = 32
+"""Pages that are fetched at one time: each may fill the memory that one page may."""
+
+TITLE_CHARS = 300
+"""The most characters of a title that are shown."""
+
 _HTML = frozenset({"text/html", "application/xhtml+xml"})
 _TEXT = re.compile(r"text/[\w.+-]+|application/xhtml\+xml|application/(?:[\w.-]+\+)?json")
 
@@ -96,9 +102,11 @@ async def open_fetch(
         headers={"User-Agent": USER_AGENT, "Accept": "text/html,text/plain;q=0.9,*/*;q=0.1"},
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
+        turns = asyncio.Semaphore(AT_ONCE)
 
         async def fetch(arguments: Mapping[str, Any], _: str) -> ToolReply:
-            return await _fetched(session, arguments["url"], settings)
+            async with turns:
+                return await _fetched(session, arguments["url"], settings)
 
         yield (Tool("fetch", f"1+{settings.chars}", "Read a web page.", _PARAMETERS, fetch, deterministic=False),)
 
@@ -122,8 +130,9 @@ async def _fetched(session: aiohttp.ClientSession, url: str, settings: FetchSett
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise _failed(url, *_why(error)) from None
     page = await asyncio.to_thread(_page, body, response.content_type, response.charset)
-    text = f"{page.title}\n{page.text}" if page.title else page.text
-    about = {"url": str(response.url), "title": page.title, "content_type": response.content_type, "chars": len(text)}
+    title = page.title[:TITLE_CHARS]
+    text = f"{title}\n{page.text}" if title else page.text
+    about = {"url": str(response.url), "title": title, "content_type": response.content_type, "chars": len(text)}
     return ToolReply(text[: settings.chars], about)
 
 

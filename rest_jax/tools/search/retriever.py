@@ -9,13 +9,13 @@ an answer would depend on whoever asked at the same time.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from rest_jax.config.limits import AboveZero, Positive
+from rest_jax.config.limits import AboveZero, Positive, checked
 from rest_jax.core.effects import NOT_FOUND, ToolReply
 from rest_jax.core.text import valid_unicode
 from rest_jax.tools.redact import secret
@@ -23,7 +23,7 @@ from rest_jax.tools.registry import Run, Schema, Tool
 from rest_jax.tools.search.corpus import passage_of
 from rest_jax.tools.search.replies import LOOKUP, SEARCH, Hit, found, looked_up
 from rest_jax.tools.search.text import normalise
-from rest_jax.tools.upstream import Request, open_upstream
+from rest_jax.tools.upstream import Request, open_upstream, url_conflicts
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class RetrieverSettings:
     token_variable: str | None = None
     """The environment variable that holds a bearer token, where the server wants one."""
 
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from url_conflicts(self.url)
+
 
 @asynccontextmanager
 async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[tuple[Tool, ...]]:
@@ -52,6 +55,7 @@ async def open_retriever(settings: RetrieverSettings) -> AsyncIterator[tuple[Too
     `lookup` keeps nothing of earlier searches, so it answers the same to whoever asks, after a restart too: it asks the
     server for the title, and looks in the passages that carry exactly that one, in the server's order.
     """
+    checked(settings, "retriever")
     token = secret(settings.token_variable) if settings.token_variable is not None else None
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     provider = urlsplit(settings.url).netloc

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rest_jax.config.limits import NotNegative
+from rest_jax.config.limits import NotNegative, checked
 from rest_jax.tools.redact import secret
 from rest_jax.tools.registry import Tool
 from rest_jax.tools.search.web import Form, Result, WebSettings, search_tool, text
@@ -18,12 +18,12 @@ from rest_jax.tools.upstream import Request, open_upstream
 class SerperSettings(WebSettings):
     """Web search by Serper."""
 
+    url: str = "https://google.serper.dev/search"
+    """Where Serper is asked."""
     cost: NotNegative = 0.001
     """US dollars that one search costs by your plan, counted against the budget."""
     key_variable: str = "SERPER_API_KEY"
     """The environment variable that holds the key."""
-    url: str = "https://google.serper.dev/search"
-    """Where it is asked."""
     country: str = "us"
     """Where the searcher sits (`gl`)."""
     language: str = "en"
@@ -33,6 +33,7 @@ class SerperSettings(WebSettings):
 @asynccontextmanager
 async def open_serper(settings: SerperSettings) -> AsyncIterator[tuple[Tool, ...]]:
     """`search`, as `search_tool` describes it. Raises UserError without a key."""
+    checked(settings, "serper")
     key = secret(settings.key_variable)
 
     def request(query: str, k: int) -> Request:

@@ -1,8 +1,8 @@
 """How much each provider takes from one customer on its smallest plan, by its own terms; whoever pays for more says so.
 
-Sources, November 2026: Brave, "X-RateLimit-Limit: 1, 15000" of its response headers' documentation; Wikimedia, API:Etiquette
-("in series rather than in parallel") and Wikimedia APIs/Rate limits, which counts by the minute; Serper, its pricing
-page, from memory.
+Sources, November 2026. Brave: "X-RateLimit-Limit: 1, 15000" in what it documents of its headers. Wikimedia:
+API:Etiquette ("in series rather than in parallel"); the 3 a second are a guess, below what it grants to programs that
+name themselves. Serper: its pricing page, from memory.
 """
 
 from __future__ import annotations

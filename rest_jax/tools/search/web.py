@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,15 @@ from rest_jax.core.effects import NOT_FOUND, ToolReply
 from rest_jax.core.text import valid_unicode
 from rest_jax.tools.registry import Schema, Tool
 from rest_jax.tools.search.replies import PASSAGE_CHARS
-from rest_jax.tools.upstream import Request, Upstream
+from rest_jax.tools.upstream import Request, Upstream, url_conflicts
 
 
 @dataclass(frozen=True)
 class WebSettings:
     """What every provider's settings say."""
 
+    url: str
+    """Where the provider is asked."""
     results: Positive = 5
     """Results that a search shows unless it says how many."""
     urls: bool = False
@@ -26,6 +28,9 @@ class WebSettings:
     """The most seconds that the provider may take."""
     cost: NotNegative = 0.0
     """US dollars that one search costs by your plan, counted against the budget."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from url_conflicts(self.url)
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,15 @@ _COMMON = {"action": "query", "format": "json", "formatversion": "2", "maxlag": 
 class WikipediaSettings(WebSettings):
     """Wikipedia, live."""
 
-    contact: str = ""
-    """An e-mail address or a web page by which you can be reached: Wikimedia's policy demands it of every program."""
     url: str = "https://en.wikipedia.org/w/api.php"
     """The API of the wiki that is asked."""
+    contact: str = ""
+    """An e-mail address or a web page by which you can be reached: Wikimedia's policy demands it of every program."""
     sentences: Positive = 5
     """How many sentences a search shows of each page."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
+        yield from super().conflicts()
         if not re.fullmatch(r"[!-~]+[@.][!-~]+", self.contact):
             yield "contact", "expected an e-mail address or a web page of yours, as Wikimedia's policy demands"
 
