@@ -19,11 +19,20 @@ Run = Callable[[Mapping[str, Any], str], Awaitable[ToolReply]]
 
 
 class ToolFailure(Exception):
-    """A tool's own way to say that a call failed, and of what kind."""
+    """A tool's own way to say that a call failed, and of what kind.
 
-    def __init__(self, kind: ToolErrorKind, message: str) -> None:
+    `retry_after_s`: for how many seconds the provider asks to be left alone.
+    """
+
+    attempts = 1
+    """How often the call was tried."""
+    retryable: bool | None = None
+    """Whether the same call may do better; None: as its kind may."""
+
+    def __init__(self, kind: ToolErrorKind, message: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.kind = kind
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True)

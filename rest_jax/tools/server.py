@@ -17,6 +17,7 @@ from rest_jax.tools.guards import guards
 from rest_jax.tools.openapi import openapi
 from rest_jax.tools.protocol import MAX_DEADLINE_S
 from rest_jax.tools.registry import Tool, ToolFailure
+from rest_jax.tools.service.service import Service
 
 SHUTDOWN_S = 5.0
 """After SIGTERM, how long calls in progress may take to end."""
@@ -37,14 +38,18 @@ class Routes:
     async def call(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/call: results in one JSON object, or a line each as they come if the client accepts lines."""
         batch = protocol.parse_batch(await _json_body(request))
-        tasks = [asyncio.create_task(self._line(call, batch.deadline_s)) for call in batch.calls]
+        known = {result.id: result for result in await self._adapter.recall(batch.calls, batch.deadline_s)}
+        lines = [protocol.dump_result(result) for result in known.values()]
+        asked = [call for call in batch.calls if call.id not in known]
+        tasks = [asyncio.create_task(self._line(call, batch.deadline_s)) for call in asked]
         try:
             if protocol.LINES not in request.headers.get("Accept", ""):
-                lines = await asyncio.gather(*tasks)
+                lines += await asyncio.gather(*tasks)
                 body = b'{"results": [' + b",".join(lines) + b"]}"
                 return web.Response(body=body, content_type="application/json")
             response = web.StreamResponse(headers={"Content-Type": protocol.LINES})
             await response.prepare(request)
+            await response.write(b"".join(lines))
             for task in asyncio.as_completed(tasks):
                 await response.write(await task)
             await response.write_eof()
@@ -78,6 +83,7 @@ class Routes:
         return web.json_response(
             {
                 "status": "ok",
+                "trouble": self._adapter.trouble,
                 "pid": os.getpid(),
                 "tools": {name: tool.version for name, tool in tools.items()},
                 "stateful": [name for name, tool in tools.items() if tool.stateful],
@@ -113,13 +119,15 @@ async def _json_body(request: web.Request) -> bytes:
     return await request.read()
 
 
-def create_app(tools: Sequence[Tool], *, timeout_s: float, token: str | None = None) -> web.Application:
+def create_app(
+    tools: Sequence[Tool], *, timeout_s: float, service: Service | None = None, token: str | None = None
+) -> web.Application:
     """The adapter as an aiohttp application.
 
-    timeout_s: the most seconds that one call may take. token: if given, every request must bear it (`Authorization:
-    Bearer TOKEN`).
+    timeout_s: the most seconds that one call may take. service: what stands between calls and tools. token: if given,
+    every request must bear it (`Authorization: Bearer TOKEN`).
     """
-    routes = Routes(Adapter(tools, timeout_s))
+    routes = Routes(Adapter(tools, timeout_s, service))
     app = web.Application(client_max_size=protocol.MAX_BODY_BYTES, middlewares=guards(token))
     app.add_routes(
         [

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 from aiohttp import web
+from strangers import Serve, app_of
 
 from rest_jax.tools import server
 
 ServeApp = Callable[[Callable[[], web.Application]], str]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """A test that is a coroutine has an event loop of its own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    asyncio.run(
+        pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters})
+    )
+    return True
 
 
 @pytest.fixture
@@ -43,3 +57,17 @@ def serve_app(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServeApp]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@pytest.fixture
+def serve(serve_app: ServeApp) -> Serve:
+    """serve(handler) answers every request by `handler` until the test ends; gives its URL."""
+    return lambda handler: serve_app(lambda: app_of(handler))
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """A URL at which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"

@@ -50,7 +50,7 @@ def families(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     happened.clear()
     here = {"note": Family(__name__, "NoteSettings", "open_note"), "half": Family("half_installed", "S", "o", "mcp")}
-    monkeypatch.setattr(tools_settings, "FAMILIES", {**tools_settings.FAMILIES, **here})
+    monkeypatch.setattr(tools_settings, "FAMILIES", {"corpus": tools_settings.FAMILIES["corpus"], **here})
 
 
 def written(folder: Path, text: str) -> Path:
@@ -128,9 +128,8 @@ def test_an_entry_without_a_path_takes_the_corpus_of_the_command_line(tmp_path: 
         opened(AdapterSettings((CorpusSettings(),)))
 
 
-@pytest.mark.parametrize("kind", list(tools_settings.FAMILIES))
-def test_every_kind_is_found_in_its_module(kind: str) -> None:
-    family = tools_settings.FAMILIES[kind]
+@pytest.mark.parametrize("family", tools_settings.FAMILIES.values(), ids=list(tools_settings.FAMILIES))
+def test_every_kind_is_found_in_its_module(family: Family) -> None:
     if family.extra:
         pytest.importorskip(family.module, reason=f"needs the extra {family.extra}")
     module = __import__(family.module, fromlist=[family.settings])
