@@ -131,6 +131,24 @@ def test_web_results_are_documents_too(serve_app: ServeApp) -> None:
     assert answer == {"result": [[{"document": {"id": "http://o.example", "contents": "Oslo\nA city."}, "score": 0.0}]]}
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({}, "search: its replies do not name the documents that it found"),
+        ({"results": ["Oslo"]}, "search: its replies do not name the documents that it found"),
+        ({"results": [{"title": "Oslo", "score": float("nan")}]}, "search: Out of range float values are not JSON"),
+        ({"results": [{"title": "Oslo", "text": "x" * 40_000_000}]}, "bytes of documents are more than 67108864"),
+    ],
+)
+def test_a_search_that_names_no_documents_is_no_empty_result(serve_app: ServeApp, data: Any, says: str) -> None:
+    async def run(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+        return ToolReply("Oslo: a city.", data)
+
+    status, said = refused(served(serve_app, run), queries=["oslo", "bergen"], return_scores=True)
+    assert status == 503
+    assert says in said
+
+
 def test_an_adapter_without_search_says_so(serve_app: ServeApp) -> None:
     url = serve_app(lambda: create_app([], timeout_s=20))
     assert refused(url, query="a") == (404, "this adapter has no tool called search")
