@@ -41,7 +41,7 @@ class Retrieval:
         ]
 
     def response(self, replies: Mapping[int, ToolReply]) -> bytes:
-        """The answer as JSON, from the reply to each search that there was.
+        """The answer as JSON as FastAPI writes it, from the reply to each search that there was.
 
         Raises ValueError for replies that name no documents, are no JSON, or are too long together.
         """
@@ -50,7 +50,7 @@ class Retrieval:
         except (KeyError, TypeError, AttributeError):
             raise ValueError("its replies do not name the documents that it found") from None
         try:
-            body = json.dumps({"result": result}, allow_nan=False).encode()
+            body = json.dumps({"result": result}, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         except TypeError as error:
             raise ValueError(str(error)) from None
         if len(body) > MAX_REPLY_BYTES:
