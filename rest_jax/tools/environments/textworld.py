@@ -25,6 +25,7 @@ from rest_jax.tools.registry import Schema, Tool, ToolFailure
 
 MODULE = "rest_jax.tools.environments.textworld_play"
 GAME = "game.z8"
+"""A game's file, in a folder of its own."""
 
 ANSWER_S = 30.0
 """An engine that takes longer over one command hangs: its process is ended, and the sessions in it are lost."""

@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import textworld
-from textworld import EnvInfos, GameOptions
+import textworld  # pyright: ignore[reportMissingImports]
+from textworld import EnvInfos, GameOptions  # pyright: ignore[reportMissingImports]
 
-GAME = "game.z8"
+from rest_jax.tools.environments.textworld import GAME
+
 DIRECTIONS = ("north", "south", "east", "west")
 WORLD = re.compile(r"[a-z0-9' -]+")
 """What a command consists of. A full stop, or `then`, would begin another one."""
@@ -35,7 +36,7 @@ class Play:
 
     def __init__(self, path: str) -> None:
         self._engine = textworld.start(path, SHOWN)
-        self._state = self._engine.reset()
+        self._state: Any = self._engine.reset()
         self._verbs = frozenset((*self._state.verbs, *DIRECTIONS))
 
     def begin(self) -> dict[str, Any]:
