@@ -86,6 +86,6 @@ def serve_wrapped(
         threading.Thread(target=listen, daemon=True).start()
 
     tools = [replace(tool, run=wrap(tool.run)) for tool in search_tools(searcher, settings.results)]
-    app = create_app(tools, timeout_s=settings.timeout_s, about={})
+    app = create_app(tools, timeout_s=settings.timeout_s)
     change(app)
     asyncio.run(serve(app, "127.0.0.1", 0, announce))

@@ -109,12 +109,19 @@ class SamplerConfig:
     engine: EngineSettings = field(default_factory=EngineSettings)
 
 
+OF_THE_CORPUS = ("k1", "b", "title_weight", "exact_title_first", "results")
+"""The settings of tools that decide what a search over the task's corpus shows."""
+
+
 @dataclass(frozen=True)
 class ToolsSettings:
     """The tool adapter process."""
 
     url: str | None = None
     """An adapter that already runs; None starts one on a free loopback port and stops it with the run."""
+    config: str | None = None
+    """A YAML file of tools, as of `rest-jax tools serve --config`, for the adapter that is started; null is search over
+    the task's corpus, as `results` to `exact_title_first` say."""
     timeout_s: AboveZero = 20.0
     """The most seconds that one tool call may take."""
     retries: Natural = 3
@@ -129,6 +136,15 @@ class ToolsSettings:
     """How many times a passage's title counts beside its text."""
     exact_title_first: bool = True
     """A passage whose title is the query stands first, as in ReAct's search[entity]."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.config is None:
+            return
+        if self.url is not None:
+            yield "config", "the adapter at tools.url is started by others; leave one of the two out"
+        for name in OF_THE_CORPUS:
+            if getattr(self, name) != getattr(ToolsSettings, name):
+                yield name, f"is the corpus entry's own affair in {self.config}; write it there"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +40,11 @@ def tools_of(folder: Path, given: ToolsSettings | None = None) -> ToolsSettings:
     """
     said = _said(folder) if given is None else None
     return given or (ToolsSettings() if said is None else _read(folder, ToolsSettings, said.get(TOOLS, {})))
+
+
+def at_url(tools: ToolsSettings, url: str | None) -> ToolsSettings:
+    """The same tools, or those of the adapter at `url`."""
+    return tools if url is None else replace(tools, url=url, config=None)
 
 
 def described(settings: AgentSettings, tools: ToolsSettings, chat: ChatFormat | None) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from rest_jax.core.events import Listener
 from rest_jax.core.text import valid_unicode
 from rest_jax.core.trajectory import Question
 from rest_jax.models import catalog
-from rest_jax.recipes.agent_file import agent_of, tools_of
+from rest_jax.recipes.agent_file import agent_of, at_url, tools_of
 from rest_jax.recipes.players import config_of_run, model_of
 from rest_jax.recipes.stages import is_run
 from rest_jax.recipes.workbench import RolloutSpec, open_workbench
@@ -71,7 +71,7 @@ def ask(
         model=replace(config.model, name=asked[first]),
         agent_settings=replace(config.agent, bare=bare[first], shots=config.agent.shots if task.examples else 0),
         engine=replace(config.engine, rows=1, extend_rows=1, resident=None),
-        tools=replace(config.tools, url=tools_url or config.tools.url),
+        tools=at_url(config.tools, tools_url),
         emit=emit,
         offline=offline,
         any_corpus=corpus is None,

@@ -16,7 +16,7 @@ from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.evaluation.records import judge
 from rest_jax.evaluation.table import row, to_json
 from rest_jax.models import catalog
-from rest_jax.recipes.agent_file import agent_of, tools_of
+from rest_jax.recipes.agent_file import agent_of, at_url, tools_of
 from rest_jax.recipes.environment import environment
 from rest_jax.recipes.players import model_of
 from rest_jax.recipes.run import about, about_search
@@ -68,7 +68,7 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
     model = model_of(wanted.model)
     home = catalog.resolve(model, offline=wanted.offline)
     settings = agent_for(wanted, task, agent_of(home))
-    tools = replace(tools_of(home), url=wanted.tools_url)
+    tools = at_url(tools_of(home), wanted.tools_url)
     divide_cpu(wanted.engine.devices)
     here = environment("auto")
     asked = task.questions(wanted.split, Reader.EVALUATION)[: wanted.limit]
@@ -92,6 +92,7 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
             "seed": wanted.seed,
             "agent": asdict(settings),
             "tools": shown_by(tools),
+            "tool_versions": dict(bench.versions),
             "engine": as_plain(wanted.engine, decisive=True),
             "environment": here,
         }

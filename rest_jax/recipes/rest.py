@@ -236,6 +236,8 @@ class Loop:
             "agent": asdict(self.config.agent),
             "engine": as_plain(self.config.engine, decisive=True),
         }
+        if self.config.tools.config is not None:  # the settings name a file alone: its tools say what they are
+            common["tools"] = dict(self.bench.versions)
 
         def noted(folder: Path) -> dict[str, Any]:
             results = dict(work(folder))

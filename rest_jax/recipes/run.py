@@ -159,6 +159,8 @@ def about(task: Task) -> list[str]:
 
 def about_search(task: Task, tools: ToolsSettings) -> str:
     """What is searched, and how, in a line."""
+    if tools.config is not None:
+        return f"tools of {tools.config}"
     return (
         f"corpus {task.digests()['corpus'][:12]}, retriever BM25 (k1 {tools.k1:g}, b {tools.b:g}), {tools.results} "
         f"passage(s) a search"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,8 @@ class Workbench:
     base: Player
     agent: AgentSettings
     tools: ToolClient
+    versions: Mapping[str, str]
+    """The adapter's tools, each with its version."""
     emit: Listener
     engine: Replicas
 
@@ -231,6 +233,7 @@ def open_workbench(
             base=Player(base_folder, policy.weights_digest, agent_settings.bare),
             agent=agent_settings,
             tools=client,
+            versions=health.get("tools", {}),
             emit=emit,
             engine=policy,
         )

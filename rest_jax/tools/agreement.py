@@ -6,35 +6,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rest_jax.config.settings import ToolsSettings
+from rest_jax.config.settings import OF_THE_CORPUS, ToolsSettings
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, warning
 from rest_jax.tools.process import serve_arguments
 from rest_jax.tools.search.corpus import read_corpus
 
-COMPARED = ("k1", "b", "title_weight", "exact_title_first", "results")
-"""Settings that decide what a search shows; an adapter names them under `index` in its health."""
-
 
 def shown_by(settings: ToolsSettings) -> dict[str, Any]:
-    """The settings that decide what a search shows, by name."""
-    return {name: getattr(settings, name) for name in COMPARED}
+    """The settings that decide what the tools show, by name: a file of tools, or how the task's corpus is searched."""
+    names = OF_THE_CORPUS if settings.config is None else ("config",)
+    return {name: getattr(settings, name) for name in names}
 
 
 def refuse_another(url: str, health: Mapping[str, Any], corpus: Path, settings: ToolsSettings, emit: Listener) -> None:
     """Raise UserError unless the adapter at `url` serves this corpus under these settings.
 
-    `health` is what it said of itself; one that does not name its corpus is used with a warning.
+    `health` is what it said of itself; one whose search does not name its corpus is used with a warning.
     """
-    if "corpus" not in health or "index" not in health:
+    served = health.get("about", {}).get("search", {})
+    if "corpus" not in served:
         warning(emit, f"the adapter at {url} does not say what it serves; it may not be the corpus of this table")
         return
     wanted = {"corpus": read_corpus(corpus).digest, **shown_by(settings)}
-    served = {"corpus": health["corpus"]["digest"], **{name: health["index"].get(name) for name in COMPARED}}
     wrong = [
-        f"{name} {_short(served[name])} instead of {_short(wanted[name])}"
+        f"{name} {_short(served.get(name))} instead of {_short(wanted[name])}"
         for name in wanted
-        if served[name] != wanted[name]
+        if served.get(name) != wanted[name]
     ]
     if wrong:
         raise UserError(

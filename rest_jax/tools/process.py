@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.errors import UserError
+from rest_jax.tools import watch
+from rest_jax.tools.metrics import Sample, summed
+from rest_jax.tools.watch import Record
 
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
@@ -23,20 +29,31 @@ LAST_PAUSE_S = 5.0
 STOP_S = 10.0
 """How long an adapter may take to end before it is killed."""
 
+TICK_S = 0.05
+"""How soon an adapter that died is noticed."""
+
+LOOK_S = 2.0
+"""The pause between two looks at what an adapter has answered."""
+
+SILENCE_S = 10.0
+"""An adapter that is silent for so long, when it is looked at, hangs: it is killed and started again."""
+
 
 @contextlib.contextmanager
 def adapter(settings: ToolsSettings, corpus: Path, *, log: Path) -> Iterator[str]:
     """The URL of an adapter for the length of a `with` block.
 
-    With `settings.url` it is that one, unasked; else one is started over `corpus` (JSONL of passages) on a free
-    loopback port, restarted on the same port whenever it dies, and stopped at the end. It also ends when this process
-    dies, even by SIGKILL. `log`, a regular file, receives what it prints. Raises UserError when it cannot start: no
-    corpus, a malformed line.
+    With `settings.url` it is that one, unasked; else one is started with the tools of `settings.config`, or over
+    `corpus` (JSONL of passages), on a free loopback port; restarted on the same port whenever it dies or hangs, and
+    stopped at the end. It also ends when this process dies, even by SIGKILL. `log`, a regular file, receives what it
+    prints; a record of its URL and metrics stands beside it (`watch.RECORD`). Raises UserError when it cannot start:
+    no corpus, a malformed line.
     """
+    log.parent.mkdir(parents=True, exist_ok=True)
     if settings.url is not None:
+        watch.write(log.parent, Record(settings.url))
         yield settings.url
         return
-    log.parent.mkdir(parents=True, exist_ok=True)
     child = _Child(serve_arguments(settings, corpus), log)
     try:
         yield child.url
@@ -46,31 +63,37 @@ def adapter(settings: ToolsSettings, corpus: Path, *, log: Path) -> Iterator[str
 
 def serve_arguments(settings: ToolsSettings, corpus: Path) -> list[str]:
     """The arguments of `serve` that make an adapter of these settings."""
+    common = [f"--corpus={corpus}", f"--timeout-s={settings.timeout_s}"]
+    if settings.config is not None:
+        return [f"--config={settings.config}", *common]
     return [
-        f"--corpus={corpus}",
+        *common,
         f"--k1={settings.k1}",
         f"--b={settings.b}",
         f"--title-weight={settings.title_weight}",
         f"--exact-title-first={'yes' if settings.exact_title_first else 'no'}",
         f"--results={settings.results}",
-        f"--timeout-s={settings.timeout_s}",
     ]
 
 
 class _Child:
-    """The process and the thread that restarts it."""
+    """The process, and the thread that looks at it and restarts it."""
 
     def __init__(self, arguments: Sequence[str], log: Path) -> None:
         self._arguments = arguments
         self._log = log
         self._stopping = threading.Event()
         self._process, self.url = self._start(port=0)
+        self._restarts = 0
+        self._ended: tuple[Sample, ...] = ()
+        self._last: tuple[Sample, ...] = ()
+        self._written: Record | None = None
+        self._write()
         self._supervisor = threading.Thread(target=self._supervise, name="tool-supervisor", daemon=True)
         self._supervisor.start()
 
     def stop(self) -> None:
         self._stopping.set()
-        _end(self._process)
         self._supervisor.join()
 
     def _start(self, port: int) -> tuple[subprocess.Popen[bytes], str]:
@@ -101,13 +124,40 @@ class _Child:
         )
 
     def _supervise(self) -> None:
-        while not self._stopping.is_set():
-            self._process.wait()
-            _end(self._process)
-            self._restart()
-        _end(self._process)  # one that was being started while we were told to stop
+        looked = time.monotonic()
+        while not self._stopping.wait(TICK_S):
+            if self._process.poll() is not None:
+                _end(self._process)
+                self._restart()
+            elif time.monotonic() >= looked + LOOK_S:
+                self._look(SILENCE_S)
+                looked = time.monotonic()
+        self._look(LOOK_S)
+        _end(self._process)
+
+    def _look(self, patience_s: float) -> None:
+        """Note what the adapter has answered so far, and kill one that hangs; one that cannot be reached is about to
+        end by itself."""
+        try:
+            self._last = watch.look(self.url, patience_s)
+        except TimeoutError:
+            self._note(f"the adapter was silent for {patience_s:g} s: killed")
+            os.killpg(self._process.pid, signal.SIGKILL)  # what it started hangs on it too
+        except (OSError, ValueError, http.client.HTTPException):
+            pass
+        else:
+            self._write()
+
+    def _write(self) -> None:
+        record = Record(self.url, self._process.pid, self._restarts, summed(self._ended, self._last))
+        if record != self._written:
+            with contextlib.suppress(OSError):  # a full disk: the run itself will say so
+                watch.write(self._log.parent, record)
+                self._written = record
 
     def _restart(self) -> None:
+        self._ended, self._last = summed(self._ended, self._last), ()
+        self._restarts += 1
         pause_s = FIRST_PAUSE_S
         while not self._stopping.wait(pause_s):
             try:

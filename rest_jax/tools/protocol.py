@@ -3,9 +3,10 @@
 Request
     {"deadline_ms": 20000, "calls": [{"id": 7, "episode": "q1#0", "tool": "search", "arguments": {"query": "…"}}]}
 Response
-    {"results": [{"id": 7, "ok": true, "content": "…", "data": {…}, "error": null, "attempts": 1,
+    {"results": [{"id": 7, "ok": true, "content": "…", "data": {…}, "error": null, "cache": "miss", "attempts": 1,
                   "latency_ms": 1.5, "tool_version": "…"}]}
     `error` of a call that failed: {"kind": "timeout", "message": "…", "retryable": false}.
+    `cache`: hit, miss, replay (from a cassette) or bypass (nothing remembers it).
     With `Accept: application/x-ndjson` each result is a line of its own, sent as soon as it is there.
 
 Both sides are strict: an unknown, missing or wrong field raises `ProtocolError`.
@@ -16,23 +17,43 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from enum import StrEnum
+from typing import Any, NoReturn
 
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
 
-MAX_CALLS = 1024
+MAX_CALLS = 4096
 """Calls in one batch."""
 
 MAX_BODY_BYTES = 8 * 2**20
 """Bytes of one request's body."""
 
+MAX_DEADLINE_S = 86_400.0
+"""The longest deadline that a batch may have."""
+
 MAX_CONTENT_CHARS = 65_536
 """A result's content is cut here."""
+
+MAX_RESULT_BYTES = 2 * 2**20
+"""A result whose JSON would be longer, by its data, is a failure in its place."""
 
 LINES = "application/x-ndjson"
 
 RETRYABLE = frozenset({ToolErrorKind.RATE_LIMITED, ToolErrorKind.INFRA})
 """Failures after which the same call may do better. A timeout is none: the call has had its time."""
+
+
+class CacheStatus(StrEnum):
+    """Where a result came from."""
+
+    HIT = "hit"
+    """The cache, or an equal call that was under way."""
+    MISS = "miss"
+    """The tool; the next equal call may find it in the cache."""
+    REPLAY = "replay"
+    """A cassette."""
+    BYPASS = "bypass"
+    """The tool; nothing remembers it."""
 
 
 class ProtocolError(ValueError):
@@ -64,7 +85,9 @@ class Result:
     id: int
     reply: ToolReply
     retryable: bool = False
+    cache: CacheStatus = CacheStatus.BYPASS
     attempts: int = 1
+    """How often the tool was run for it; 0 where it was not."""
     latency_ms: float = 0.0
 
 
@@ -83,9 +106,9 @@ def dump_batch(batch: Batch) -> bytes:
 
 
 def parse_batch(body: bytes) -> Batch:
-    fields = _fields(_json(body), "request", {"deadline_ms": (int, float), "calls": list})
-    if fields["deadline_ms"] <= 0:
-        raise ProtocolError("request: deadline_ms is not positive")
+    fields = _fields(parse_json(body), "request", {"deadline_ms": (int, float), "calls": list})
+    if not 0 < fields["deadline_ms"] <= 1000 * MAX_DEADLINE_S:
+        raise ProtocolError(f"request: deadline_ms is not in (0, {1000 * MAX_DEADLINE_S:.0f}]")
     if len(fields["calls"]) > MAX_CALLS:
         raise ProtocolError(f"request: {len(fields['calls'])} calls are more than {MAX_CALLS}")
     calls = tuple(_call(value, f"calls[{place}]") for place, value in enumerate(fields["calls"]))
@@ -100,28 +123,46 @@ def _call(value: Any, where: str) -> Call:
 
 
 def dump_result(result: Result) -> bytes:
-    """One result as a line of JSON."""
-    return json.dumps(result_fields(result)).encode() + b"\n"
+    """One result as a line of JSON; a failure in its place where its data are no JSON, or too long."""
+    try:
+        line = _line_of(result)
+    except (TypeError, ValueError, RecursionError) as error:
+        return _line_of(_unfit(result, f"its data are no JSON: {error}"))
+    if len(line) > MAX_RESULT_BYTES:
+        return _line_of(_unfit(result, f"its reply of {len(line)} bytes is longer than {MAX_RESULT_BYTES}"))
+    return line
 
 
-def result_fields(result: Result) -> dict[str, Any]:
+def _unfit(result: Result, why: str) -> Result:
+    """The failure of a tool that made a reply which cannot be sent: its own defect, not the agent's."""
+    fault = ToolFault(ToolErrorKind.INFRA, f"the tool failed: {why}")
+    return replace(result, reply=replace(result.reply, content="", data={}, fault=fault), retryable=False)
+
+
+def _line_of(result: Result) -> bytes:
     reply, fault = result.reply, result.reply.fault
-    error = fault and {"kind": fault.kind.value, "message": fault.message, "retryable": result.retryable}
-    return {
+    error = fault and {
+        "kind": fault.kind.value,
+        "message": fault.message[:MAX_CONTENT_CHARS],
+        "retryable": result.retryable,
+    }
+    fields = {
         "id": result.id,
         "ok": reply.ok,
         "content": reply.content[:MAX_CONTENT_CHARS],
         "data": dict(reply.data),
         "error": error,
+        "cache": result.cache.value,
         "attempts": result.attempts,
         "latency_ms": round(result.latency_ms, 3),
         "tool_version": reply.tool_version,
     }
+    return json.dumps(fields, allow_nan=False).encode() + b"\n"
 
 
 def parse_result(line: bytes) -> Result:
     fields = _fields(
-        _json(line),
+        parse_json(line),
         "result",
         {
             "id": int,
@@ -129,6 +170,7 @@ def parse_result(line: bytes) -> Result:
             "content": str,
             "data": dict,
             "error": (dict, type(None)),
+            "cache": str,
             "attempts": int,
             "latency_ms": (int, float),
             "tool_version": str,
@@ -137,7 +179,11 @@ def parse_result(line: bytes) -> Result:
     if fields["ok"] is not (fields["error"] is None):
         raise ProtocolError("result: ok and error contradict each other")
     reply = ToolReply(fields["content"], fields["data"], None, fields["tool_version"])
-    result = Result(fields["id"], reply, attempts=fields["attempts"], latency_ms=fields["latency_ms"])
+    try:
+        cache = CacheStatus(fields["cache"])
+    except ValueError as unknown:
+        raise ProtocolError(f"result: {unknown}") from None
+    result = Result(fields["id"], reply, False, cache, fields["attempts"], fields["latency_ms"])
     if fields["error"] is None:
         return result
     error = _fields(fields["error"], "error", {"kind": str, "message": str, "retryable": bool})
@@ -150,7 +196,7 @@ def parse_result(line: bytes) -> Result:
 
 def parse_health(body: bytes) -> dict[str, Any]:
     """The answer to `GET /healthz`: further fields are the adapter's own affair."""
-    health = _json(body)
+    health = parse_json(body)
     if not isinstance(health, dict) or health.get("status") != "ok" or not isinstance(health.get("stateful"), list):
         raise ProtocolError("healthz: not what a tool adapter answers")
     return health
@@ -174,8 +220,13 @@ def _fields(value: Any, where: str, required: _Types, *, optional: _Types | None
     return value
 
 
-def _json(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
+    """Any JSON; numbers that are none (NaN, Infinity) are refused. Raises ProtocolError."""
     try:
-        return json.loads(body)
+        return json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not JSON: {error}") from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -49,6 +49,8 @@ class Tool:
     """Whose service it uses: tools of one provider share its limits and its circuit breaker. Empty: nobody's."""
     cost: float = 0.0
     """US dollars that one call costs."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What its answers come from (JSON), for people and for whoever compares two adapters."""
 
     @cached_property
     def _validator(self) -> Validator:

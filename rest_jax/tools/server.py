@@ -1,138 +1,144 @@
-"""The adapter's HTTP server: POST /v1/call, GET /v1/tools, GET /healthz."""
+"""The adapter's HTTP server. `openapi.py` describes what each route takes and answers."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import logging
 import os
 import signal
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import UserError
-from rest_jax.tools import protocol
-from rest_jax.tools.protocol import Call, ProtocolError, Result, failure
+from rest_jax.tools import metrics, protocol, retrieve
+from rest_jax.tools.adapter import Adapter
+from rest_jax.tools.guards import BODY_S, guards
+from rest_jax.tools.openapi import openapi
+from rest_jax.tools.protocol import MAX_DEADLINE_S
 from rest_jax.tools.registry import Tool, ToolFailure
 
 SHUTDOWN_S = 5.0
 """After SIGTERM, how long calls in progress may take to end."""
 
-logger = logging.getLogger(__name__)
+IDLE_S = 75.0
+"""A connection is closed after so long without a request, also when its headers are still on their way."""
+
+LINGER_S = 2.0
+"""How long the rest of a refused body is read and thrown away, so that the client sees the refusal."""
 
 
-class Adapter:
-    """Answers calls with the tools it is given."""
+class Routes:
+    """The adapter's routes, each a handler."""
 
-    def __init__(self, tools: Sequence[Tool], timeout_s: float, about: Mapping[str, Any]) -> None:
-        self._tools = {tool.name: tool for tool in tools}
-        self._timeout_s = timeout_s
-        self._about = about
-
-    async def answer(self, call: Call, deadline_s: float) -> Result:
-        """The result of one call within the deadline and the adapter's own limit; never an exception."""
-        tool = self._tools.get(call.tool)
-        if tool is None:
-            names = ", ".join(self._tools)
-            return failure(call.id, ToolErrorKind.BAD_ARGUMENTS, f"there is no tool {call.tool!r}, only {names}")
-        began = time.perf_counter()
-        result = await self._run(tool, call, min(deadline_s, self._timeout_s))
-        return replace(
-            result,
-            reply=replace(result.reply, tool_version=tool.version),
-            retryable=result.retryable and not tool.stateful,
-            latency_ms=1000 * (time.perf_counter() - began),
-        )
-
-    async def _run(self, tool: Tool, call: Call, limit_s: float) -> Result:
-        try:
-            tool.check(call.arguments)
-            async with asyncio.timeout(limit_s):
-                return Result(call.id, await tool.run(call.arguments, call.episode))
-        except ToolFailure as error:
-            return failure(call.id, error.kind, str(error))
-        except TimeoutError:
-            return failure(call.id, ToolErrorKind.TIMEOUT, f"{tool.name} took more than {limit_s:g} s")
-        except Exception as error:  # a tool's defect must neither stop the batch nor be held against the model
-            logger.exception("%s failed on %r", tool.name, dict(call.arguments))
-            return failure(call.id, ToolErrorKind.INFRA, f"{tool.name}: {type(error).__name__}: {error}")
+    def __init__(self, adapter: Adapter) -> None:
+        self._adapter = adapter
 
     async def call(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/call: results in one JSON object, or a line each as they come if the client accepts lines."""
-        if request.content_type != "application/json":
-            raise web.HTTPUnsupportedMediaType(text="send Content-Type: application/json")
-        try:
-            batch = protocol.parse_batch(await request.read())
-        except ProtocolError as error:
-            raise web.HTTPBadRequest(text=str(error)) from None
-        tasks = [asyncio.create_task(self.answer(call, batch.deadline_s)) for call in batch.calls]
+        batch = protocol.parse_batch(await _json_body(request))
+        tasks = [asyncio.create_task(self._line(call, batch.deadline_s)) for call in batch.calls]
         try:
             if protocol.LINES not in request.headers.get("Accept", ""):
-                results = await asyncio.gather(*tasks)
-                return web.json_response({"results": [protocol.result_fields(result) for result in results]})
+                lines = await asyncio.gather(*tasks)
+                body = b'{"results": [' + b",".join(lines) + b"]}"
+                return web.Response(body=body, content_type="application/json")
             response = web.StreamResponse(headers={"Content-Type": protocol.LINES})
             await response.prepare(request)
             for task in asyncio.as_completed(tasks):
-                await response.write(protocol.dump_result(await task))
+                await response.write(await task)
             await response.write_eof()
             return response
         finally:
             for task in tasks:
                 task.cancel()
 
+    async def retrieve(self, request: web.Request) -> web.Response:
+        """POST /retrieve, as Search-R1 has it."""
+        wanted = retrieve.parse(await _json_body(request))
+        calls = wanted.calls()
+        if calls:
+            self._refuse_unsearchable(wanted.topk)
+        results = await asyncio.gather(*(self._adapter.answer(call, MAX_DEADLINE_S) for call in calls))
+        for result in results:
+            fault = result.reply.fault
+            if fault is not None and fault.kind.is_infrastructure:
+                limited = fault.kind is ToolErrorKind.RATE_LIMITED
+                failed = web.HTTPTooManyRequests if limited else web.HTTPServiceUnavailable
+                raise failed(text=f"{fault.kind.value}: {fault.message}")
+        return web.json_response(wanted.response({result.id: result.reply for result in results}))
+
     async def tools(self, request: web.Request) -> web.Response:
-        """GET /v1/tools: OpenAI's `tools` array, with version, deterministic and stateful beside each function."""
-        return web.json_response({"tools": [tool.described() for tool in self._tools.values()]})
+        """GET /v1/tools: OpenAI's `tools` array, with each tool's version and nature beside its function."""
+        return web.json_response({"tools": [tool.described() for tool in self._adapter.tools.values()]})
 
     async def health(self, request: web.Request) -> web.Response:
         """GET /healthz: that it answers, who it is, and what it serves."""
-        stateful = [tool.name for tool in self._tools.values() if tool.stateful]
-        known = {"status": "ok", "pid": os.getpid(), "tools": list(self._tools), "stateful": stateful}
-        return web.json_response({**known, **self._about})
+        tools = self._adapter.tools
+        return web.json_response(
+            {
+                "status": "ok",
+                "pid": os.getpid(),
+                "tools": {name: tool.version for name, tool in tools.items()},
+                "stateful": [name for name, tool in tools.items() if tool.stateful],
+                "about": {name: dict(tool.about) for name, tool in tools.items() if tool.about},
+            }
+        )
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """GET /metrics, as Prometheus reads it."""
+        return web.Response(text=self._adapter.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """GET /openapi.json."""
+        return web.json_response(openapi())
+
+    async def _line(self, call: protocol.Call, deadline_s: float) -> bytes:
+        return protocol.dump_result(await self._adapter.answer(call, deadline_s))
+
+    def _refuse_unsearchable(self, topk: int | None) -> None:
+        """A batch of queries that no search would take must not look like one that found nothing."""
+        search = self._adapter.tools.get("search")
+        if search is None:
+            raise web.HTTPNotFound(text="this adapter has no tool called search")
+        try:
+            search.check({"query": "anything"} if topk is None else {"query": "anything", "k": topk})
+        except ToolFailure as failure:
+            raise web.HTTPUnprocessableEntity(text=f"search takes no such topk: {failure}") from None
+
+
+async def _json_body(request: web.Request) -> bytes:
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="send Content-Type: application/json")
+    return await request.read()
 
 
 def create_app(
-    tools: Sequence[Tool], *, timeout_s: float, about: Mapping[str, Any], token: str | None = None
+    tools: Sequence[Tool], *, timeout_s: float, token: str | None = None, body_s: float = BODY_S
 ) -> web.Application:
     """The adapter as an aiohttp application.
 
-    timeout_s: the most seconds that one call may take. about: what /healthz adds (corpus, index settings).
-    token: if given, every request must bear it (`Authorization: Bearer TOKEN`).
+    timeout_s: the most seconds that one call may take. token: if given, every request must bear it (`Authorization:
+    Bearer TOKEN`). body_s: the most seconds that a request's body may take to arrive.
     """
-    adapter = Adapter(tools, timeout_s, about)
-    app = web.Application(
-        client_max_size=protocol.MAX_BODY_BYTES, middlewares=[_bearer(token)] if token is not None else []
-    )
+    routes = Routes(Adapter(tools, timeout_s))
+    app = web.Application(client_max_size=protocol.MAX_BODY_BYTES, middlewares=guards(token, body_s))
     app.add_routes(
         [
-            web.post("/v1/call", adapter.call),
-            web.get("/v1/tools", adapter.tools),
-            web.get("/healthz", adapter.health),
+            web.post("/v1/call", routes.call),
+            web.post("/retrieve", routes.retrieve),
+            web.get("/v1/tools", routes.tools),
+            web.get("/healthz", routes.health),
+            web.get("/metrics", routes.metrics),
+            web.get("/openapi.json", routes.openapi),
         ]
     )
     return app
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def _bearer(token: str) -> Any:
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            raise web.HTTPUnauthorized(text="send Authorization: Bearer TOKEN")
-        return await handler(request)
-
-    return check
-
-
-async def serve(app: web.Application, host: str, port: int, announce: Callable[[str], None]) -> None:
+async def serve(
+    app: web.Application, host: str, port: int, announce: Callable[[str], None], idle_s: float = IDLE_S
+) -> None:
     """Serve until SIGTERM or SIGINT. `announce` gets the URL once the port (0: a free one) is open.
 
     Raises UserError when the address cannot be used.
@@ -141,8 +147,14 @@ async def serve(app: web.Application, host: str, port: int, announce: Callable[[
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    # Handler cancellation: calls of a client that has gone are given up.
-    runner = web.AppRunner(app, shutdown_timeout=SHUTDOWN_S, access_log=None, handler_cancellation=True)
+    runner = web.AppRunner(
+        app,
+        shutdown_timeout=SHUTDOWN_S,
+        access_log=None,
+        handler_cancellation=True,  # calls of a client that has gone are given up
+        keepalive_timeout=idle_s,
+        lingering_time=LINGER_S,
+    )
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

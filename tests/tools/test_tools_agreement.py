@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from rest_jax.config.settings import ToolsSettings
+from rest_jax.config.settings import OF_THE_CORPUS, ToolsSettings
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event
-from rest_jax.tools.agreement import COMPARED, refuse_another
+from rest_jax.tools.agreement import refuse_another
 from rest_jax.tools.search.corpus import read_corpus
 
 URL, SETTINGS = "http://there:1", ToolsSettings()
@@ -23,8 +23,8 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def health_of(corpus: Path) -> dict:
-    index = {name: getattr(SETTINGS, name) for name in COMPARED}
-    return {"corpus": {"digest": read_corpus(corpus).digest}, "index": index}
+    shown = {name: getattr(SETTINGS, name) for name in OF_THE_CORPUS}
+    return {"about": {"search": {"corpus": read_corpus(corpus).digest, **shown}}}
 
 
 def test_the_same_corpus_and_settings_are_taken(corpus: Path) -> None:
@@ -33,10 +33,10 @@ def test_the_same_corpus_and_settings_are_taken(corpus: Path) -> None:
     assert events == []
 
 
-@pytest.mark.parametrize("name", COMPARED)
+@pytest.mark.parametrize("name", OF_THE_CORPUS)
 def test_each_setting_that_decides_what_is_shown_must_agree(corpus: Path, name: str) -> None:
     health = health_of(corpus)
-    health["index"][name] = "other"
+    health["about"]["search"][name] = "other"
     with pytest.raises(UserError, match=f"serves {name} other instead of {getattr(SETTINGS, name)}; start it with"):
         refuse_another(URL, health, corpus, SETTINGS, lambda event: None)
 

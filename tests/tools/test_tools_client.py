@@ -38,7 +38,7 @@ class Flaky:
 
     def app(self) -> web.Application:
         tool = Tool("flaky", "1", "", {"properties": {}, "required": []}, self.run, stateful=self.stateful)
-        return create_app([tool], timeout_s=20, about={})
+        return create_app([tool], timeout_s=20)
 
 
 class Raw:

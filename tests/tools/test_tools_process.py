@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ import pytest
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolReply
 from rest_jax.core.errors import UserError
+from rest_jax.tools import process, watch
 from rest_jax.tools.client import ToolClient
+from rest_jax.tools.metrics import LATENCY
 from rest_jax.tools.process import adapter
 from rest_jax.tools.transport import TOKEN_VARIABLE
 
@@ -47,10 +50,24 @@ def is_gone(pid: int) -> bool:
 
 
 def wait_until_gone(pid: int) -> None:
+    wait_until(lambda: is_gone(pid), f"process {pid} is gone")
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
     give_up = time.monotonic() + 60
-    while not is_gone(pid):
-        assert time.monotonic() < give_up, f"process {pid} is still alive"
+    while not holds():
+        assert time.monotonic() < give_up, f"not in a minute: {what}"
         time.sleep(0.02)
+
+
+def answered(folder: Path) -> float:
+    """Searches that the run has noted."""
+    record = watch.read(folder)
+    assert record is not None
+    counted = {"tool": "search"}
+    return sum(
+        sample.value for sample in record.samples if (sample.name, sample.labels) == (f"{LATENCY}_count", counted)
+    )
 
 
 def ask(client: ToolClient, ids: range) -> dict[int, ToolReply]:
@@ -85,8 +102,8 @@ def test_adapter_lives_as_long_as_its_block(corpus: Path, tmp_path: Path, monkey
         health = client.check()
     assert all(reply.data["results"][0]["title"] == f"Town {id}" for id, reply in replies.items())
     assert all(len(reply.data["results"]) == 2 for reply in replies.values())
-    assert health["corpus"]["passages"] == 100
-    assert (health["index"]["k1"], health["index"]["b"], health["index"]["stemmer"]) == (1.2, 0.75, "english")
+    about = health["about"]["search"]
+    assert (about["passages"], about["k1"], about["b"], about["stemmer"]) == (100, 1.2, 0.75, "english")
     assert is_gone(health["pid"])
     assert (tmp_path / "run" / "tools.log").read_text() == ""
 
@@ -108,6 +125,29 @@ def test_calls_succeed_although_the_adapter_is_killed(corpus: Path, tmp_path: Pa
     assert [reply for reply in during.values() if not reply.ok] == []
     assert all(during[id] == before[id % 100] for id in during)
     assert is_gone(last)
+
+
+def test_an_adapter_that_hangs_is_replaced(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(process, "LOOK_S", 0.1)
+    monkeypatch.setattr(process, "SILENCE_S", 2.0)
+    with (
+        adapter(SETTINGS, corpus, log=tmp_path / "tools.log") as url,
+        ToolClient(url, SETTINGS) as client,
+    ):
+        before = ask(client, range(100))
+        wait_until(lambda: answered(tmp_path) == 100, "the run notes the answers")
+        pid = client.check()["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        during = ask(client, range(100, 200))
+        assert client.check()["pid"] != pid
+        assert is_gone(pid)
+        last = client.check()["pid"]
+    assert [during[id + 100] for id in range(100)] == [before[id] for id in range(100)]
+    assert "silent for 2 s: killed" in (tmp_path / "tools.log").read_text()
+    record = watch.read(tmp_path)
+    assert record is not None
+    assert (record.url, record.pid, record.restarts) == (url, last, 1)
+    assert answered(tmp_path) == 200
 
 
 def test_killing_the_run_leaves_no_orphan(corpus: Path, tmp_path: Path):
@@ -164,17 +204,17 @@ def test_a_defect_at_the_start_is_told_with_a_way_to_see_it(
 
 
 def test_a_given_url_is_used_and_left_running(corpus: Path, tmp_path: Path):
-    process = serve(corpus, "--port=0", **{TOKEN_VARIABLE: ""})
-    assert process.stdout is not None
-    url = json.loads(process.stdout.readline())["url"]
+    server = serve(corpus, "--port=0", **{TOKEN_VARIABLE: ""})
+    assert server.stdout is not None
+    url = json.loads(server.stdout.readline())["url"]
     given = ToolsSettings(url=url)
     with adapter(given, tmp_path / "no corpus", log=tmp_path / "tools.log") as used:
         assert used == url
     with ToolClient(url, given) as client:
-        assert client.check()["pid"] == process.pid
-    process.terminate()
-    _, errors = process.communicate()
-    assert (process.returncode, errors) == (0, "")
+        assert client.check()["pid"] == server.pid
+    server.terminate()
+    _, errors = server.communicate()
+    assert (server.returncode, errors) == (0, "")
 
 
 def test_whatever_goes_wrong_at_a_restart_the_next_one_is_tried(corpus: Path, tmp_path: Path):
@@ -193,9 +233,9 @@ def test_whatever_goes_wrong_at_a_restart_the_next_one_is_tried(corpus: Path, tm
 
 
 def test_an_address_open_to_others_needs_a_token(corpus: Path):
-    process = serve(corpus, "--host=0.0.0.0", "--port=0")
-    _, errors = process.communicate()
-    assert process.returncode == 2
+    server = serve(corpus, "--host=0.0.0.0", "--port=0")
+    _, errors = server.communicate()
+    assert server.returncode == 2
     assert errors.splitlines() == [
         "error: --host 0.0.0.0 is open to others; set REST_JAX_TOOLS_TOKEN or listen on 127.0.0.1"
     ]
@@ -206,9 +246,9 @@ def test_a_taken_port_is_one_line_for_the_user(corpus: Path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        process = serve(corpus, f"--port={port}")
-        _, errors = process.communicate()
-    assert process.returncode == 2
+        server = serve(corpus, f"--port={port}")
+        _, errors = server.communicate()
+    assert server.returncode == 2
     (line,) = errors.splitlines()
     assert line.startswith(f"error: cannot listen on 127.0.0.1:{port} (")
     assert line.endswith("address already in use); choose another --host or --port")

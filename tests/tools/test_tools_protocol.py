@@ -54,12 +54,14 @@ CALL = {"id": 1, "tool": "search", "arguments": {}}
     [
         ([], "request: not a JSON object"),
         ({"calls": []}, "request: deadline_ms is missing"),
-        ({"deadline_ms": 0, "calls": []}, "deadline_ms is not positive"),
+        ({"deadline_ms": 0, "calls": []}, "deadline_ms is not in"),
+        ({"deadline_ms": float("nan"), "calls": []}, "NaN is no JSON number"),
         ({"deadline_ms": True, "calls": []}, "deadline_ms has the wrong type"),
         ({"deadline_ms": 1, "calls": [], "call": 1}, "request: call is unknown"),
         ({"deadline_ms": 1, "calls": [CALL, CALL]}, "two calls have one id"),
         ({"deadline_ms": 1, "calls": [{**CALL, "arguments": []}]}, r"calls\[0\]: arguments has the wrong type"),
-        ({"deadline_ms": 1, "calls": [{**CALL, "id": i} for i in range(1025)]}, "1025 calls are more than 1024"),
+        ({"deadline_ms": 1, "calls": [{**CALL, "id": i} for i in range(4097)]}, "4097 calls are more than 4096"),
+        ({"deadline_ms": 10**400, "calls": []}, "deadline_ms is not in"),
     ],
 )
 def test_bad_batches(request_: object, reason: str):

@@ -44,13 +44,22 @@ async def refusing(arguments: Mapping[str, Any], episode: str) -> ToolReply:
 
 
 TOOLS = [
-    Tool(run.__name__, "7", "For tests.", TEXT, run, stateful=run is broken) for run in (echo, never, broken, refusing)
+    Tool(
+        run.__name__,
+        "7",
+        "For tests.",
+        TEXT,
+        run,
+        stateful=run is broken,
+        about={"digest": "d"} if run is echo else {},
+    )
+    for run in (echo, never, broken, refusing)
 ]
 
 
 @pytest.fixture
 def url(serve_app: ServeApp) -> str:
-    return serve_app(lambda: create_app(TOOLS, timeout_s=20, about={"corpus": {"digest": "d"}}))
+    return serve_app(lambda: create_app(TOOLS, timeout_s=20))
 
 
 def post(url: str, body: object, content_type: str = "application/json") -> dict[str, Any]:
@@ -143,12 +152,13 @@ def test_health_and_tools(url: str):
     assert (tools[2]["stateful"], tools[0]["version"]) == (True, "7")
     with ToolClient(url, ToolsSettings()) as client:
         health = client.check()
-    assert health["corpus"] == {"digest": "d"}
+    assert health["tools"] == {"echo": "7", "never": "7", "broken": "7", "refusing": "7"}
+    assert health["about"] == {"echo": {"digest": "d"}}
     assert health["stateful"] == ["broken"]
 
 
 def test_token(serve_app: ServeApp, monkeypatch: pytest.MonkeyPatch):
-    url = serve_app(lambda: create_app(TOOLS, timeout_s=20, about={}, token="secret"))
+    url = serve_app(lambda: create_app(TOOLS, timeout_s=20, token="secret"))
     for token in ("", "wrong"):
         monkeypatch.setenv(TOKEN_VARIABLE, token)
         with ToolClient(url, ToolsSettings()) as client:

@@ -16,6 +16,7 @@ import numpy as np
 import Stemmer
 from filelock import FileLock
 
+from rest_jax.config.limits import Natural, NotNegative, Share
 from rest_jax.core.cache import cache_folder
 from rest_jax.core.canonical import digest
 from rest_jax.core.errors import UserError
@@ -44,11 +45,11 @@ logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets itself to DEBUG
 class IndexSettings:
     """What decides a search's scores and ranks."""
 
-    k1: float = 1.5
+    k1: NotNegative = 1.5
     """Term saturation."""
-    b: float = 0.75
+    b: Share = 0.75
     """Length normalisation."""
-    title_weight: int = 2
+    title_weight: Natural = 2
     """How many times a passage's title counts beside its text."""
     exact_title_first: bool = True
     """A passage whose title is the query (normalised) stands first, as in ReAct's search[entity]."""

@@ -45,6 +45,8 @@ _LOOKUP: Schema = {
 class Hit:
     """A passage found, with its BM25 score (0 for an exact title without a searchable word)."""
 
+    id: int
+    """The passage's position in its corpus."""
     passage: Passage
     score: float
 
@@ -60,6 +62,13 @@ class Searcher:
         for id, passage in enumerate(corpus.passages):
             self._ids_by_title.setdefault(normalise(passage.title), []).append(id)
         self._titles = sorted(self._ids_by_title)
+        self.about = {
+            "corpus": corpus.digest,
+            "passages": len(corpus.passages),
+            "index": self.index.digest,
+            **settings.described(),
+        }
+        """Digests and settings: all that decides a search's ranks."""
 
     def search(self, query: str, k: int) -> list[Hit]:
         """The k best passages, ordered by (exact title, −score, passage id); fewer when fewer match."""
@@ -67,7 +76,7 @@ class Searcher:
         exact = self._ids_by_title.get(normalise(query), []) if self._exact_title_first else []
         ranked = [id for id in top(scores_n, k + len(exact)).tolist() if id not in exact]
         ids = sorted(exact, key=lambda id: (-scores_n[id], id)) + ranked
-        return [Hit(self._passages[id], float(scores_n[id])) for id in ids[:k]]
+        return [Hit(id, self._passages[id], float(scores_n[id])) for id in ids[:k]]
 
     def titled(self, title: str) -> list[Passage]:
         """The passages of this title (normalised), in the corpus's order."""
@@ -85,7 +94,7 @@ def search_tools(searcher: Searcher, results: int) -> tuple[Tool, ...]:
     """`search` and `lookup` over one corpus. Both are deterministic and stateless.
 
     search  {"query", "k"?: `results` unless given} → content "Title: text", a passage a line;
-            data {"results": [{"title", "text", "score"}]}.
+            data {"results": [{"id", "title", "text", "score"}]}.
             Nothing found: content "Could not find QUERY. Similar: [title, …]."
     lookup  {"title", "keyword", "index"?: 0} → content "(Result i / n) sentence" for the sentence number `index`
             (from 0) of the passages of that title that contains the keyword, or "No more results.";
@@ -100,17 +109,25 @@ def search_tools(searcher: Searcher, results: int) -> tuple[Tool, ...]:
         return _looked_up(searcher, arguments["title"], arguments["keyword"], arguments.get("index", 0))
 
     version = f"1+{searcher.index.digest[:12]}.{results}"
+    about = {**searcher.about, "results": results}
     return (
-        Tool("search", version, "Search the corpus for passages about something.", _SEARCH, search),
-        Tool("lookup", version, "Find the next sentence with a keyword in a passage.", _LOOKUP, lookup),
+        Tool("search", version, "Search the corpus for passages about something.", _SEARCH, search, about=about),
+        Tool("lookup", version, "Find the next sentence with a keyword in a passage.", _LOOKUP, lookup, about=about),
     )
 
 
 def _found(hits: list[Hit]) -> ToolReply:
-    shown = [(hit.passage.title, hit.passage.text[:PASSAGE_CHARS], hit.score) for hit in hits]
+    results = [
+        {
+            "id": str(hit.id),
+            "title": hit.passage.title,
+            "text": hit.passage.text[:PASSAGE_CHARS],
+            "score": hit.score,
+        }
+        for hit in hits
+    ]
     return ToolReply(
-        content="\n".join(f"{title}: {text}" for title, text, _ in shown),
-        data={"results": [{"title": title, "text": text, "score": score} for title, text, score in shown]},
+        content="\n".join(f"{result['title']}: {result['text']}" for result in results), data={"results": results}
     )
 
 

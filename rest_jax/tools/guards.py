@@ -1,0 +1,70 @@
+"""What stands between a socket and the adapter: a token, patience, and errors that give nothing away."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from rest_jax.tools.protocol import ProtocolError
+
+BODY_S = 30.0
+"""How long the body of a request may take to arrive."""
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def guards(token: str | None, body_s: float = BODY_S) -> list[Any]:
+    """The middlewares of an adapter, the outermost first. `token`: what every request must bear, if anything."""
+    return [errors_as_json, *([bearing(token)] if token is not None else []), impatient(body_s)]
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every refusal as {"error": why}; of a defect of ours the client learns no more than that it was one."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        headers = {name: error.headers[name] for name in ("Allow", "Retry-After") if name in error.headers}
+        return web.json_response({"error": error.text or error.reason}, status=error.status, headers=headers)
+    except ProtocolError as error:
+        return web.json_response({"error": str(error)}, status=400)
+    except (asyncio.CancelledError, ConnectionError):
+        raise
+    except Exception:
+        logger.exception("%s %s failed", request.method, request.path)
+        return web.json_response({"error": "the adapter failed; its log says why"}, status=500)
+
+
+def bearing(token: str) -> Any:
+    """Refuse requests without `Authorization: Bearer TOKEN`."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "")
+        if not hmac.compare_digest(given.encode(errors="surrogateescape"), f"Bearer {token}".encode()):
+            raise web.HTTPUnauthorized(text="send Authorization: Bearer TOKEN")
+        return await handler(request)
+
+    return check
+
+
+def impatient(body_s: float) -> Any:
+    """Read the whole body before the request is looked at; whoever dribbles it is cut off."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(body_s):
+                await request.read()
+        except TimeoutError:
+            raise web.HTTPRequestTimeout(text=f"the body did not arrive within {body_s:g} s") from None
+        return await handler(request)
+
+    return check

@@ -1,0 +1,62 @@
+"""An adapter seen from outside: whether it answers, and what it has answered so far, noted in the run's folder."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rest_jax.core.files import write_json
+from rest_jax.tools.metrics import Sample, parse
+from rest_jax.tools.transport import TOKEN_VARIABLE
+
+RECORD = "adapter.json"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a run notes of its adapter."""
+
+    url: str
+    pid: int | None = None
+    """None for an adapter that the run did not start."""
+    restarts: int = 0
+    samples: tuple[Sample, ...] = ()
+    """The metrics of its processes, the last of which may be running."""
+
+
+def look(url: str, timeout_s: float) -> tuple[Sample, ...]:
+    """An adapter's metrics now. Raises TimeoutError for one that is silent for so long, other OSErrors and
+    http.client.HTTPException for one that cannot be reached, ValueError for what is no adapter."""
+    parts = urlsplit(url)
+    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = connect(parts.hostname or "", parts.port, timeout=timeout_s)
+    token = os.environ.get(TOKEN_VARIABLE)
+    try:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        connection.request("GET", f"{parts.path}/metrics", headers=headers)
+        response = connection.getresponse()
+        if response.status != 200:
+            raise ValueError(f"it answers {response.status}")
+        return parse(response.read().decode())
+    finally:
+        connection.close()
+
+
+def write(folder: Path, record: Record) -> None:
+    samples = [[sample.name, dict(sample.labels), sample.value] for sample in record.samples]
+    write_json(folder / RECORD, {"url": record.url, "pid": record.pid, "restarts": record.restarts, "samples": samples})
+
+
+def read(folder: Path) -> Record | None:
+    """The record in a run's folder; None where there is none."""
+    try:
+        noted = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    samples: Iterable[tuple[str, dict[str, str], float]] = noted["samples"]
+    return Record(noted["url"], noted["pid"], noted["restarts"], tuple(Sample(*sample) for sample in samples))
