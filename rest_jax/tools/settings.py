@@ -43,6 +43,9 @@ class Family:
 
 FAMILIES: Mapping[str, Family] = {
     "corpus": Family("rest_jax.tools.search.local", "CorpusSettings", "open_corpus"),
+    "functions": Family("rest_jax.tools.bridges.functions", "FunctionsSettings", "open_functions"),
+    "mcp": Family("rest_jax.tools.bridges.mcp", "McpSettings", "open_mcp", extra="mcp"),
+    "textworld": Family("rest_jax.tools.environments.textworld", "TextWorldSettings", "open_textworld"),
 }
 """Every kind of tools, by the name that an entry calls it."""
 

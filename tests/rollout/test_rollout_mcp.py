@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -21,10 +20,11 @@ from rest_jax.policies.scripted import ScriptedPolicy
 from rest_jax.rollout.episode import Job
 from rest_jax.rollout.runner import rollout
 from rest_jax.tools.client import ToolClient
+from rest_jax.tools.process import adapter
 
 pytest.importorskip("mcp", reason="extra `mcp` is not installed")
 
-TOOLS = Path(__file__).parents[1] / "tools"
+SERVER = Path(__file__).parents[1] / "tools" / "mcp_server.py"
 DEMONSTRATIONS = [
     Demonstration(
         Question(f"q{i}", f"Where was the founder of Vell born ({i})?", "Sarn"),
@@ -40,31 +40,26 @@ DEMONSTRATIONS = [
 
 
 def test_react_over_an_mcp_server(tmp_path: Path):
-    settings = {"name": "articles", "command": [sys.executable, str(TOOLS / "mcp_server.py"), str(tmp_path / "notes")]}
-    family = ("rest_jax.tools.bridges.mcp", "open_mcp", "McpSettings", json.dumps(settings))
+    config = tmp_path / "tools.yaml"
+    command = [sys.executable, str(SERVER), str(tmp_path / "notes")]
+    config.write_text(f"tools: [{{kind: mcp, name: articles, command: {json.dumps(command)}}}]\n")
+    settings = ToolsSettings(config=str(config))
     react, codec = agent("react"), ByteCodec()
     prompt = react.prompt("base", chat=None).bare()
     limits = Limits(turns=5, turn_tokens=128, observation_chars=400)
     policy = ScriptedPolicy(codec, author(DEMONSTRATIONS, react.lines, prompt))
     jobs = [Job(shown.question, 0, 0, 0, "toy", "train", "react") for shown in DEMONSTRATIONS]
-    command = [sys.executable, str(TOOLS / "family_server.py"), *family]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as adapter:
-        assert adapter.stdin is not None
-        assert adapter.stdout is not None
-        with adapter.stdin:
-            url = json.loads(adapter.stdout.readline())["url"]
-            with ToolClient(url, ToolsSettings()) as tools:
-                served = tools.check()["tools"]
-                made = list(
-                    rollout(
-                        jobs,
-                        lambda job: react.run(job.question, prompt, limits),
-                        {Role.ACTOR: policy},
-                        tools,
-                        sampling=Sampling(),
-                    )
-                )
-    assert adapter.returncode == 0
+    with adapter(settings, tmp_path / "none", log=tmp_path / "tools.log") as url, ToolClient(url, settings) as tools:
+        served = tools.check()["tools"]
+        made = list(
+            rollout(
+                jobs,
+                lambda job: react.run(job.question, prompt, limits),
+                {Role.ACTOR: policy},
+                tools,
+                sampling=Sampling(),
+            )
+        )
     assert {"search", "lookup"} <= set(served)
     assert len(made) == len(jobs)
     for trajectory in made:

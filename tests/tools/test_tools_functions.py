@@ -14,15 +14,16 @@ from jsonschema import Draft202012Validator
 
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
+from rest_jax.tools.adapter import Adapter
 from rest_jax.tools.bridges.functions import FunctionsSettings, open_functions
 from rest_jax.tools.bridges.signature import NoSchemaError, schema_of, summary_of
 from rest_jax.tools.protocol import Call, Result
 from rest_jax.tools.registry import Tool, ToolFailure
-from rest_jax.tools.server import Adapter
 
 MODULE = '''
 import asyncio, threading
 from rest_jax.core.effects import ToolErrorKind, ToolReply
+from rest_jax.tools.adapter import Adapter
 from rest_jax.tools.registry import ToolFailure
 
 VALUE = 3
@@ -82,7 +83,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def answer(name: str, arguments: Mapping[str, Any], **settings: Any) -> Result:
     async def work() -> Result:
         async with open_functions(FunctionsSettings((name,), **settings)) as tools:
-            return await Adapter(tools, 20, {}).answer(Call(1, tools[0].name, arguments), 20)
+            return await Adapter(tools, 20).answer(Call(1, tools[0].name, arguments), 20)
 
     return asyncio.run(work())
 
@@ -184,7 +185,7 @@ def test_a_call_that_hangs_keeps_its_place_until_it_ends_and_blocks_nobody_else(
     async def work() -> None:
         async with open_functions(FunctionsSettings(("own_tools:forever", "own_tools:area"), threads=2)) as tools:
             forever, area = tools
-            adapter = Adapter(tools, 20, {})
+            adapter = Adapter(tools, 20)
             module = sys.modules["own_tools"]
             hanging = asyncio.create_task(forever.run({}, "e"))
             await asyncio.to_thread(module.begun.wait)

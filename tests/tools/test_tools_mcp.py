@@ -18,9 +18,9 @@ import pytest
 
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
+from rest_jax.tools.adapter import Adapter
 from rest_jax.tools.protocol import MAX_CONTENT_CHARS, Call, Result, result_fields
 from rest_jax.tools.registry import Tool
-from rest_jax.tools.server import Adapter
 
 pytest.importorskip("mcp", reason="extra `mcp` is not installed")
 
@@ -86,7 +86,7 @@ def with_tools(settings: McpSettings, work: Callable[[dict[str, Tool], Ask], Awa
 
     async def run() -> Any:
         async with open_mcp(settings) as tools:
-            adapter = Adapter(tools, 60, {})
+            adapter = Adapter(tools, 60)
 
             async def ask(tool: str, limit_s: float = 60, **arguments: Any) -> Result:
                 return await adapter.answer(Call(1, tool, arguments, "e"), limit_s)

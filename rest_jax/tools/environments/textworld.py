@@ -30,7 +30,7 @@ GAME = "game.z8"
 ANSWER_S = 30.0
 """An engine that takes longer over one command hangs: its process is ended, and the sessions in it are lost."""
 
-MAKE_S = 180.0
+MAKE_S = 120.0
 """How long a game may take to be generated and compiled (5 s on a core)."""
 
 MAKERS = 2
