@@ -19,7 +19,7 @@ import pytest
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools.adapter import Adapter
-from rest_jax.tools.protocol import MAX_CONTENT_CHARS, Call, Result, result_fields
+from rest_jax.tools.protocol import MAX_CONTENT_CHARS, Call, Result, dump_result, parse_result
 from rest_jax.tools.registry import Tool
 
 pytest.importorskip("mcp", reason="extra `mcp` is not installed")
@@ -131,7 +131,7 @@ def test_tools_are_listed_and_answer(served: Served):
         assert fast.reply.ok
         # A huge reply is cut.
         result = await ask("huge", chars=3_000_000)
-        assert result_fields(result)["content"] == "h" * MAX_CONTENT_CHARS
+        assert parse_result(dump_result(result)).reply.content == "h" * MAX_CONTENT_CHARS
         assert (await ask("pid")).reply == before
 
     with_tools(served.settings, work)
