@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 from aiohttp import web
 
 from rest_jax.config.settings import ToolsSettings
-from rest_jax.tools.registry import Run
+from rest_jax.tools.registry import Run, Tool
 
 Tell = Callable[[str], None]
 """Says a line to an adapter, and returns once it was heard."""
@@ -70,10 +70,21 @@ def serve_wrapped(
     from rest_jax.tools.search.corpus import read_corpus
     from rest_jax.tools.search.index import IndexSettings
     from rest_jax.tools.search.search import Searcher, search_tools
-    from rest_jax.tools.server import create_app, serve
 
     index = IndexSettings(settings.k1, settings.b, settings.title_weight, settings.exact_title_first)
     searcher = Searcher(read_corpus(corpus), index)
+    tools = [replace(tool, run=wrap(tool.run)) for tool in search_tools(searcher, settings.results)]
+    serve_tools(tools, settings.timeout_s, hear, change)
+
+
+def serve_tools(
+    tools: Sequence[Tool],
+    timeout_s: float,
+    hear: Callable[[str], None] = lambda line: None,
+    change: Callable[[web.Application], None] = lambda app: None,
+) -> None:
+    """Serve any tools, in the same way."""
+    from rest_jax.tools.server import create_app, serve
 
     def listen() -> None:
         for line in sys.stdin:
@@ -85,7 +96,6 @@ def serve_wrapped(
         print(json.dumps({"url": url}), flush=True)
         threading.Thread(target=listen, daemon=True).start()
 
-    tools = [replace(tool, run=wrap(tool.run)) for tool in search_tools(searcher, settings.results)]
-    app = create_app(tools, timeout_s=settings.timeout_s)
+    app = create_app(tools, timeout_s=timeout_s)
     change(app)
     asyncio.run(serve(app, "127.0.0.1", 0, announce))

@@ -38,12 +38,13 @@ COMMANDS = (
     Command("eval", "eval", "measure a model as an agent", resumes=True),
     Command("ask", "ask", "ask one question and watch the agent"),
     Command("generate", "generate", "continue prompts, with ids and log-probs"),
+    Command("status", "status", "where a run stands, and how its tools do"),
     Command("report", "report", "write a run's report.html again"),
     Command("run-digest", "run_digest", "one sha256 over a run's trajectories and weights"),
     Command("config", "config", "show, validate or describe a configuration"),
     Command("models", "models", "get and list models"),
     Command("tasks", "tasks", "list tasks and check them"),
-    Command("tools", "tools", "serve the tool adapter"),
+    Command("tools", "tools", "serve tools, call one, or look at an index"),
     Command("doctor", "doctor", "what this machine has, what is missing, and how to get it"),
 )
 

@@ -21,7 +21,7 @@ from rest_jax.recipes.environment import environment
 from rest_jax.recipes.memory import memory, refuse_too_large, training_bytes
 from rest_jax.recipes.report import write_run_report
 from rest_jax.recipes.rest import Loop
-from rest_jax.recipes.stages import Done, finished_stages, open_run, read_environment
+from rest_jax.recipes.stages import SUMMARY, Done, finished_stages, open_run, read_environment
 from rest_jax.recipes.summary import summarise
 from rest_jax.recipes.workbench import Workbench, lengths, open_workbench
 from rest_jax.reporting.metrics_file import MetricsFile
@@ -29,7 +29,6 @@ from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 from rest_jax.tasks.task import Task
 
-SUMMARY = "summary.json"
 REPORT = "report.html"
 METRICS = "metrics.jsonl"
 

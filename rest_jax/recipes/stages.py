@@ -26,7 +26,11 @@ from rest_jax.core.files import PART, write_json
 RUN_SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 RUN = "run.json"
+SUMMARY = "summary.json"
+"""Written at the end: it is there when the run has finished."""
 STAGES = "stages"
+JOURNAL = "journal.jsonl"
+"""Beside a stage that samples: what was begun and finished."""
 CLOCK = "clock.json"
 """Beside an unfinished stage: when its last attempt began, and what those before it took."""
 WARNINGS = "warnings.json"

@@ -126,6 +126,17 @@ class Journal:
             )
 
 
+def progress(path: Path) -> tuple[int, int]:
+    """How many jobs a journal has begun, and how many trajectories it has finished, while another process writes it."""
+    begun, finished = set(), 0
+    with path.open("rb") as file:
+        for line in file:
+            if line.startswith(b'{"kind": "begun"') and line.endswith(b"\n"):
+                begun.add(json.loads(line)["job"])
+            finished += line.startswith(b'{"kind": "trajectory"') and line.endswith(b"\n")
+    return len(begun), finished
+
+
 def _reply(row: Mapping[str, Any]) -> ToolReply:
     fault = row["fault"]
     if fault is not None:

@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def guards(token: str | None, body_s: float = BODY_S) -> list[Any]:
+def guards(token: str | None) -> list[Any]:
     """The middlewares of an adapter, the outermost first. `token`: what every request must bear, if anything."""
-    return [errors_as_json, *([bearing(token)] if token is not None else []), impatient(body_s)]
+    return [errors_as_json, *([bearing(token)] if token is not None else []), impatient]
 
 
 @web.middleware
@@ -55,16 +55,12 @@ def bearing(token: str) -> Any:
     return check
 
 
-def impatient(body_s: float) -> Any:
+@web.middleware
+async def impatient(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Read the whole body before the request is looked at; whoever dribbles it is cut off."""
-
-    @web.middleware
-    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            async with asyncio.timeout(body_s):
-                await request.read()
-        except TimeoutError:
-            raise web.HTTPRequestTimeout(text=f"the body did not arrive within {body_s:g} s") from None
-        return await handler(request)
-
-    return check
+    try:
+        async with asyncio.timeout(BODY_S):
+            await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text=f"the body did not arrive within {BODY_S:g} s") from None
+    return await handler(request)

@@ -124,7 +124,7 @@ _SCHEMAS: Schema = {
     | {"description": f"At most {protocol.MAX_BODY_BYTES} bytes; ids are unique."},
     "Call": _CALL | {"description": "`episode` names the trajectory on whose behalf the call is made."},
     "Results": _object({"results": _list(_ref("Result"), maxItems=MAX_CALLS)})
-    | {"description": "In the order of the calls."},
+    | {"description": "Each names its call, in any order."},
     "Result": _object(
         {
             "id": _WHOLE,
@@ -141,8 +141,8 @@ _SCHEMAS: Schema = {
     "Fault": _FAULT | {"description": "Only bad_arguments and tool_error are the agent's own."},
     "Retrieval": {
         "anyOf": [
-            _object({"queries": _list(_TEXT, maxItems=MAX_CALLS)}, _QUERIES),
-            _object({"query": _TEXT}, _QUERIES),
+            _object({"queries": _list(_TEXT, maxItems=MAX_CALLS)}, _QUERIES, open=True),
+            _object({"query": _TEXT}, _QUERIES, open=True),
         ]
     },
     "Retrieved": _object(

@@ -43,6 +43,9 @@ RETRYABLE = frozenset({ToolErrorKind.RATE_LIMITED, ToolErrorKind.INFRA})
 """Failures after which the same call may do better. A timeout is none: the call has had its time."""
 
 
+_encoder = json.JSONEncoder(allow_nan=False)
+
+
 class CacheStatus(StrEnum):
     """Where a result came from."""
 
@@ -157,7 +160,7 @@ def _line_of(result: Result) -> bytes:
         "latency_ms": round(result.latency_ms, 3),
         "tool_version": reply.tool_version,
     }
-    return json.dumps(fields, allow_nan=False).encode() + b"\n"
+    return _encoder.encode(fields).encode() + b"\n"
 
 
 def parse_result(line: bytes) -> Result:

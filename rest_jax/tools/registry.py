@@ -20,11 +20,20 @@ Run = Callable[[Mapping[str, Any], str], Awaitable[ToolReply]]
 
 
 class ToolFailure(Exception):
-    """A tool's own way to say that a call failed, and of what kind."""
+    """A tool's own way to say that a call failed, and of what kind.
 
-    def __init__(self, kind: ToolErrorKind, message: str) -> None:
+    `retry_after_s`: for how many seconds the provider asks to be left alone.
+    """
+
+    attempts = 1
+    """How often the call was tried."""
+    retryable: bool | None = None
+    """Whether the same call may do better; None: as its kind may."""
+
+    def __init__(self, kind: ToolErrorKind, message: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
         self.kind = kind
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True)
@@ -80,8 +89,10 @@ class Tool:
 def _check_text(value: Any) -> None:
     """Lone surrogates pass for text in JSON, but no other program takes them."""
     if isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
-            raise _bad(f"{value[:40]!r} is no valid Unicode text")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _bad(f"{value[:40]!r} is no valid Unicode text") from None
     elif isinstance(value, Mapping):
         for part in (*value.keys(), *value.values()):
             _check_text(part)

@@ -55,12 +55,9 @@ def parse(body: bytes) -> Retrieval:
     fields = protocol.parse_json(body)
     if not isinstance(fields, dict):
         raise ProtocolError("request: not a JSON object")
-    given = [fields[name] for name in ("queries", "query") if fields.get(name) is not None]
-    if len(given) != 1:
-        raise ProtocolError("request: expected queries, a list of texts, or query, one text")
-    queries = given if isinstance(given[0], str) else given[0]
+    queries: Any = fields["queries"] if "queries" in fields else [fields.get("query")]
     if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
-        raise ProtocolError("request: queries is no list of texts")
+        raise ProtocolError("request: expected queries, a list of texts, or query, one text")
     if len(queries) > MAX_CALLS:
         raise ProtocolError(f"request: {len(queries)} queries are more than {MAX_CALLS}")
     topk, scores = fields.get("topk"), fields.get("return_scores", False)

@@ -13,10 +13,11 @@ from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import UserError
 from rest_jax.tools import metrics, protocol, retrieve
 from rest_jax.tools.adapter import Adapter
-from rest_jax.tools.guards import BODY_S, guards
+from rest_jax.tools.guards import guards
 from rest_jax.tools.openapi import openapi
 from rest_jax.tools.protocol import MAX_DEADLINE_S
 from rest_jax.tools.registry import Tool, ToolFailure
+from rest_jax.tools.service.service import Service
 
 SHUTDOWN_S = 5.0
 """After SIGTERM, how long calls in progress may take to end."""
@@ -37,14 +38,18 @@ class Routes:
     async def call(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/call: results in one JSON object, or a line each as they come if the client accepts lines."""
         batch = protocol.parse_batch(await _json_body(request))
-        tasks = [asyncio.create_task(self._line(call, batch.deadline_s)) for call in batch.calls]
+        known = {result.id: result for result in await self._adapter.recall(batch.calls, batch.deadline_s)}
+        lines = [protocol.dump_result(result) for result in known.values()]
+        asked = [call for call in batch.calls if call.id not in known]
+        tasks = [asyncio.create_task(self._line(call, batch.deadline_s)) for call in asked]
         try:
             if protocol.LINES not in request.headers.get("Accept", ""):
-                lines = await asyncio.gather(*tasks)
+                lines += await asyncio.gather(*tasks)
                 body = b'{"results": [' + b",".join(lines) + b"]}"
                 return web.Response(body=body, content_type="application/json")
             response = web.StreamResponse(headers={"Content-Type": protocol.LINES})
             await response.prepare(request)
+            await response.write(b"".join(lines))
             for task in asyncio.as_completed(tasks):
                 await response.write(await task)
             await response.write_eof()
@@ -78,6 +83,7 @@ class Routes:
         return web.json_response(
             {
                 "status": "ok",
+                "trouble": self._adapter.trouble,
                 "pid": os.getpid(),
                 "tools": {name: tool.version for name, tool in tools.items()},
                 "stateful": [name for name, tool in tools.items() if tool.stateful],
@@ -114,15 +120,15 @@ async def _json_body(request: web.Request) -> bytes:
 
 
 def create_app(
-    tools: Sequence[Tool], *, timeout_s: float, token: str | None = None, body_s: float = BODY_S
+    tools: Sequence[Tool], *, timeout_s: float, service: Service | None = None, token: str | None = None
 ) -> web.Application:
     """The adapter as an aiohttp application.
 
-    timeout_s: the most seconds that one call may take. token: if given, every request must bear it (`Authorization:
-    Bearer TOKEN`). body_s: the most seconds that a request's body may take to arrive.
+    timeout_s: the most seconds that one call may take. service: what stands between calls and tools. token: if given,
+    every request must bear it (`Authorization: Bearer TOKEN`).
     """
-    routes = Routes(Adapter(tools, timeout_s))
-    app = web.Application(client_max_size=protocol.MAX_BODY_BYTES, middlewares=guards(token, body_s))
+    routes = Routes(Adapter(tools, timeout_s, service))
+    app = web.Application(client_max_size=protocol.MAX_BODY_BYTES, middlewares=guards(token))
     app.add_routes(
         [
             web.post("/v1/call", routes.call),
@@ -136,9 +142,19 @@ def create_app(
     return app
 
 
-async def serve(
-    app: web.Application, host: str, port: int, announce: Callable[[str], None], idle_s: float = IDLE_S
-) -> None:
+def runner_of(app: web.Application) -> web.AppRunner:
+    """What serves it: calls of a client that has gone are given up, and nobody holds a connection for nothing."""
+    return web.AppRunner(
+        app,
+        shutdown_timeout=SHUTDOWN_S,
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=IDLE_S,
+        lingering_time=LINGER_S,
+    )
+
+
+async def serve(app: web.Application, host: str, port: int, announce: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT. `announce` gets the URL once the port (0: a free one) is open.
 
     Raises UserError when the address cannot be used.
@@ -147,14 +163,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(
-        app,
-        shutdown_timeout=SHUTDOWN_S,
-        access_log=None,
-        handler_cancellation=True,  # calls of a client that has gone are given up
-        keepalive_timeout=idle_s,
-        lingering_time=LINGER_S,
-    )
+    runner = runner_of(app)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()

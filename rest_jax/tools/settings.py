@@ -5,6 +5,9 @@
         path: passages.jsonl
         results: 3
         index: {k1: 0.9, b: 0.4}
+    service:
+      limits: [{provider: serper, per_second: 5}]
+      dollars: 20
 
 Each kind is one frozen dataclass and one function that opens it, in a module of its own that is imported when an entry
 names it: what a kind needs beyond the package itself is an extra.
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,9 @@ from rest_jax.config.coerce import value_of
 from rest_jax.config.limits import Some, faults
 from rest_jax.config.source import Misfit, did_you_mean, nearest, place, read
 from rest_jax.core.errors import UserError
+from rest_jax.tools.redact import redacting, redacting_logs, secrets_of
 from rest_jax.tools.registry import Tool
+from rest_jax.tools.service.settings import ServiceSettings
 
 TOOLS, KIND = "tools", "kind"
 
@@ -43,6 +48,11 @@ class Family:
 
 FAMILIES: Mapping[str, Family] = {
     "corpus": Family("rest_jax.tools.search.local", "CorpusSettings", "open_corpus"),
+    "retriever": Family("rest_jax.tools.search.retriever", "RetrieverSettings", "open_retriever"),
+    "serper": Family("rest_jax.tools.search.serper", "SerperSettings", "open_serper"),
+    "brave": Family("rest_jax.tools.search.brave", "BraveSettings", "open_brave"),
+    "wikipedia": Family("rest_jax.tools.search.wikipedia", "WikipediaSettings", "open_wikipedia"),
+    "fetch": Family("rest_jax.tools.search.fetch", "FetchSettings", "open_fetch"),
     "functions": Family("rest_jax.tools.bridges.functions", "FunctionsSettings", "open_functions"),
     "mcp": Family("rest_jax.tools.bridges.mcp", "McpSettings", "open_mcp", extra="mcp"),
     "textworld": Family("rest_jax.tools.environments.textworld", "TextWorldSettings", "open_textworld"),
@@ -56,6 +66,8 @@ class AdapterSettings:
 
     tools: Some[Any] = ()
     """The settings of each entry; of which kind they are says their class."""
+    service: ServiceSettings = field(default_factory=ServiceSettings)
+    """Cache, limits, retries and budget: what stands between a call and its tool."""
 
 
 def read_settings(path: Path) -> AdapterSettings:
@@ -87,17 +99,19 @@ def with_corpus(settings: AdapterSettings, corpus: Path) -> AdapterSettings:
 
 @asynccontextmanager
 async def open_tools(settings: AdapterSettings) -> AsyncIterator[tuple[Tool, ...]]:
-    """The tools of all entries, in order; closed at the end, the last first.
+    """The tools of all entries, in order; closed at the end, the last first. Neither answers nor logs hold secrets.
 
     Raises UserError for what an entry's own opener refuses, and for two tools of one name.
     """
+    secrets = secrets_of(settings)
     async with AsyncExitStack() as opened:
+        opened.enter_context(redacting_logs(secrets))
         tools: dict[str, Tool] = {}
         for entry in settings.tools:
             for tool in await opened.enter_async_context(_opener(type(entry))(entry)):
                 if tool.name in tools:
                     raise UserError(f"two tools are called '{tool.name}'; leave one of their entries out")
-                tools[tool.name] = tool
+                tools[tool.name] = redacting(tool, secrets)
         yield tuple(tools.values())
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from rest_jax.core.files import write_json
 from rest_jax.tools.metrics import Sample, parse
+from rest_jax.tools.protocol import parse_health
 from rest_jax.tools.transport import TOKEN_VARIABLE
 
 RECORD = "adapter.json"
@@ -32,17 +33,26 @@ class Record:
 def look(url: str, timeout_s: float) -> tuple[Sample, ...]:
     """An adapter's metrics now. Raises TimeoutError for one that is silent for so long, other OSErrors and
     http.client.HTTPException for one that cannot be reached, ValueError for what is no adapter."""
+    return parse(_got(url, "/metrics", timeout_s))
+
+
+def pid_at(url: str, timeout_s: float) -> int:
+    """The process of the adapter that answers there. Raises as `look` does."""
+    return parse_health(_got(url, "/healthz", timeout_s).encode())["pid"]
+
+
+def _got(url: str, path: str, timeout_s: float) -> str:
     parts = urlsplit(url)
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = connect(parts.hostname or "", parts.port, timeout=timeout_s)
     token = os.environ.get(TOKEN_VARIABLE)
     try:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        connection.request("GET", f"{parts.path}/metrics", headers=headers)
+        connection.request("GET", f"{parts.path}{path}", headers=headers)
         response = connection.getresponse()
         if response.status != 200:
             raise ValueError(f"it answers {response.status}")
-        return parse(response.read().decode())
+        return response.read().decode()
     finally:
         connection.close()
 

@@ -79,7 +79,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["config", "show"], "the following arguments are required: CONFIG; see rest-jax config show --help"),
         (["config", "show", "a", "--st", "b=c"], "unrecognized arguments: --st b=c; see rest-jax --help"),
         (["config", "show", "none.yaml"], "none.yaml: there is no such file; check the path"),
-        (["tools", "serve"], "the following arguments are required: --corpus; see rest-jax tools serve --help"),
+        (["tools"], "the following arguments are required: ACTION; see rest-jax tools --help"),
+        (["tools", "serve"], "nothing to serve; give --corpus FILE.jsonl or --config FILE.yaml"),
+        (["tools", "index"], "the following arguments are required: --corpus; see rest-jax tools index --help"),
+        (["tools", "call", "search", "{"], "'{' is no JSON object; give arguments such as '{\"query\": \"…\"}'"),
+        (["status", "none"], "none: not a run folder (no run.json); give the folder that `rest-jax run` wrote"),
     ],
 )
 def test_errors_are_one_line(words: list[str], line: str, capsys, tmp_path: Path, monkeypatch) -> None:

@@ -53,6 +53,14 @@ def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
         ("generations: [{grow: {top_p: 0}}]", "1:30: generations.0.grow.top_p: expected more than 0, got 0.0"),
         ("tools: {b: 1.5}", "1:12: tools.b: expected at most 1, got 1.5"),
         (
+            "tools: {config: t.yaml, k1: 2}",
+            "1:29: tools.k1: is the corpus entry's own affair in t.yaml; write it there",
+        ),
+        (
+            "tools: {config: t.yaml, url: 'http://a'}",
+            "1:17: tools.config: the adapter at tools.url is started by others; leave one of the two out",
+        ),
+        (
             "pilot: {improve: {thresholds: [0.5, 1]}}",
             "1:37: pilot.improve.thresholds.1: expected less than 1, got 1.0",
         ),

@@ -142,6 +142,13 @@ def test_a_run_of_another_config_is_refused_in_one_line(
     assert error.count("\n") == 1
 
 
+def test_stages_made_with_other_tools_are_refused(finished_run: Path, tiny_config: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(finished_run, tmp_path / "copy")
+    (tmp_path / "tools.yaml").write_text("tools: [{kind: corpus, results: 2}]\n")
+    with pytest.raises(UserError, match="made from another tools; remove this folder, or start a new --run-dir"):
+        rest_jax.run(tiny_config, run_dir=copy, overrides=[f"tools.config={tmp_path / 'tools.yaml'}"])
+
+
 def test_a_pilot_without_demonstrations_says_so(tiny_config: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="pilot: none of the 4 demonstrations found its answer with these tools"):
         rest_jax.run(tiny_config, run_dir=tmp_path / "run", overrides=["agent.turns=1", "evaluate.prompted=1"])

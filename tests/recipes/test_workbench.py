@@ -12,7 +12,8 @@ from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSetting
 from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent
-from rest_jax.recipes.workbench import JOURNAL, Workbench, open_workbench
+from rest_jax.recipes.stages import JOURNAL
+from rest_jax.recipes.workbench import Workbench, open_workbench
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.task import Task
 from rest_jax.tools.process import adapter
@@ -52,6 +53,27 @@ def test_without_an_adapter_the_work_stops_and_goes_on_with_one(tiny_model: Path
     with again as url, bench_at(url, tiny_model, atlas) as bench:
         made = bench.demonstrate(folder, some, "train")
     assert {trajectory.status for trajectory in made} == {Status.FINISHED}
+
+
+def test_a_file_of_tools_serves_the_run(tiny_model: Path, atlas: Task, tmp_path: Path) -> None:
+    config = tmp_path / "tools.yaml"
+    config.write_text("tools: [{kind: corpus}]\n")
+    made = []
+    for name, settings in (("plain", ToolsSettings()), ("file", ToolsSettings(config=str(config)))):
+        opened = open_workbench(
+            atlas,
+            model=ModelSettings(str(tiny_model)),
+            agent_settings=AgentSettings(),
+            engine=ENGINE,
+            tools=settings,
+            emit=silent,
+        )
+        with opened as bench:
+            made.append((bench.demonstrate(tmp_path / name, atlas.demonstrations("gold", 4, seed=0), "train"), bench))
+    (plain, _), (by_file, bench) = made
+    assert set(bench.versions) == {"search", "lookup"}
+    assert [(t.answer, t.tool_calls) for t in by_file] == [(t.answer, t.tool_calls) for t in plain]
+    assert {call.tool_version for t in by_file for call in t.tool_calls} == {bench.versions["search"]}
 
 
 def test_an_adapter_of_another_corpus_or_index_is_refused(tiny_model: Path, atlas: Task, tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_only_some_tools_under_a_prefix_and_some_variables(stdio: McpSettings, m
         prefix="wiki_",
         tools=("keep", "environment"),
         repeatable=("keep",),
-        environment=("GIVEN_KEY",),
+        environment_variables=("GIVEN_KEY",),
     )
 
     async def work(tools: dict[str, Tool], ask: Ask) -> None:
@@ -221,7 +221,7 @@ def test_only_some_tools_under_a_prefix_and_some_variables(stdio: McpSettings, m
         ),
         ({"url": "http://127.0.0.1:9/mcp"}, r"the MCP server a \(http://127\.0\.0\.1:9/mcp\) does not answer as one: "),
         (
-            {"command": ("x",), "environment": ("NOT_SET_AT_ALL",)},
+            {"command": ("x",), "environment_variables": ("NOT_SET_AT_ALL",)},
             r"needs the environment variable NOT_SET_AT_ALL; set",
         ),
         (

@@ -40,6 +40,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.tools.bridges.foreign import refusal
 from rest_jax.tools.bridges.kept import Kept
 from rest_jax.tools.protocol import MAX_BODY_BYTES
+from rest_jax.tools.redact import redacted, secret, secrets_of
 from rest_jax.tools.registry import Tool, ToolFailure
 
 CALLS = 64
@@ -80,7 +81,7 @@ class McpSettings:
     """Which of its tools to serve, by the server's own names; empty serves all."""
     repeatable: tuple[str, ...] = ()
     """Tools that may be repeated and cached although the server does not note them as readOnly or idempotent."""
-    environment: tuple[str, ...] = ()
+    environment_variables: tuple[str, ...] = ()
     """Environment variables that the command gets beside PATH, HOME and the like."""
     token_variable: str | None = None
     """Environment variable with the bearer token for the url."""
@@ -118,6 +119,7 @@ class _Server:
     def __init__(self, settings: McpSettings) -> None:
         self._settings = settings
         self._transport = _transport(settings)
+        self._secrets = secrets_of(settings)
         self._session = Kept(self._connect, settings.start_s)
         self._places = asyncio.Semaphore(CALLS)
         self._probe: asyncio.Task[None] | None = None
@@ -137,7 +139,7 @@ class _Server:
         except TimeoutError:
             raise self._silent(f"nothing within {settings.start_s:g} s") from None
         except (ConnectionError, MCPError, ValueError) as error:
-            raise self._silent(" ".join(str(error).split())[:DESCRIPTION_CHARS]) from error
+            raise self._silent(self._told(" ".join(str(error).split()))) from error
         known = {tool.name: tool for tool in listed}
         for name in (*settings.tools, *settings.repeatable):
             if name not in known:
@@ -163,7 +165,12 @@ class _Server:
         repeatable = bool(notes.read_only_hint or notes.idempotent_hint) or described.name in settings.repeatable
 
         async def run(arguments: Mapping[str, Any], _: str) -> ToolReply:
-            return _reply(await self._call(described.name, dict(arguments), 2 if repeatable else 1))
+            result = await self._call(described.name, dict(arguments), 2 if repeatable else 1)
+            content = "\n".join(map(_shown, result.content))
+            if result.is_error:
+                raise ToolFailure(ToolErrorKind.TOOL_ERROR, self._told(content) or "the tool failed without a word")
+            data = result.structured_content
+            return ToolReply(content, data if isinstance(data, dict) else {})
 
         description = (described.description or "")[:DESCRIPTION_CHARS]
         return Tool(
@@ -190,16 +197,20 @@ class _Server:
                 raise
             except MCPError as error:
                 if error.code not in LOST:
-                    raise self._failure(_kind(error), error.message) from error
+                    raise self._failure(_kind(error), f"refuses: {error.message}") from error
                 self._session.lose(client)
                 if attempts == 1:
                     raise self._failure(ToolErrorKind.INFRA, f"was lost ({error.message})") from error
             except Exception as error:  # an answer that is not of the protocol
-                raise self._failure(ToolErrorKind.INFRA, f"answers what is none ({error})") from error
+                raise self._failure(ToolErrorKind.INFRA, f"sent no answer of the protocol ({error})") from error
         return await self._call(name, arguments, attempts - 1)
 
     def _failure(self, kind: ToolErrorKind, what: str) -> ToolFailure:
-        return ToolFailure(kind, f"the MCP server {self._settings.name} {what[:DESCRIPTION_CHARS]}")
+        return ToolFailure(kind, f"the MCP server {self._settings.name} {self._told(what)}")
+
+    def _told(self, text: str) -> str:
+        """A server's words, without our secrets, cut."""
+        return redacted(text, self._secrets)[:DESCRIPTION_CHARS]
 
     def _doubt(self, client: Client) -> None:
         """A call ran out of time: if the server does not answer at all, the next call begins another session."""
@@ -222,11 +233,11 @@ class _Server:
 def _transport(settings: McpSettings) -> Callable[[], Transport]:
     """What begins a transport to the server. Raises UserError for an environment variable that is not set."""
     if settings.url is None:
-        passed_on = {name: _variable(settings.name, name) for name in settings.environment}
+        passed_on = {name: _variable(settings.name, name) for name in settings.environment_variables}
         command, *arguments = settings.command
         started = StdioServerParameters(command=command, args=arguments, env=passed_on)
         return lambda: stdio_client(started, errlog=sys.stderr)
-    token = settings.token_variable and _variable(settings.name, settings.token_variable)
+    token = settings.token_variable and secret(settings.token_variable)
     return functools.partial(_http, settings.url, {"Authorization": f"Bearer {token}"} if token else {})
 
 
@@ -269,14 +280,6 @@ def _kind(error: MCPError) -> ToolErrorKind:
         case jsonrpc.REQUEST_TIMEOUT:
             return ToolErrorKind.TIMEOUT
     return ToolErrorKind.INFRA
-
-
-def _reply(result: CallToolResult) -> ToolReply:
-    content = "\n".join(map(_shown, result.content))
-    if result.is_error:
-        raise ToolFailure(ToolErrorKind.TOOL_ERROR, content[:DESCRIPTION_CHARS] or "the tool failed without a word")
-    data = result.structured_content
-    return ToolReply(content, data if isinstance(data, dict) else {})
 
 
 def _shown(block: ContentBlock) -> str:

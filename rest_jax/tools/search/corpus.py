@@ -41,13 +41,14 @@ def read_corpus(path: Path) -> Corpus:
 
     Raises UserError naming the file, and the line where there is one, when it cannot be read.
     """
-    passages = list(read_rows(path, _passage, "passage", _SHAPE))
+    passages = list(read_rows(path, passage_of, "passage", _SHAPE))
     if not passages:
         raise UserError(f"the corpus {path} is empty; name a JSONL file in which a line is {_SHAPE}")
     return corpus_of(passages)
 
 
-def _passage(row: dict[str, Any]) -> Passage:
+def passage_of(row: dict[str, Any]) -> Passage:
+    """The passage in a row of either shape. Raises ValueError saying what is wrong with it."""
     if "contents" in row:
         title, _, text = _string(row, "contents").partition("\n")
         title = title.strip().strip('"')

@@ -1,54 +1,20 @@
-"""ReAct's two tools over a local corpus: search[entity] and lookup[string] (Yao et al. 2023, section 3.1)."""
+"""ReAct's two tools over a local corpus."""
 
 from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from rest_jax.core.effects import NO_MORE, NOT_FOUND, ToolErrorKind, ToolReply
-from rest_jax.tools.registry import Schema, Tool, ToolFailure
+from rest_jax.core.effects import NOT_FOUND, ToolReply
+from rest_jax.tools.registry import Tool
 from rest_jax.tools.search.corpus import Corpus, Passage
 from rest_jax.tools.search.index import Index, IndexSettings, index_of, top
-from rest_jax.tools.search.text import normalise, sentences
-
-PASSAGE_CHARS = 8_000
-"""The most characters that a reply shows of one passage's text."""
+from rest_jax.tools.search.replies import LOOKUP, SEARCH, Hit, found, looked_up
+from rest_jax.tools.search.text import normalise
 
 SIMILAR_TITLES = 5
-
-_SEARCH: Schema = {
-    "type": "object",
-    "properties": {
-        "query": {"type": "string", "description": "What to search for.", "minLength": 1, "maxLength": 2_000},
-        "k": {"type": "integer", "description": "How many passages to return.", "minimum": 1, "maximum": 50},
-    },
-    "required": ["query"],
-    "additionalProperties": False,
-}
-
-_LOOKUP: Schema = {
-    "type": "object",
-    "properties": {
-        "title": {"type": "string", "description": "Title of a passage that a search returned.", "minLength": 1},
-        "keyword": {"type": "string", "description": "What the sentence must contain.", "minLength": 1},
-        "index": {"type": "integer", "description": "How many such sentences to pass over first.", "minimum": 0},
-    },
-    "required": ["title", "keyword"],
-    "additionalProperties": False,
-}
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A passage found, with its BM25 score (0 for an exact title without a searchable word)."""
-
-    id: int
-    """The passage's position in its corpus."""
-    passage: Passage
-    score: float
 
 
 class Searcher:
@@ -76,7 +42,7 @@ class Searcher:
         exact = self._ids_by_title.get(normalise(query), []) if self._exact_title_first else []
         ranked = [id for id in top(scores_n, k + len(exact)).tolist() if id not in exact]
         ids = sorted(exact, key=lambda id: (-scores_n[id], id)) + ranked
-        return [Hit(id, self._passages[id], float(scores_n[id])) for id in ids[:k]]
+        return [Hit(str(id), self._passages[id], float(scores_n[id])) for id in ids[:k]]
 
     def titled(self, title: str) -> list[Passage]:
         """The passages of this title (normalised), in the corpus's order."""
@@ -91,58 +57,27 @@ class Searcher:
 
 
 def search_tools(searcher: Searcher, results: int) -> tuple[Tool, ...]:
-    """`search` and `lookup` over one corpus. Both are deterministic and stateless.
+    """`search` and `lookup` over one corpus, as `replies` describes them; deterministic and stateless.
 
-    search  {"query", "k"?: `results` unless given} → content "Title: text", a passage a line;
-            data {"results": [{"id", "title", "text", "score"}]}.
-            Nothing found: content "Could not find QUERY. Similar: [title, …]."
-    lookup  {"title", "keyword", "index"?: 0} → content "(Result i / n) sentence" for the sentence number `index`
-            (from 0) of the passages of that title that contains the keyword, or "No more results.";
-            data {"index", "count"}. The caller remembers how often it looked a keyword up.
+    A search shows `results` passages unless it says how many. One that finds nothing answers "Could not find QUERY.
+    Similar: [title, …]."
     """
 
     async def search(arguments: Mapping[str, Any], _: str) -> ToolReply:
         hits = await asyncio.to_thread(searcher.search, arguments["query"], arguments.get("k", results))
-        return _found(hits) if hits else _not_found(searcher, arguments["query"])
+        return found(hits) if hits else _not_found(searcher, arguments["query"])
 
     async def lookup(arguments: Mapping[str, Any], _: str) -> ToolReply:
-        return _looked_up(searcher, arguments["title"], arguments["keyword"], arguments.get("index", 0))
+        return looked_up(searcher.titled(arguments["title"]), arguments)
 
     version = f"1+{searcher.index.digest[:12]}.{results}"
     about = {**searcher.about, "results": results}
     return (
-        Tool("search", version, "Search the corpus for passages about something.", _SEARCH, search, about=about),
-        Tool("lookup", version, "Find the next sentence with a keyword in a passage.", _LOOKUP, lookup, about=about),
-    )
-
-
-def _found(hits: list[Hit]) -> ToolReply:
-    results = [
-        {
-            "id": str(hit.id),
-            "title": hit.passage.title,
-            "text": hit.passage.text[:PASSAGE_CHARS],
-            "score": hit.score,
-        }
-        for hit in hits
-    ]
-    return ToolReply(
-        content="\n".join(f"{result['title']}: {result['text']}" for result in results), data={"results": results}
+        Tool("search", version, "Search the corpus for passages about something.", SEARCH, search, about=about),
+        Tool("lookup", version, "Find the next sentence with a keyword in a passage.", LOOKUP, lookup, about=about),
     )
 
 
 def _not_found(searcher: Searcher, query: str) -> ToolReply:
     similar = ", ".join(searcher.similar_titles(query))
     return ToolReply(content=f"{NOT_FOUND} {query}. Similar: [{similar}].", data={"results": []})
-
-
-def _looked_up(searcher: Searcher, title: str, keyword: str, index: int) -> ToolReply:
-    passages = searcher.titled(title)
-    if not passages:
-        raise ToolFailure(ToolErrorKind.BAD_ARGUMENTS, f"no passage has the title {title!r}")
-    wanted = normalise(keyword)
-    found = [sentence for passage in passages for sentence in sentences(passage.text) if wanted in normalise(sentence)]
-    data = {"index": index, "count": len(found)}
-    if index >= len(found):
-        return ToolReply(content=f"{NO_MORE}.", data=data)
-    return ToolReply(content=f"(Result {index + 1} / {len(found)}) {found[index][:PASSAGE_CHARS]}", data=data)

@@ -1,0 +1,180 @@
+"""Asking another's HTTP service: whatever it does, the caller has JSON or a typed failure."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from rest_jax import __version__
+from rest_jax.core.effects import ToolErrorKind
+from rest_jax.core.text import printable
+from rest_jax.tools.redact import redacted
+from rest_jax.tools.registry import ToolFailure
+
+MAX_BYTES = 4 * 2**20
+"""The longest answer that is read."""
+
+SHOWN_CHARS = 200
+"""How much of an answer other than 200 is quoted."""
+
+USER_AGENT = f"rest_jax/{__version__}"
+
+Headers = Mapping[str, str]
+T = TypeVar("T")
+
+
+class TooLong(Exception):
+    """A body holds more bytes than are read."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request. With a `body` it is a POST of that as JSON, else a GET."""
+
+    url: str
+    headers: Headers = field(default_factory=dict, repr=False)
+    """They may hold a key."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+
+
+def url_conflicts(url: str) -> Iterator[tuple[str, str]]:
+    """What settings have to say of a `url` field that is none."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        yield "url", f"expected an address such as https://example.org/search, got '{url}'"
+
+
+def retry_after_s(headers: Headers) -> float:
+    """Seconds that a service asks to be left alone (RFC 9110, section 10.2.3); 0 where it does not say.
+
+    A date is counted from the answer's own Date: neither clock has to be right.
+    """
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isdecimal():
+        return float(asked[:9])
+    try:
+        wait = parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get("Date", ""))
+    except (ValueError, TypeError):  # no dates, or only one of the two with a time zone
+        return 0.0
+    return max(0.0, wait.total_seconds())
+
+
+class Upstream:
+    """A service of somebody else's. Get one from `open_upstream`."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        name: str,
+        secrets: tuple[str, ...],
+        wait_s: Callable[[Headers], float],
+        turns: asyncio.Semaphore | None,
+    ) -> None:
+        self.name = name
+        self._session = session
+        self._secrets = secrets
+        self._wait_s = wait_s
+        self._turns = turns or nullcontext()
+
+    async def ask(self, request: Request, read: Callable[[Any], T]) -> T:
+        """What `read` finds in the JSON of an answer 200. Redirects are not followed: they would take a key elsewhere.
+
+        Raises ToolFailure: what `read` raises as such, rate_limited (429), timeout, or infra for everything else, as an
+        answer that `read` cannot read.
+        """
+        async with self._turns:
+            status, headers, body = await self._send(request)
+        said = redacted(body.decode(errors="replace"), self._secrets)
+        if status != 200:
+            self._refuse(status, headers, said)
+        try:
+            answer = json.loads(said, parse_constant=_not_json)
+        except (ValueError, RecursionError) as error:
+            raise self._failure(f"did not answer in JSON ({error})") from None
+        try:
+            return read(answer)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise self._failure(f"did not answer in its own shape ({type(error).__name__}: {error})") from None
+
+    async def _send(self, request: Request) -> tuple[int, Headers, bytes]:
+        try:
+            async with self._session.request(
+                "GET" if request.body is None else "POST",
+                request.url,
+                headers=request.headers,
+                params=request.params,
+                json=request.body,
+                allow_redirects=False,
+            ) as response:
+                return response.status, response.headers, await read_body(response, MAX_BYTES)
+        except TooLong:
+            raise self._failure(f"answered more than {MAX_BYTES} bytes") from None
+        except TimeoutError:
+            message = f"{self.name} did not answer within {self._session.timeout.total:g} s"
+            raise ToolFailure(ToolErrorKind.TIMEOUT, message) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failure(f"is out of reach ({reason(error)})") from None
+
+    def _failure(self, message: str) -> ToolFailure:
+        return ToolFailure(ToolErrorKind.INFRA, f"{self.name} {message}")
+
+    def _refuse(self, status: int, headers: Headers, said: str) -> NoReturn:
+        raise ToolFailure(
+            ToolErrorKind.RATE_LIMITED if status == 429 else ToolErrorKind.INFRA,
+            f"{self.name} answered {status}: {' '.join(printable(said).split())[:SHOWN_CHARS]}",
+            retry_after_s=self._wait_s(headers),
+        )
+
+
+@asynccontextmanager
+async def open_upstream(
+    name: str,
+    timeout_s: float,
+    *,
+    user_agent: str = USER_AGENT,
+    secrets: tuple[str, ...] = (),
+    wait_s: Callable[[Headers], float] = retry_after_s,
+    at_once: int | None = None,
+) -> AsyncIterator[Upstream]:
+    """A service by its name, over connections that are kept, without cookies.
+
+    timeout_s: the most seconds of one request, its body included, its turn not. secrets: they are taken out of whatever
+    the service says. wait_s: how the headers of a refusal say when to come back, in seconds. at_once: the most requests
+    at one time, where that is not for the settings to say.
+    """
+    async with aiohttp.ClientSession(
+        headers={"User-Agent": user_agent},
+        timeout=aiohttp.ClientTimeout(total=timeout_s),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        connector=aiohttp.TCPConnector(limit=0),
+    ) as session:
+        turns = asyncio.Semaphore(at_once) if at_once is not None else None
+        yield Upstream(session, name, secrets, wait_s, turns)
+
+
+async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
+    """The body, decompressed. Raises TooLong, and reads no further, when it holds more than `most` bytes."""
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > most:
+            raise TooLong
+    return bytes(body)
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, or its type when it says nothing."""
+    return str(error) or type(error).__name__
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")

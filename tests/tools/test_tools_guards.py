@@ -1,0 +1,119 @@
+"""Whoever sends slowly, too much or in vain is cut off, and learns nothing; the others are served meanwhile."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp import web
+
+from rest_jax.config.settings import ToolsSettings
+from rest_jax.core.effects import ToolErrorKind, ToolReply
+from rest_jax.tools import guards, protocol, server
+from rest_jax.tools.client import ToolClient
+from rest_jax.tools.registry import Tool
+from rest_jax.tools.server import create_app
+
+ServeApp = Callable[[Callable[[], web.Application]], str]
+
+PATIENCE_S = 60
+"""No socket of these tests may be silent for so long."""
+
+
+async def give(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+    return {
+        "long": ToolReply("🦊" * 100_000),
+        "much": ToolReply("", {"text": "x" * protocol.MAX_RESULT_BYTES}),
+        "nan": ToolReply("", {"score": float("nan")}),
+        "object": ToolReply("", {"of": object()}),
+        "well": ToolReply("well"),
+    }[arguments["what"]]
+
+
+@pytest.fixture
+def url(serve_app: ServeApp) -> str:
+    return serve_app(lambda: create_app([Tool("give", "1", "For tests.", {}, give)], timeout_s=20))
+
+
+def connected(url: str) -> socket.socket:
+    parts = urlsplit(url)
+    return socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE_S)
+
+
+def all_of(connection: socket.socket) -> bytes:
+    said = b""
+    while received := connection.recv(65_536):
+        said += received
+    return said
+
+
+def asked(url: str, *what: str) -> list[ToolReply]:
+    with ToolClient(url, ToolsSettings(retries=0)) as client:
+        for id, each in enumerate(what):
+            client.submit(id, "give", {"what": each}, "e")
+        replies: dict[int, ToolReply] = {}
+        while client.in_flight:
+            replies.update(client.poll(None))
+    return [replies[id] for id in range(len(what))]
+
+
+def test_headers_that_never_end_end_the_connection(serve_app: ServeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "IDLE_S", 0.3)
+    url = serve_app(lambda: create_app([Tool("give", "1", "For tests.", {}, give)], timeout_s=20))
+    with connected(url) as slow, connected(url) as silent:
+        slow.sendall(b"POST /v1/call HTTP/1.1\r\nHost: here\r\nX-Slow: a")
+        assert all_of(slow) == b""
+        assert all_of(silent) == b""
+    assert asked(url, "well")[0].content == "well"
+
+
+def test_a_body_that_never_comes_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guards, "BODY_S", 0.3)
+    monkeypatch.setattr(server, "LINGER_S", 0.1)
+    head = b"POST /v1/call HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    with connected(url) as slow:
+        slow.sendall(head)
+        said = slow.recv(65_536)
+        assert asked(url, "well")[0].content == "well"  # nobody else waits for it
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert said.endswith(b'{"error": "the body did not arrive within 0.3 s"}')
+
+
+@pytest.mark.parametrize("line", [b"X: " + b"a" * 20_000, b"\r\n".join([b"A: b"] * 500), b"no header"])
+def test_headers_that_will_not_do_are_refused_without_a_traceback(url: str, line: bytes) -> None:
+    with connected(url) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n" + line + b"\r\n\r\n")
+        said = all_of(connection)
+    assert said.split()[1] == b"400"
+    assert b"Traceback" not in said
+
+
+def test_a_defect_of_the_adapter_shows_no_more_than_that(
+    serve_app: ServeApp, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def secretive() -> dict[str, Any]:
+        raise RuntimeError("the key is 1234")
+
+    monkeypatch.setattr(server, "openapi", secretive)
+    url = serve_app(lambda: create_app([], timeout_s=20))
+    with connected(url) as connection:
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        head, _, body = all_of(connection).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 500 ")
+    assert json.loads(body) == {"error": "the adapter failed; its log says why"}
+    assert "the key is 1234" in caplog.text
+
+
+def test_a_reply_that_cannot_be_sent_is_the_tools_failure_alone(url: str) -> None:
+    much, nan, thing, long, well = asked(url, "much", "nan", "object", "long", "well")
+    for reply, says in ((much, "is longer than 2097152"), (nan, "no JSON"), (thing, "no JSON")):
+        assert reply.fault is not None
+        assert reply.fault.kind is ToolErrorKind.INFRA
+        assert says in reply.fault.message
+        assert reply.tool_version == "1"
+    assert long.content == "🦊" * protocol.MAX_CONTENT_CHARS
+    assert well.content == "well"

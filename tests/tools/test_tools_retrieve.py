@@ -1,0 +1,136 @@
+"""Search-R1's contract, as its own clients speak it, over a real corpus and over tools that fail."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from rest_jax.core.effects import ToolErrorKind, ToolReply
+from rest_jax.tools.registry import Tool, ToolFailure
+from rest_jax.tools.search.corpus import Passage, corpus_of
+from rest_jax.tools.search.index import IndexSettings
+from rest_jax.tools.search.search import Searcher, search_tools
+from rest_jax.tools.server import create_app
+
+ServeApp = Callable[[Callable[[], web.Application]], str]
+
+CORPUS = corpus_of(
+    [
+        Passage("Oslo", "The capital of Norway.\nIt lies on a fjord."),
+        Passage("Bergen", "A city in Norway."),
+        Passage("It", "A novel by Stephen King."),
+    ]
+)
+
+
+@pytest.fixture
+def url(serve_app: ServeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("REST_JAX_CACHE", str(tmp_path))
+    tools = search_tools(Searcher(CORPUS, IndexSettings()), results=2)
+    return serve_app(lambda: create_app(tools, timeout_s=20))
+
+
+def served(serve_app: ServeApp, run: Any) -> str:
+    return serve_app(lambda: create_app([Tool("search", "1", "For tests.", {}, run)], timeout_s=20))
+
+
+def post(url: str, **body: Any) -> Any:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/retrieve", json.dumps(body).encode(), headers)
+    with urllib.request.urlopen(request) as response:
+        return json.load(response)
+
+
+def refused(url: str, **body: Any) -> tuple[int, str]:
+    with pytest.raises(urllib.error.HTTPError) as error:
+        post(url, **body)
+    with error.value as response:
+        return response.code, json.load(response)["error"]
+
+
+def shown_to_a_model(documents: list[dict[str, Any]]) -> str:
+    """As Search-R1's `_passages2string` writes them."""
+    lines = []
+    for number, item in enumerate(documents, 1):
+        title, _, text = item["document"]["contents"].partition("\n")
+        lines.append(f"Doc {number}(Title: {title}) {text}")
+    return "\n".join(lines)
+
+
+def test_queries_with_scores(url: str) -> None:
+    answer = post(url, queries=["fjord", "novel", "no such word"], topk=3, return_scores=True)
+    assert list(answer) == ["result"]
+    fjord, novel, nothing = answer["result"]
+    assert shown_to_a_model(fjord) == "Doc 1(Title: Oslo) The capital of Norway.\nIt lies on a fjord."
+    assert [set(item) for item in fjord] == [{"document", "score"}]
+    assert fjord[0]["score"] > 0
+    assert novel[0]["document"] == {"id": "1", "contents": "It\nA novel by Stephen King."}
+    assert nothing == []
+
+
+def test_without_scores_the_documents_are_bare_and_as_many_as_the_settings_say(url: str) -> None:
+    ((first, second),) = post(url, queries=["a city, the capital of Norway, a novel by King"])["result"]
+    assert set(first) == set(second) == {"id", "contents"}
+    (one,) = post(url, query="Norway", topk=1)["result"]
+    assert [document["contents"].partition("\n")[0] for document in one] == ["Bergen"]
+    assert post(url, queries=["Norway"], topk=0) == post(url, queries=["Norway"], topk=None)
+
+
+def test_what_a_model_may_write_never_fails_the_queries_of_others(url: str) -> None:
+    nothing, found, too_long, surrogate = post(url, queries=[" \n", "fjord", "x" * 9_999, "\ud800"])["result"]
+    assert (nothing, too_long, surrogate) == ([], [], [])
+    assert len(found) == 1
+    assert post(url, queries=[]) == {"result": []}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ({"queries": ["a"], "topk": 51}, 422, "search takes no such topk: k: 51 is greater than the maximum of 50"),
+        ({"queries": "a"}, 400, "request: expected queries, a list of texts, or query, one text"),
+        ({"queries": [1]}, 400, "request: expected queries, a list of texts, or query, one text"),
+        ({}, 400, "request: expected queries, a list of texts, or query, one text"),
+        ({"query": "a", "topk": "3"}, 400, "request: topk is no whole number"),
+        ({"query": "a", "topk": -1}, 400, "request: topk is no whole number"),
+        ({"query": "a", "return_scores": 1}, 400, "request: return_scores is neither true nor false"),
+        ({"queries": ["a"] * 4097}, 400, "request: 4097 queries are more than 4096"),
+    ],
+)
+def test_what_is_refused(url: str, body: dict[str, Any], status: int, says: str) -> None:
+    assert refused(url, **body) == (status, says)
+
+
+def test_infrastructure_fails_the_request_and_is_no_empty_result(serve_app: ServeApp) -> None:
+    def failing(kind: ToolErrorKind) -> Any:
+        async def run(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+            if arguments["query"] == "well":
+                return ToolReply("", {"results": []})
+            raise ToolFailure(kind, "down")
+
+        return run
+
+    down = served(serve_app, failing(ToolErrorKind.INFRA))
+    assert post(down, queries=["well"]) == {"result": [[]]}
+    assert refused(down, queries=["well", "bad"]) == (503, "infra: down")
+    limited = served(serve_app, failing(ToolErrorKind.RATE_LIMITED))
+    assert refused(limited, query="bad") == (429, "rate_limited: down")
+
+
+def test_web_results_are_documents_too(serve_app: ServeApp) -> None:
+    async def run(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+        return ToolReply("", {"results": [{"title": "Oslo", "url": "http://o.example", "snippet": "A city."}]})
+
+    answer = post(served(serve_app, run), query="oslo", return_scores=True)
+    assert answer == {"result": [[{"document": {"id": "http://o.example", "contents": "Oslo\nA city."}, "score": 0.0}]]}
+
+
+def test_an_adapter_without_search_says_so(serve_app: ServeApp) -> None:
+    url = serve_app(lambda: create_app([], timeout_s=20))
+    assert refused(url, query="a") == (404, "this adapter has no tool called search")
