@@ -37,6 +37,9 @@ MAX_CONTENT_CHARS = 65_536
 MAX_RESULT_BYTES = 2 * 2**20
 """A result whose JSON would be longer, by its data, is a failure in its place."""
 
+MAX_REPLY_BYTES = 64 * 2**20
+"""The results of one batch take no more; those that would are failures."""
+
 LINES = "application/x-ndjson"
 
 RETRYABLE = frozenset({ToolErrorKind.RATE_LIMITED, ToolErrorKind.INFRA})
@@ -134,6 +137,21 @@ def dump_result(result: Result) -> bytes:
     if len(line) > MAX_RESULT_BYTES:
         return _line_of(_unfit(result, f"its reply of {len(line)} bytes is longer than {MAX_RESULT_BYTES}"))
     return line
+
+
+class Room:
+    """What is left of the room for one batch's results."""
+
+    def __init__(self) -> None:
+        self._left = MAX_REPLY_BYTES
+
+    def line_of(self, result: Result) -> bytes:
+        """The result as a line, or, where there is no room for it, a failure. (Not to be tried again: it has run.)"""
+        line = dump_result(result)
+        if len(line) > self._left:
+            return _line_of(_unfit(result, f"the replies of its batch are longer than {MAX_REPLY_BYTES} bytes"))
+        self._left -= len(line)
+        return line
 
 
 def _unfit(result: Result, why: str) -> Result:

@@ -15,7 +15,7 @@ from rest_jax.tools import metrics, protocol, retrieve
 from rest_jax.tools.adapter import Adapter
 from rest_jax.tools.guards import guards
 from rest_jax.tools.openapi import openapi
-from rest_jax.tools.protocol import MAX_DEADLINE_S
+from rest_jax.tools.protocol import MAX_DEADLINE_S, Call, Room
 from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.service.service import Service
 
@@ -39,9 +39,10 @@ class Routes:
         """POST /v1/call: results in one JSON object, or a line each as they come if the client accepts lines."""
         batch = protocol.parse_batch(await _json_body(request))
         known = {result.id: result for result in await self._adapter.recall(batch.calls, batch.deadline_s)}
-        lines = [protocol.dump_result(result) for result in known.values()]
+        room = Room()
+        lines = [room.line_of(result) for result in known.values()]
         asked = [call for call in batch.calls if call.id not in known]
-        tasks = [asyncio.create_task(self._line(call, batch.deadline_s)) for call in asked]
+        tasks = [asyncio.create_task(self._line(call, batch.deadline_s, room)) for call in asked]
         try:
             if protocol.LINES not in request.headers.get("Accept", ""):
                 lines += await asyncio.gather(*tasks)
@@ -71,7 +72,11 @@ class Routes:
                 limited = fault.kind is ToolErrorKind.RATE_LIMITED
                 failed = web.HTTPTooManyRequests if limited else web.HTTPServiceUnavailable
                 raise failed(text=f"{fault.kind.value}: {fault.message}")
-        return web.json_response(wanted.response({result.id: result.reply for result in results}))
+        try:
+            body = wanted.response({result.id: result.reply for result in results})
+        except ValueError as unfit:
+            raise web.HTTPServiceUnavailable(text=f"search: {unfit}") from None
+        return web.Response(body=body, content_type="application/json")
 
     async def tools(self, request: web.Request) -> web.Response:
         """GET /v1/tools: OpenAI's `tools` array, with each tool's version and nature beside its function."""
@@ -99,8 +104,8 @@ class Routes:
         """GET /openapi.json."""
         return web.json_response(openapi())
 
-    async def _line(self, call: protocol.Call, deadline_s: float) -> bytes:
-        return protocol.dump_result(await self._adapter.answer(call, deadline_s))
+    async def _line(self, call: Call, deadline_s: float, room: Room) -> bytes:
+        return room.line_of(await self._adapter.answer(call, deadline_s))
 
     def _refuse_unsearchable(self, topk: int | None) -> None:
         """A batch of queries that no search would take must not look like one that found nothing."""

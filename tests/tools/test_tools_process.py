@@ -133,7 +133,7 @@ def test_calls_succeed_although_the_adapter_is_killed(corpus: Path, tmp_path: Pa
 
 def test_an_adapter_that_hangs_is_replaced(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(process, "LOOK_S", 0.1)
-    monkeypatch.setattr(process, "SILENCE_S", 2.0)
+    monkeypatch.setattr(process, "SILENCE_S", 4.0)
     with (
         adapter(SETTINGS, corpus, log=tmp_path / "tools.log") as url,
         ToolClient(url, SETTINGS) as client,
@@ -147,7 +147,7 @@ def test_an_adapter_that_hangs_is_replaced(corpus: Path, tmp_path: Path, monkeyp
         assert is_gone(pid)
         last = client.check()["pid"]
     assert [during[id + 100] for id in range(100)] == [before[id] for id in range(100)]
-    assert "silent for 2 s: killed" in (tmp_path / "tools.log").read_text()
+    assert "silent for 4 s: killed" in (tmp_path / "tools.log").read_text()
     record = watch.read(tmp_path)
     assert record is not None
     assert (record.url, record.pid, record.restarts) == (url, last, 1)
