@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,10 @@ from rest_jax.tools.options import add_source_options, settings_of
 
 if TYPE_CHECKING:
     from rest_jax.tools.serving import Served
+
+
+ORPHAN_S = 4.0
+"""How long an adapter may take to end when the process that started it is gone."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,7 +70,7 @@ def serve_until_stopped(options: argparse.Namespace) -> None:
     """Announce the address on stdout as one JSON line, then answer until SIGTERM. Raises UserError."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     if options.lifeline:
-        threading.Thread(target=_end_with_stdin, name="lifeline", daemon=True).start()
+        threading.Thread(target=_end_with_stdin, args=[os.getppid()], name="lifeline", daemon=True).start()
     # Imported here: by now the lifeline is watched, and --help or a wrong option has been answered at once.
     from rest_jax.tools.transport import TOKEN_VARIABLE
 
@@ -105,11 +110,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _end_with_stdin() -> None:
+def _end_with_stdin(parent: int) -> None:
     """The parent holds the other end of standard input and never writes: it ends when the parent does."""
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_S)
+    if os.getppid() != parent:  # nobody waits for what a tool's thread still does, and nobody else would end it
+        os._exit(1)
 
 
 if __name__ == "__main__":
