@@ -226,7 +226,7 @@ def test_only_some_tools_under_a_prefix_and_some_variables(stdio: McpSettings, m
         ),
         (
             {"url": "http://x", "token_variable": "NOT_SET_AT_ALL"},
-            r"needs the environment variable NOT_SET_AT_ALL; set",
+            r"the environment variable NOT_SET_AT_ALL is not set; set it",
         ),
     ],
 )

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +121,13 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def test_when_the_engine_dies_its_sessions_are_lost_and_others_begin(cache: Path):
     async def work(ask: Ask) -> None:
         before = children(os.getpid())
@@ -153,6 +161,7 @@ def test_an_adapter_that_was_restarted_has_lost_its_sessions(cache: Path, tmp_pa
         command = begun.data["admissible_commands"][0]
         first = ask("act", command=command)
         assert (begun.ok, first.ok) == (True, True)
+        (engine,) = children(pid)
         os.kill(pid, signal.SIGKILL)
         kind, message = fault(ask("act", command=command))
         assert kind is ToolErrorKind.INFRA
@@ -163,6 +172,10 @@ def test_an_adapter_that_was_restarted_has_lost_its_sessions(cache: Path, tmp_pa
         assert client.stateful == {"reset", "act"}
         assert ask("reset", game=0) == begun
         assert ask("act", command=command) == first
+        give_up = time.monotonic() + 60
+        while not is_gone(engine):  # it ends with the adapter that it played for
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
 
 
 @pytest.mark.slow
