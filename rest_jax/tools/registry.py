@@ -10,6 +10,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from jsonschema.protocols import Validator
+from referencing import Registry
 
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 
@@ -62,7 +63,7 @@ class Tool:
 
     @cached_property
     def _validator(self) -> Validator:
-        return Draft202012Validator(self.parameters)
+        return Draft202012Validator(self.parameters, registry=Registry())  # an empty one: nothing is ever fetched
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise ToolFailure (bad_arguments), naming the argument, unless the arguments satisfy the schema."""

@@ -53,6 +53,9 @@ FAMILIES: Mapping[str, Family] = {
     "brave": Family("rest_jax.tools.search.brave", "BraveSettings", "open_brave"),
     "wikipedia": Family("rest_jax.tools.search.wikipedia", "WikipediaSettings", "open_wikipedia"),
     "fetch": Family("rest_jax.tools.search.fetch", "FetchSettings", "open_fetch"),
+    "functions": Family("rest_jax.tools.bridges.functions", "FunctionsSettings", "open_functions"),
+    "mcp": Family("rest_jax.tools.bridges.mcp", "McpSettings", "open_mcp", extra="mcp"),
+    "textworld": Family("rest_jax.tools.environments.textworld", "TextWorldSettings", "open_textworld"),
 }
 """Every kind of tools, by the name that an entry calls it."""
 

@@ -16,10 +16,13 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
+from diary import REGISTER
+from rollout_world import LIMITS, PROMPT
 from unreliable import KEY, Provider, check, grow, serving, settings_of, tools_file
 
-from rest_jax.core.effects import Status
+from rest_jax.core.effects import Agent, CallTool, Generate, Status, finished, stopped
 from rest_jax.core.trajectory import Trajectory
+from rest_jax.rollout.episode import Job
 from rest_jax.tools import process, watch
 from rest_jax.tools.client import ToolClient
 
@@ -149,6 +152,44 @@ def test_the_clock_jumps(provider: Provider, sound: list[Trajectory], tmp_path: 
     # Of eleven years ago are the latest answers alone: the others are from the future, and asked anew.
     assert 0 < provider.asked - asked < 2 * len(sound)
     assert "Traceback" not in (again / "tools.log").read_text()
+
+
+def keep_a_diary(job: Job) -> Agent:
+    """Writes a line a turn, and answers with all of them."""
+    transcript = PROMPT.open(job.question.text)
+    yield CallTool("begin", {})
+    for turn in range(3):
+        reply = yield Generate(transcript, step="act", max_tokens=LIMITS.turn_tokens, stop=PROMPT.stop)
+        seen = yield CallTool("write", {"line": f"{turn} {reply.text}"})
+        if not seen.ok:
+            return stopped(Status.TOOL_FAILURE, seen.fault.message)
+        transcript = PROMPT.observe(transcript.said(reply), seen.content)
+    return finished(seen.content)
+
+
+def test_sessions_are_lost_and_what_was_recorded_is_replayed_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Those whose session went with its adapter begin again; nobody goes on in an empty one."""
+    (tmp_path / "sitecustomize.py").write_text(REGISTER)
+    monkeypatch.syspath_prepend(tmp_path)  # the adapter inherits our path
+    folders = [tmp_path / name for name in ("sound", "disturbed", "replayed")]
+    for folder in folders:
+        folder.mkdir()
+    config = tmp_path / "tools.yaml"
+    config.write_text("tools: [{kind: diary}]")
+    cassette = str(tmp_path / "cassette")
+    sound = grow(folders[0], settings_of(config), agent=keep_a_diary)
+    assert {trajectory.attempts for trajectory in sound} == {1}
+    assert all(trajectory.answer.split()[0] == "0" for trajectory in sound)
+    killed = at(60, send(signal.SIGKILL))
+    disturbed = grow(folders[1], settings_of(config, mode="record", cassette=cassette), killed, keep_a_diary)
+    assert check(disturbed, sound) == []
+    assert any(trajectory.attempts > 1 for trajectory in disturbed)
+    config.unlink()
+    replayed = grow(folders[2], settings_of(config, mode="replay", cassette=cassette), agent=keep_a_diary)
+    assert check(replayed, sound) == []
+    assert {trajectory.attempts for trajectory in replayed} == {1}
 
 
 def test_a_grow_that_is_recorded_is_replayed_without_its_provider(

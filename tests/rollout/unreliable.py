@@ -16,9 +16,10 @@ from rollout_world import LIMITS, PROMPT, SAMPLING, HashPolicy, jobs
 
 from rest_jax.agents.react import react
 from rest_jax.config.settings import ToolsSettings
-from rest_jax.core.effects import Role, Status
+from rest_jax.core.effects import Agent, Role, Status
 from rest_jax.core.schema import canonical_row
 from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.rollout.episode import Job
 from rest_jax.rollout.journal import Journal
 from rest_jax.rollout.runner import rollout
 from rest_jax.tasks.rewards import answer_reward
@@ -107,8 +108,15 @@ def tools_file(path: Path, provider: Provider, **service: object) -> Path:
     return path
 
 
+def searching(job: Job) -> Agent:
+    return react(job.question, PROMPT, LIMITS)
+
+
 def grow(
-    folder: Path, settings: ToolsSettings, during: Callable[[int, ToolClient], None] = lambda done, tools: None
+    folder: Path,
+    settings: ToolsSettings,
+    during: Callable[[int, ToolClient], None] = lambda done, tools: None,
+    agent: Callable[[Job], Agent] = searching,
 ) -> list[Trajectory]:
     """The trajectories of a Grow in the order in which they ended; `during` is called after each."""
     made = []
@@ -120,7 +128,7 @@ def grow(
         tools.check()
         for trajectory in rollout(
             jobs(N // 2),
-            lambda job: react(job.question, PROMPT, LIMITS),
+            agent,
             {Role.ACTOR: HashPolicy(sessions=32)},
             tools,
             sampling=SAMPLING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from rest_jax.tools.service.retries import pause_s, retrying
 from rest_jax.tools.service.service import asking
 from rest_jax.tools.service.settings import BreakerSettings, ProviderLimits, RetrySettings, ServiceSettings
 
-RETRIES = RetrySettings(attempts=4, first_s=0.5, last_s=1.5, patience_s=10)
+RETRIES = RetrySettings(attempts=4, first_s=0.5, last_s=1.5)
 
 
 # Retries
@@ -33,12 +34,14 @@ def test_pauses_double_up_to_the_longest_and_begin_where_retry_after_ends():
     assert pause_s(RETRIES, 1, 7, 0.5) == 7.25
 
 
-async def failing(attempts: int, failure: ToolFailure, **tool: object) -> tuple[Backend, FakeTime, object]:
-    """`attempts` failures, retried: the backend, the time, and the answer or the failure that came out."""
+async def failing(
+    attempts: int, failure: ToolFailure, until_s: float = math.inf, **tool: object
+) -> tuple[Backend, FakeTime, object]:
+    """`attempts` failures, retried for so long: the backend, the time, and the answer or the failure that came out."""
     backend, time = Backend(*[failure] * attempts), FakeTime()
     ask = retrying(run_tool, RETRIES, time.clock, random.Random(0))
     try:
-        return backend, time, await ask(ask_for(backend.tool(**tool)))
+        return backend, time, await ask(replace(ask_for(backend.tool(**tool)), until=time.seconds + until_s))
     except ToolFailure as error:
         return backend, time, error
 
@@ -56,11 +59,11 @@ async def test_the_last_failure_is_told_with_the_attempts():
     assert (len(backend.calls), failure.attempts, str(failure)) == (4, 4, "503")
 
 
-async def test_retry_after_is_obeyed_up_to_the_patience():
-    _, time, answer = await failing(1, limited(retry_after_s=7))
+async def test_retry_after_is_obeyed_while_there_is_time():
+    _, time, answer = await failing(1, limited(retry_after_s=7), until_s=8)
     assert answer.attempts == 2
     assert 7 <= time.slept[0] <= 7.5
-    backend, time, failure = await failing(1, limited(retry_after_s=11))
+    backend, time, failure = await failing(1, limited(retry_after_s=7), until_s=7)
     assert (len(backend.calls), time.slept, failure.kind) == (1, [], ToolErrorKind.RATE_LIMITED)
 
 
@@ -90,15 +93,15 @@ async def test_an_open_circuit_is_waited_for_and_is_no_attempt():
     assert (answer.attempts, len(backend.calls)) == (2, 6)
 
 
-async def test_a_circuit_that_stays_open_longer_than_the_patience_is_told():
+async def test_a_circuit_that_stays_open_for_too_long_is_told_at_once():
     time, backend = FakeTime(), Backend(down())
     ask = retrying(breaking(run_tool, BreakerSettings(failures=1, pause_s=11), time.clock), RETRIES, time.clock)
-    with pytest.raises(CircuitOpen, match="left alone for 1") as refused:
-        await ask(ask_for(backend.tool()))
-    assert (refused.value.attempts, len(backend.calls)) == (1, 1)
-    with pytest.raises(CircuitOpen) as refused:
-        await ask(ask_for(backend.tool()))
-    assert refused.value.attempts == 0
+    query = replace(ask_for(backend.tool()), until=time.seconds + 10)
+    for attempts in (1, 0):
+        with pytest.raises(CircuitOpen, match="left alone for 1") as refused:
+            await ask(query)
+        assert (refused.value.attempts, len(backend.calls)) == (attempts, 1)
+    assert time.seconds < 1001
 
 
 # Breaker
@@ -172,7 +175,9 @@ def test_a_bucket_fills_with_time_up_to_its_size_and_never_by_a_clock_that_goes_
     assert Bucket(1, 10).filled(2, 5, 4) == Bucket(1, 4)
 
 
-async def gather_starts(limits: ProviderLimits, calls: int, *failures: ToolFailure) -> tuple[list[float], list[object]]:
+async def gather_starts(
+    limits: ProviderLimits, calls: int, *failures: ToolFailure, until_s: float = math.inf
+) -> tuple[list[float], list[object]]:
     """When each of so many calls at once began, by the fake clock, and what came of them."""
     time, starts = FakeTime(), []
     backend = Backend(*failures)
@@ -183,22 +188,23 @@ async def gather_starts(limits: ProviderLimits, calls: int, *failures: ToolFailu
 
     tool = replace(backend.tool(), run=noting)
     ask = limiting(run_tool, {limits.provider: limits}, time.clock)
-    outcomes = await asyncio.gather(*(ask(ask_for(tool, str(i))) for i in range(calls)), return_exceptions=True)
+    outcomes = await asyncio.gather(
+        *(ask(replace(ask_for(tool, str(i)), until=1000 + until_s)) for i in range(calls)), return_exceptions=True
+    )
     return starts, outcomes
 
 
 async def test_a_rate_holds_after_a_burst():
-    starts, _ = await gather_starts(ProviderLimits("serper", per_second=4, burst=3, patience_s=60), 7)
+    starts, _ = await gather_starts(ProviderLimits("serper", per_second=4, burst=3), 7)
     assert starts == pytest.approx([0, 0, 0, 0.25, 0.5, 0.75, 1.0])
 
 
 async def test_who_would_wait_too_long_is_told_at_once():
-    limits = ProviderLimits("serper", per_second=1, patience_s=3)
-    starts, outcomes = await gather_starts(limits, 7)
-    assert starts == pytest.approx([0, 1, 2, 3, 4])  # the second one's sleep lets a second pass before the third asks
+    starts, outcomes = await gather_starts(ProviderLimits("serper", per_second=1), 7, until_s=4)
+    assert starts == pytest.approx([0, 1, 2, 3, 4])
     refused = [outcome for outcome in outcomes if isinstance(outcome, ToolFailure)]
     assert [failure.kind for failure in refused] == [ToolErrorKind.RATE_LIMITED] * 2
-    assert "4 calls wait for serper and this one would for 4 s; have fewer trajectories at once" in str(refused[0])
+    assert "4 calls wait for serper and this one would for 4 s, longer than it may; have fewer" in str(refused[0])
 
 
 async def test_what_one_call_hears_of_retry_after_holds_for_all():

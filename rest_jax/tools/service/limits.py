@@ -31,7 +31,8 @@ class Bucket:
 def limiting(ask: Ask, limits: Mapping[str, ProviderLimits], clock: Clock) -> Ask:
     """`ask`, as often as each provider allows; one without limits has the defaults. Tools of nobody pass.
 
-    Who waits is served in the order of coming. What a provider asks for by Retry-After holds for all its calls.
+    Who waits is served in the order of coming; who could not be served in time is told at once (rate_limited). What a
+    provider asks for by Retry-After holds for all its calls.
     """
     gates: dict[str, _Gate] = {}
 
@@ -41,7 +42,7 @@ def limiting(ask: Ask, limits: Mapping[str, ProviderLimits], clock: Clock) -> As
             return await ask(query)
         if provider not in gates:
             gates[provider] = _Gate(limits.get(provider) or ProviderLimits(provider), clock)
-        async with gates[provider].open():
+        async with gates[provider].open(query.until):
             return await ask(query)
 
     return in_turn
@@ -60,8 +61,8 @@ class _Gate:
         self._quiet_until = self._bucket.at
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        self._refuse_beyond_patience()
+    async def open(self, until: float) -> AsyncIterator[None]:
+        self._refuse_beyond(until)
         self._waiting += 1
         try:
             await self._slots.acquire()
@@ -96,12 +97,12 @@ class _Gate:
         lacking = tokens - self._bucket.tokens
         return max(quiet_s, lacking / rate) if lacking > NEARLY_NONE else quiet_s
 
-    def _refuse_beyond_patience(self) -> None:
+    def _refuse_beyond(self, until: float) -> None:
         wait_s = self._wait_s(tokens=self._waiting + 1)
-        if wait_s > self._limits.patience_s:
+        if wait_s > until - self._clock.now():
             raise ToolFailure(
                 ToolErrorKind.RATE_LIMITED,
-                f"{self._waiting} calls wait for {self._limits.provider} and this one would for {wait_s:.0f} s; "
-                f"have fewer trajectories at once, or raise the provider's patience_s and tools.timeout_s",
+                f"{self._waiting} calls wait for {self._limits.provider} and this one would for {wait_s:.0f} s, longer "
+                f"than it may; have fewer trajectories at once, or raise tools.timeout_s",
                 retry_after_s=wait_s,
             )

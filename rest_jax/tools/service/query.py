@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ class Query:
     tool: Tool
     arguments: Mapping[str, Any]
     episode: str = ""
+    until: float = math.inf
+    """When its caller gives up, by the service's clock: what cannot be done until then fails at once, and says why."""
     before: str = ""
     """Of a stateful tool: the key of what its episode asked such tools before."""
 

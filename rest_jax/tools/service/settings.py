@@ -33,8 +33,6 @@ class ProviderLimits:
     """Calls that may come at once after a quiet time."""
     at_once: Positive = 32
     """Calls in progress at one time."""
-    patience_s: AboveZero = 15.0
-    """A call that would wait longer for its turn fails at once, as rate_limited."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,6 @@ class RetrySettings:
     """The longest pause before the second attempt; it doubles with each one (full jitter)."""
     last_s: AboveZero = 8.0
     """The longest pause of all."""
-    patience_s: AboveZero = 10.0
-    """The longest Retry-After that is waited for; beyond it the call fails at once."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.last_s < self.first_s:
@@ -62,7 +58,7 @@ class BreakerSettings:
     failures: Positive = 5
     """Failures in a row that open the circuit."""
     pause_s: AboveZero = 5.0
-    """How long it stays open before one call tries again. Calls wait for it, up to retries.patience_s."""
+    """How long it stays open before one call tries again. Calls wait for it while they have time."""
 
 
 @dataclass(frozen=True)
