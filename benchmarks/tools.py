@@ -5,6 +5,7 @@
     single    1,000 requests of one call each at one time, to a tool of 20 ms, in a process of its own; 128 connections
     client    the same 1,000 calls through the run's own client, which lets calls of one millisecond travel together
     batch     one request of 4,000 calls to a tool that does nothing
+    cached    one request of 4,000 searches whose answers are in the cache, to the adapter as a run starts it
     bm25      HotpotQA's paragraphs searched with the question itself: milliseconds of a search in one thread, and the
               mean share of a question's gold titles among its five best passages
 
@@ -22,8 +23,10 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,7 @@ from benchmarks.plain_tools import WAIT_S
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.tools import protocol
 from rest_jax.tools.client import ToolClient
+from rest_jax.tools.process import adapter as run_adapter
 from rest_jax.tools.protocol import Batch, Call
 from rest_jax.tools.search.corpus import Passage, corpus_of, read_corpus
 from rest_jax.tools.search.index import IndexSettings
@@ -75,15 +79,15 @@ async def post(session: aiohttp.ClientSession, url: str, request: bytes) -> list
         return (await response.json())["results"]
 
 
-async def at_once(url: str, requests: Sequence[bytes], wanted: int) -> float:
-    """Seconds until the last of these requests is answered."""
+async def at_once(url: str, requests: Sequence[bytes], wanted: int, cache: str = "bypass") -> float:
+    """Seconds until the last of these requests is answered, each result well and with this cache status."""
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     async with aiohttp.ClientSession(connector=connector) as session:
         began = time.perf_counter()
         answers = await asyncio.gather(*(post(session, url, request) for request in requests))
         seconds = time.perf_counter() - began
     results = [result for answer in answers for result in answer]
-    if len(results) != wanted or not all(result["ok"] for result in results):
+    if len(results) != wanted or not all(result["ok"] and result["cache"] == cache for result in results):
         raise RuntimeError(f"{len(results)} of {wanted} calls were answered, or not well")
     return seconds
 
@@ -108,23 +112,50 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@contextmanager
+def caching_adapter() -> Iterator[tuple[str, int]]:
+    """A run's own adapter over a hundred passages, with an empty cache: its URL and process."""
+    with tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
+        folder = Path(scratch)
+        passages = [{"title": f"Passage {n}", "text": f"This answers question number {n}."} for n in range(100)]
+        (folder / "corpus.jsonl").write_text("".join(f"{json.dumps(passage)}\n" for passage in passages))
+        (folder / "tools.yaml").write_text(
+            f"tools: [{{kind: corpus}}]\nservice: {{cache: {{path: {json.dumps(str(folder / 'cache.sqlite'))}}}}}\n"
+        )
+        settings = ToolsSettings(config=str(folder / "tools.yaml"), timeout_s=600)
+        with (
+            run_adapter(settings, folder / "corpus.jsonl", log=folder / "tools.log") as url,
+            ToolClient(url, settings) as client,
+        ):
+            yield url, client.check()["pid"]
+
+
 def calls(repeats: int) -> list[dict[str, Any]]:
     """The rows of single, client and batch."""
     singles = [body("wait", id, 1) for id in range(CALLS)]
     batch = [body("nothing", 0, BATCH)]
-    with adapter("benchmarks.plain_tools") as (url, _), ToolClient(url, SETTINGS) as client:
+    searches = [body("search", 0, BATCH)]
+    with (
+        adapter("benchmarks.plain_tools") as (url, _),
+        ToolClient(url, SETTINGS) as client,
+        caching_adapter() as (caching, caching_pid),
+    ):
         pid = client.check()["pid"]
+        asyncio.run(at_once(caching, searches, BATCH, "miss"))
 
-        def timed(work: Callable[[], float]) -> tuple[float, float, float]:
+        def timed(pid: int, work: Callable[[], float]) -> tuple[float, float, float]:
             own, there = time.process_time(), cpu_s(pid)
             seconds = work()
             return seconds, time.process_time() - own, cpu_s(pid) - there
 
         took = interleaved(
             {
-                ("single", CALLS): lambda _: timed(lambda: asyncio.run(at_once(url, singles, CALLS))),
-                ("client", CALLS): lambda _: timed(lambda: by_client(client)),
-                ("batch", BATCH): lambda _: timed(lambda: asyncio.run(at_once(url, batch, BATCH))),
+                ("single", CALLS): lambda _: timed(pid, lambda: asyncio.run(at_once(url, singles, CALLS))),
+                ("client", CALLS): lambda _: timed(pid, lambda: by_client(client)),
+                ("batch", BATCH): lambda _: timed(pid, lambda: asyncio.run(at_once(url, batch, BATCH))),
+                ("cached", BATCH): lambda _: timed(
+                    caching_pid, lambda: asyncio.run(at_once(caching, searches, BATCH, "hit"))
+                ),
             },
             repeats,
             "calls",

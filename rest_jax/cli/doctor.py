@@ -21,7 +21,13 @@ from rest_jax.core.errors import UserError
 from rest_jax.models import catalog
 
 PACKAGES = ("rest_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers", "bm25s")
-EXTRAS = (("test", "pytest", "the tests"), ("dev", "ruff", "lint and types"), ("reference", "torch", "parity tests"))
+EXTRAS = (
+    ("mcp", "mcp", "MCP servers as tools"),
+    ("textworld", "textworld", "TextWorld's games"),
+    ("test", "pytest", "the tests"),
+    ("dev", "ruff", "lint and types"),
+    ("reference", "torch", "parity tests"),
+)
 ACCELERATORS = (
     ("NVIDIA GPU", "gpu", "/dev/nvidia0", "pip install 'rest_jax[cuda12]' (or cuda13, if the driver is for CUDA 13)"),
     ("TPU", "tpu", "/dev/accel0", "pip install 'rest_jax[tpu]'"),

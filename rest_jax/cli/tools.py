@@ -1,4 +1,4 @@
-"""`rest-jax tools serve|call|index`: the tool adapter, for other machines or other programs; and its tools by hand."""
+"""`rest-jax tools`: the tool adapter for other machines or programs, live, recorded or replayed; its tools by hand."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rest_jax.core.effects import ToolReply
 from rest_jax.core.errors import UserError
-from rest_jax.tools.__main__ import add_serve_command, serve_until_stopped
+from rest_jax.tools.__main__ import add_serve_commands, serve_until_stopped
 from rest_jax.tools.options import add_corpus_options, add_source_options, corpus_settings_of, settings_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ EPISODE = "rest-jax tools call"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add_serve_command(actions)
+    add_serve_commands(actions)
     call = actions.add_parser("call", help="call one tool and print what a model would see; exit code 1 if it fails")
     call.add_argument("tool", metavar="TOOL", help="its name, such as search")
     call.add_argument(
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     match options.action:
-        case "serve":
+        case "serve" | "record" | "replay":
             serve_until_stopped(options)
         case "call":
             return _call(options)
@@ -65,10 +66,11 @@ def _call(options: argparse.Namespace) -> int:
 async def _called_here(settings: AdapterSettings, tool: str, arguments: dict[str, Any], timeout_s: float) -> ToolReply:
     from rest_jax.tools.adapter import Adapter
     from rest_jax.tools.protocol import Call
-    from rest_jax.tools.settings import open_tools
+    from rest_jax.tools.serving import open_live
 
-    async with open_tools(settings) as tools:
-        return (await Adapter(tools, timeout_s).answer(Call(0, tool, arguments, EPISODE), timeout_s)).reply
+    async with open_live(settings) as served:
+        adapter = Adapter(served.tools, timeout_s, served.service)
+        return (await adapter.answer(Call(0, tool, arguments, EPISODE), timeout_s)).reply
 
 
 def _called_there(url: str, tool: str, arguments: dict[str, Any], timeout_s: float) -> ToolReply:
@@ -83,8 +85,6 @@ def _called_there(url: str, tool: str, arguments: dict[str, Any], timeout_s: flo
 
 
 def _index(options: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from rest_jax.tools.search.corpus import read_corpus
     from rest_jax.tools.search.search import Searcher
 

@@ -127,6 +127,10 @@ class ToolsSettings:
     config: str | None = field(default=None, metadata=FREE)
     """A YAML file of tools, as of `rest-jax tools serve --config`, for the adapter that is started; null is search over
     the task's corpus, as `results` to `exact_title_first` say. Its tools' versions decide bits, not its name."""
+    mode: Literal["live", "record", "replay"] = field(default="live", metadata=FREE)
+    """record: also keep every answer in `cassette`; replay: answer from it alone, without corpus, tools or network."""
+    cassette: str | None = field(default=None, metadata=FREE)
+    """The folder of a recording."""
     timeout_s: AboveZero = 20.0
     """The most seconds that one tool call may take."""
     retries: Natural = 3
@@ -143,6 +147,10 @@ class ToolsSettings:
     """A passage whose title is the query stands first, as in ReAct's search[entity]."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
+        if (self.mode == "live") is not (self.cassette is None):
+            yield "cassette", "goes with mode record or replay, and they with it; set both, or leave both out"
+        if self.mode != "live" and self.url is not None:
+            yield "mode", "the adapter at tools.url is started by others, with `rest-jax tools record` or `replay`"
         if self.config is None:
             return
         if self.url is not None:

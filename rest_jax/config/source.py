@@ -119,7 +119,7 @@ def _parse(path: Path) -> MappingNode:
     except Misfit as misfit:
         raise UserError(f"{place(misfit.node)}: {misfit}") from None
     if top is None:
-        start = yaml.Mark(str(path), 0, 0, 0, None, None)
+        start = yaml.Mark(str(path), 0, 0, 0, "", 0)
         return MappingNode(STANDARD_TAG + "map", [], start, start)
     if not isinstance(top, MappingNode):
         raise UserError(f"{place(top)}: expected settings, each as `key: value` on a line of its own")

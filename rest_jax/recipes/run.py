@@ -29,6 +29,7 @@ from rest_jax.reporting.metrics_file import MetricsFile
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 from rest_jax.tasks.task import Task
+from rest_jax.tools.settings import read_settings
 
 REPORT = "report.html"
 METRICS = "metrics.jsonl"
@@ -101,7 +102,10 @@ def _write_report(
 
 
 def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
-    """What a run would do, stage by stage, without doing it: the settings, the task and the model are checked."""
+    """What a run would do, stage by stage, without doing it: the settings, the task, the model and a file of tools are
+    checked."""
+    if config.tools.config is not None:
+        read_settings(Path(config.tools.config))
     task = open_task(config.task)
     refuse_too_few(config, task)
     codec = tokenizer.load(catalog.resolve(config.model.name, offline=offline))

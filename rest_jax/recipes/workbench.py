@@ -35,7 +35,7 @@ from rest_jax.rollout.runner import Job, rollout
 from rest_jax.sampling.replicas import Replicas
 from rest_jax.sampling.stats import Stats
 from rest_jax.tasks.task import Task
-from rest_jax.tools.agreement import refuse_another
+from rest_jax.tools.agreement import refuse_another, refuse_another_recording, refuse_trouble
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 
@@ -163,22 +163,23 @@ class Workbench:
                 emit=self.emit,
             ):
                 if trajectory.status is Status.TOOL_FAILURE:
-                    self._refuse_dead_adapter(trajectory)
+                    self._refuse_useless_adapter(trajectory)
                 trajectories.append(trajectory)
         trajectories.sort(key=lambda t: (t.question_id, t.sample))
         store.write(finished, trajectories)
         (folder / JOURNAL).unlink()
         return trajectories
 
-    def _refuse_dead_adapter(self, trajectory: Trajectory) -> None:
-        """While the adapter lives, a trajectory that it failed is masked; without one all the others would fail."""
+    def _refuse_useless_adapter(self, trajectory: Trajectory) -> None:
+        """While the adapter lives and works, a trajectory that it failed is masked; else all the others would fail."""
         try:
-            self.tools.check()
+            health = self.tools.check()
         except UserError as error:
             raise UserError(
                 f"the tool adapter at {self.tools.url} is gone ({trajectory.why}); see that one can run there, then "
                 f"repeat the command"
             ) from error
+        refuse_trouble(health)
 
 
 def beginnings(prompt: Prompt, codec: TextCodec) -> list[tuple[int, ...]]:
@@ -234,8 +235,11 @@ def open_workbench(
         url = opened.enter_context(adapter(tools, task.corpus(), log=log))
         client = opened.enter_context(ToolClient(url, tools))
         health = client.check()
+        refuse_trouble(health)
         if tools.url is not None and not any_corpus:
             refuse_another(url, health, task.corpus(), tools, emit)
+        if tools.mode == "replay":
+            refuse_another_recording(health, tools)
         policy = Replicas(checkpoint.load(base_folder), engine, dtype=compute_dtype(model.dtype))
         refuse_too_large(memory(policy), engine)
         yield Workbench(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, Protocol
 
@@ -33,6 +33,11 @@ _SESSIONS = count()
 class Tools(Protocol):
     """What a rollout needs of the tools; `tools.client.ToolClient` is one. A failure is a reply with a fault."""
 
+    @property
+    def stateful(self) -> Collection[str]:
+        """Tools whose replies belong to a session: an episode that begins again begins another."""
+        ...
+
     def submit(self, id: int, tool: str, arguments: Mapping[str, Any], episode: str) -> None: ...
 
     def poll(self, timeout_s: float | None) -> list[tuple[int, ToolReply]]:
@@ -57,8 +62,9 @@ def rollout(
     The content of a trajectory does not depend on the others, on time, or on how often the rollout was killed and
     begun again with its journal; the order of the yields does. A trajectory is durable in the journal before it is
     yielded. A trajectory whose tools fail for reasons of infrastructure begins again, `attempts` times in all, and
-    keeps the replies that it has; then it ends as `tool_failure`, which the journal does not keep: begun again with
-    its journal, the rollout tries once more. An agent whose code raises ends as `agent_error`.
+    keeps the replies that it has, but for those of stateful tools, which it asks again from the beginning; then it
+    ends as `tool_failure`, which the journal does not keep: begun again with its journal, the rollout tries once more.
+    An agent whose code raises ends as `agent_error`.
 
     Raises UserError when an agent asks for a role that has no policy, or when the journal is of another policy;
     ValueError when two jobs have one key or the policies have several tokenizers.
@@ -203,9 +209,11 @@ class _Runner:
             self._advance(episode)
 
     def _keep(self, ticket: int, reply: ToolReply) -> ToolReply:
-        """A reply is journaled before its agent gets it; a failure of the infrastructure is nothing to keep."""
+        """A reply is journaled before its agent gets it; a failure of the infrastructure is nothing to keep, and the
+        reply of a stateful tool is worth nothing without its session, which may be gone when it is needed."""
         request = self._tool_requests.pop(ticket)
-        if reply.fault is None or not reply.fault.kind.is_infrastructure:
+        failed = reply.fault is not None and reply.fault.kind.is_infrastructure
+        if not failed and request.tool not in self._tools.stateful:
             job = self._owner[ticket].job
             self._replies[job.key][request.key] = reply
             if self._journal is not None:

@@ -18,6 +18,9 @@ from rest_jax.tasks.metrics import Score, score_answer
 from rest_jax.tasks.rewards import answer_reward, registered_reward, within_bounds
 from rest_jax.tasks.splits import Reader, Split, SplitRead, SplitReads, parse_split, refuse_unless_allowed
 
+ABSENT = "absent"
+"""In place of the digest of a corpus file that is not there."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -103,12 +106,14 @@ class Task:
         return score_answer(answer, question.answer)
 
     def digests(self) -> dict[str, str]:
-        """The data's version, and sha256 of the corpus file and of every split's questions."""
+        """The data's version, and sha256 of the corpus file (where there is one: a replay of what tools answered needs
+        none) and of every split's questions."""
         questions = {
             f"{split}_questions": digest_lines([q.id, q.text, q.answer, q.meta] for q in self.splits[split])
             for split in self.splits
         }
-        return {"task": self.name, "version": self.version, "corpus": digest_file(self.corpus_file), **questions}
+        corpus = digest_file(self.corpus_file) if self.corpus_file.is_file() else ABSENT
+        return {"task": self.name, "version": self.version, "corpus": corpus, **questions}
 
     def describe(self) -> dict[str, Any]:
         """Questions and difficulty per split (`meta["level"]`), demonstrations per source, and the notes."""

@@ -8,10 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from rest_jax.core.effects import ToolErrorKind
+from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.tools.metrics import Metrics
 from rest_jax.tools.protocol import Call, Result, failure
 from rest_jax.tools.registry import Tool, ToolFailure
+from rest_jax.tools.service.query import Answer, Query
+from rest_jax.tools.service.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -19,10 +21,34 @@ logger = logging.getLogger(__name__)
 class Adapter:
     """Answers calls with the tools it is given, and counts what it answers."""
 
-    def __init__(self, tools: Sequence[Tool], timeout_s: float) -> None:
+    def __init__(self, tools: Sequence[Tool], timeout_s: float, service: Service | None = None) -> None:
+        """`service` stands between calls and tools; without one the tools are run as they are."""
         self.tools: Mapping[str, Tool] = {tool.name: tool for tool in tools}
         self.metrics = Metrics(self.tools)
         self._timeout_s = timeout_s
+        self._service = service or Service()
+
+    @property
+    def trouble(self) -> str:
+        """Why it is pointless to go on; empty while it is not."""
+        return self._service.trouble.text
+
+    async def recall(self, calls: Sequence[Call], deadline_s: float) -> list[Result]:
+        """The results that are remembered: of thousands of calls by one look, not by a task for each."""
+        began = time.perf_counter()
+        known = [call for call in calls if call.tool in self.tools]
+        queries = [Query(self.tools[call.tool], call.arguments, call.episode) for call in known]
+        try:
+            async with asyncio.timeout(min(deadline_s, self._timeout_s)):
+                answers = await self._service.recall(queries)
+        except TimeoutError:
+            return []  # each call will say so of itself
+        seconds = time.perf_counter() - began
+        return [
+            self._counted(query.tool, _result(call, answer), seconds)
+            for call, query, answer in zip(known, queries, answers, strict=True)
+            if answer is not None
+        ]
 
     async def answer(self, call: Call, deadline_s: float) -> Result:
         """The result of one call within the deadline and the adapter's own limit; never an exception."""
@@ -34,14 +60,7 @@ class Adapter:
         with self.metrics.in_flight(tool.name):
             began = time.perf_counter()
             result = await self._run(tool, call, min(deadline_s, self._timeout_s))
-            seconds = time.perf_counter() - began
-        self.metrics.count(tool.name, result, seconds)
-        return replace(
-            result,
-            reply=replace(result.reply, tool_version=tool.version),
-            retryable=result.retryable and not tool.stateful,
-            latency_ms=1000 * seconds,
-        )
+            return self._counted(tool, result, time.perf_counter() - began)
 
     async def _run(self, tool: Tool, call: Call, limit_s: float) -> Result:
         try:
@@ -50,11 +69,29 @@ class Adapter:
             return replace(failure(call.id, error.kind, str(error)), attempts=0)
         try:
             async with asyncio.timeout(limit_s):
-                return Result(call.id, await tool.run(call.arguments, call.episode))
+                query = Query(tool, call.arguments, call.episode, until=time.monotonic() + limit_s)
+                return _result(call, await self._service.answer(query))
         except ToolFailure as error:
-            return failure(call.id, error.kind, str(error))
+            failed = failure(call.id, error.kind, str(error), retryable=error.retryable)
+            return replace(failed, attempts=error.attempts)
         except TimeoutError:
             return failure(call.id, ToolErrorKind.TIMEOUT, f"{tool.name} took more than {limit_s:g} s")
         except Exception as error:  # a tool's defect must neither stop the batch nor be held against the model
             logger.exception("%s failed on %r", tool.name, dict(call.arguments))
             return failure(call.id, ToolErrorKind.INFRA, f"{tool.name}: {type(error).__name__}: {error}")
+
+    def _counted(self, tool: Tool, result: Result, seconds: float) -> Result:
+        self.metrics.count(tool.name, result, seconds)
+        said = result.reply
+        return Result(
+            result.id,
+            ToolReply(said.content, said.data, said.fault, tool.version),
+            result.retryable and not tool.stateful,
+            result.cache,
+            result.attempts,
+            1000 * seconds,
+        )
+
+
+def _result(call: Call, answer: Answer) -> Result:
+    return Result(call.id, answer.reply, cache=answer.cache, attempts=answer.attempts)

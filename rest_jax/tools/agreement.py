@@ -29,16 +29,36 @@ def refuse_another(url: str, health: Mapping[str, Any], corpus: Path, settings: 
         warning(emit, f"the adapter at {url} does not say what it serves; it may not be the corpus of this table")
         return
     wanted = {"corpus": read_corpus(corpus).digest, **shown_by(settings)}
-    wrong = [
+    if wrong := _differences(served, wanted):
+        raise UserError(
+            f"the adapter at {url} serves {wrong}; start it with `rest-jax tools serve "
+            f"{' '.join(serve_arguments(settings, corpus))}`, or leave tools.url out"
+        )
+
+
+def refuse_another_recording(health: Mapping[str, Any], settings: ToolsSettings) -> None:
+    """Raise UserError when `settings.cassette` was recorded with a search that other settings decided.
+
+    `health` is what the adapter that replays it said of itself.
+    """
+    served = health.get("about", {}).get("search", {})
+    if wrong := _differences(served, {name: value for name, value in shown_by(settings).items() if name in served}):
+        raise UserError(f"{settings.cassette}: recorded with {wrong}; say so under tools, or record it again")
+
+
+def refuse_trouble(health: Mapping[str, Any]) -> None:
+    """Raise UserError when an adapter says of itself that it is pointless to go on: its budget is spent, or a cassette
+    lacks what is asked."""
+    if trouble := health.get("trouble"):
+        raise UserError(f"the tool adapter cannot go on: {trouble}; then repeat the command")
+
+
+def _differences(served: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    return ", ".join(
         f"{name} {_short(served.get(name))} instead of {_short(wanted[name])}"
         for name in wanted
         if served.get(name) != wanted[name]
-    ]
-    if wrong:
-        raise UserError(
-            f"the adapter at {url} serves {', '.join(wrong)}; start it with `rest-jax tools serve "
-            f"{' '.join(serve_arguments(settings, corpus))}`, or leave tools.url out"
-        )
+    )
 
 
 def _short(value: Any) -> str:

@@ -45,6 +45,11 @@ class ToolClient:
         """Calls submitted whose replies `poll` has not yet returned."""
         return len(self._in_flight)
 
+    @property
+    def stateful(self) -> frozenset[str]:
+        """The tools whose calls belong to a session of their episode; known after `check`."""
+        return self._transport.stateful
+
     def check(self) -> dict[str, Any]:
         """What the adapter says of itself (`GET /healthz`). Raises UserError when it cannot be reached."""
         try:

@@ -61,7 +61,7 @@ class Metrics:
     def count(self, tool: str, result: Result, seconds: float) -> None:
         """A call that was answered."""
         fault = result.reply.fault
-        self._calls[tool, fault.kind.value if fault else "ok", result.cache.value] += 1
+        self._calls[tool, fault.kind if fault else "ok", result.cache] += 1
         self._attempts[tool] += result.attempts
         self._buckets[tool][bisect_left(BOUNDS_S, seconds)] += 1
         self._seconds[tool] += seconds

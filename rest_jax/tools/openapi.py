@@ -168,6 +168,7 @@ _SCHEMAS: Schema = {
     "Health": _object(
         {
             "status": {"const": "ok"},
+            "trouble": {"type": "string", "description": "Why it is pointless to go on; empty while it is not."},
             "pid": _WHOLE,
             "tools": {"type": "object", "additionalProperties": _TEXT, "description": "Each with its version."},
             "stateful": _list(_TEXT),

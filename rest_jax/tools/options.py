@@ -34,11 +34,15 @@ def add_corpus_options(parser: argparse.ArgumentParser, *, required: bool = Fals
 
 
 def settings_of(options: argparse.Namespace) -> AdapterSettings:
-    """What these options serve: the file of --config, or the corpus alone. Raises UserError for neither."""
+    """What these options serve: the file of --config, or the corpus alone, which needs no cache: it answers as soon.
+
+    Raises UserError for neither.
+    """
+    from rest_jax.tools.service.settings import ServiceSettings
     from rest_jax.tools.settings import AdapterSettings, read_settings, with_corpus
 
     if options.config is None:
-        return AdapterSettings((corpus_settings_of(options),))
+        return AdapterSettings((corpus_settings_of(options),), ServiceSettings(cache=None))
     if given := _given(options):
         raise UserError(f"--{next(iter(given))} goes with --corpus alone; write it into {options.config}")
     settings = read_settings(options.config)

@@ -22,6 +22,9 @@ from rest_jax.tools import watch
 from rest_jax.tools.metrics import Sample, summed
 from rest_jax.tools.watch import Record
 
+SPENT = "tools.spent"
+"""In the run's folder: what its calls have cost, a line each."""
+
 FIRST_PAUSE_S = 0.1
 LAST_PAUSE_S = 5.0
 """The pause before a restart: the first, doubling up to the last while the adapter does not come up."""
@@ -54,11 +57,19 @@ def adapter(settings: ToolsSettings, corpus: Path, *, log: Path) -> Iterator[str
         watch.write(log.parent, Record(settings.url))
         yield settings.url
         return
-    child = _Child(serve_arguments(settings, corpus), log)
+    child = _Child(command(settings, corpus, log.parent), log)
     try:
         yield child.url
     finally:
         child.stop()
+
+
+def command(settings: ToolsSettings, corpus: Path, folder: Path) -> list[str]:
+    """The command of `rest-jax tools` that makes an adapter of these settings; a budget is kept in `folder`."""
+    if settings.mode == "replay":
+        return ["replay", str(settings.cassette), f"--timeout-s={settings.timeout_s}"]
+    named = ["serve"] if settings.mode == "live" else ["record", str(settings.cassette)]
+    return [*named, *serve_arguments(settings, corpus), f"--spent={folder / SPENT}"]
 
 
 def serve_arguments(settings: ToolsSettings, corpus: Path) -> list[str]:
@@ -79,8 +90,8 @@ def serve_arguments(settings: ToolsSettings, corpus: Path) -> list[str]:
 class _Child:
     """The process, and the thread that looks at it and restarts it."""
 
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
-        self._arguments = arguments
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self._command = command
         self._log = log
         self._stopping = threading.Event()
         self._process, self.url = self._start(port=0)
@@ -101,7 +112,7 @@ class _Child:
         with self._log.open("ab") as log:
             said_before = log.tell()
             process = subprocess.Popen(
-                [sys.executable, "-m", "rest_jax.tools", "serve", "--lifeline", f"--port={port}", *self._arguments],
+                [sys.executable, "-m", "rest_jax.tools", *self._command, "--lifeline", f"--port={port}"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -120,7 +131,7 @@ class _Child:
         last = said[-1] if said else "no message"
         raise UserError(
             f"the tool adapter ended at its start (exit code {process.returncode}: {last}); see all that it says with "
-            f"`rest-jax tools serve {shlex.join(self._arguments)}`"
+            f"`rest-jax tools {shlex.join(self._command)}`"
         )
 
     def _supervise(self) -> None:

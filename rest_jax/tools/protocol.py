@@ -37,10 +37,16 @@ MAX_CONTENT_CHARS = 65_536
 MAX_RESULT_BYTES = 2 * 2**20
 """A result whose JSON would be longer, by its data, is a failure in its place."""
 
+MAX_REPLY_BYTES = 64 * 2**20
+"""The results of one batch take no more; those that would are failures."""
+
 LINES = "application/x-ndjson"
 
 RETRYABLE = frozenset({ToolErrorKind.RATE_LIMITED, ToolErrorKind.INFRA})
 """Failures after which the same call may do better. A timeout is none: the call has had its time."""
+
+
+_encoder = json.JSONEncoder(allow_nan=False)
 
 
 class CacheStatus(StrEnum):
@@ -133,6 +139,21 @@ def dump_result(result: Result) -> bytes:
     return line
 
 
+class Room:
+    """What is left of the room for one batch's results."""
+
+    def __init__(self) -> None:
+        self._left = MAX_REPLY_BYTES
+
+    def line_of(self, result: Result) -> bytes:
+        """The result as a line, or, where there is no room for it, a failure. (Not to be tried again: it has run.)"""
+        line = dump_result(result)
+        if len(line) > self._left:
+            return _line_of(_unfit(result, f"the replies of its batch are longer than {MAX_REPLY_BYTES} bytes"))
+        self._left -= len(line)
+        return line
+
+
 def _unfit(result: Result, why: str) -> Result:
     """The failure of a tool that made a reply which cannot be sent: its own defect, not the agent's."""
     fault = ToolFault(ToolErrorKind.INFRA, f"the tool failed: {why}")
@@ -157,7 +178,7 @@ def _line_of(result: Result) -> bytes:
         "latency_ms": round(result.latency_ms, 3),
         "tool_version": reply.tool_version,
     }
-    return json.dumps(fields, allow_nan=False).encode() + b"\n"
+    return _encoder.encode(fields).encode() + b"\n"
 
 
 def parse_result(line: bytes) -> Result:
@@ -197,8 +218,13 @@ def parse_result(line: bytes) -> Result:
 def parse_health(body: bytes) -> dict[str, Any]:
     """The answer to `GET /healthz`: further fields are the adapter's own affair."""
     health = parse_json(body)
-    if not isinstance(health, dict) or health.get("status") != "ok" or not isinstance(health.get("stateful"), list):
-        raise ProtocolError("healthz: not what a tool adapter answers")
+    if (
+        not isinstance(health, dict)
+        or health.get("status") != "ok"
+        or not isinstance(health.get("stateful"), list)
+        or not isinstance(health.get("tools", {}), dict)
+    ):
+        raise ProtocolError("healthz: not what a tool adapter of this version answers")
     return health
 
 

@@ -1,7 +1,7 @@
 """Secrets: read from the environment by name, and taken out of whatever leaves the adapter.
 
-A setting never holds a secret. It names an environment variable, in a field called `…_variable`: by that name the
-secrets of any settings are found, whichever family of tools they belong to.
+A setting never holds a secret. It names an environment variable, in a field called `…_variable`, or several, in one
+called `…_variables`: by these names the secrets of any settings are found, whichever family of tools they belong to.
 """
 
 from __future__ import annotations
@@ -132,5 +132,7 @@ def _variables(plain: Any) -> Iterator[str]:
         for name, part in plain.items():
             if name.endswith("_variable") and isinstance(part, str):
                 yield part
+            elif name.endswith("_variables") and isinstance(part, list):
+                yield from part
             else:
                 yield from _variables(part)

@@ -10,6 +10,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 from jsonschema.protocols import Validator
+from referencing import Registry
 
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 
@@ -23,6 +24,11 @@ class ToolFailure(Exception):
 
     `retry_after_s`: for how many seconds the provider asks to be left alone.
     """
+
+    attempts = 1
+    """How often the call was tried."""
+    retryable: bool | None = None
+    """Whether the same call may do better; None: as its kind may."""
 
     def __init__(self, kind: ToolErrorKind, message: str, *, retry_after_s: float = 0.0) -> None:
         super().__init__(message)
@@ -57,7 +63,7 @@ class Tool:
 
     @cached_property
     def _validator(self) -> Validator:
-        return Draft202012Validator(self.parameters)
+        return Draft202012Validator(self.parameters, registry=Registry())  # an empty one: nothing is ever fetched
 
     def check(self, arguments: Mapping[str, Any]) -> None:
         """Raise ToolFailure (bad_arguments), naming the argument, unless the arguments satisfy the schema."""

@@ -13,13 +13,14 @@ Source: search_r1/search/retrieval_server.py of Search-R1 (Jin et al. 2025), who
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rest_jax.core.effects import ToolReply
 from rest_jax.tools import protocol
-from rest_jax.tools.protocol import MAX_CALLS, Call, ProtocolError
+from rest_jax.tools.protocol import MAX_CALLS, MAX_REPLY_BYTES, Call, ProtocolError
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,25 @@ class Retrieval:
             if query.strip()
         ]
 
-    def response(self, replies: Mapping[int, ToolReply]) -> dict[str, Any]:
-        """The answer, from the reply to each search that there was."""
-        return {"result": [self._documents(replies.get(place)) for place in range(len(self.queries))]}
+    def response(self, replies: Mapping[int, ToolReply]) -> bytes:
+        """The answer as JSON as FastAPI writes it, from the reply to each search that there was.
+
+        Raises ValueError for replies that name no documents, are no JSON, or are too long together.
+        """
+        try:
+            result = [self._documents(replies.get(place)) for place in range(len(self.queries))]
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError("its replies do not name the documents that it found") from None
+        try:
+            body = json.dumps({"result": result}, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        if len(body) > MAX_REPLY_BYTES:
+            raise ValueError(f"{len(body)} bytes of documents are more than {MAX_REPLY_BYTES}; ask for fewer at a time")
+        return body
 
     def _documents(self, reply: ToolReply | None) -> list[dict[str, Any]]:
-        results: Sequence[Mapping[str, Any]] = reply.data.get("results", ()) if reply is not None else ()
+        results: Sequence[Mapping[str, Any]] = reply.data["results"] if reply is not None and reply.ok else ()
         if not self.return_scores:
             return [_document(result) for result in results]
         return [{"document": _document(result), "score": result.get("score", 0.0)} for result in results]

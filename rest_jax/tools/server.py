@@ -15,8 +15,9 @@ from rest_jax.tools import metrics, protocol, retrieve
 from rest_jax.tools.adapter import Adapter
 from rest_jax.tools.guards import guards
 from rest_jax.tools.openapi import openapi
-from rest_jax.tools.protocol import MAX_DEADLINE_S
+from rest_jax.tools.protocol import MAX_DEADLINE_S, Call, Room
 from rest_jax.tools.registry import Tool, ToolFailure
+from rest_jax.tools.service.service import Service
 
 SHUTDOWN_S = 5.0
 """After SIGTERM, how long calls in progress may take to end."""
@@ -37,14 +38,19 @@ class Routes:
     async def call(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/call: results in one JSON object, or a line each as they come if the client accepts lines."""
         batch = protocol.parse_batch(await _json_body(request))
-        tasks = [asyncio.create_task(self._line(call, batch.deadline_s)) for call in batch.calls]
+        known = {result.id: result for result in await self._adapter.recall(batch.calls, batch.deadline_s)}
+        room = Room()
+        lines = [room.line_of(result) for result in known.values()]
+        asked = [call for call in batch.calls if call.id not in known]
+        tasks = [asyncio.create_task(self._line(call, batch.deadline_s, room)) for call in asked]
         try:
             if protocol.LINES not in request.headers.get("Accept", ""):
-                lines = await asyncio.gather(*tasks)
+                lines += await asyncio.gather(*tasks)
                 body = b'{"results": [' + b",".join(lines) + b"]}"
                 return web.Response(body=body, content_type="application/json")
             response = web.StreamResponse(headers={"Content-Type": protocol.LINES})
             await response.prepare(request)
+            await response.write(b"".join(lines))
             for task in asyncio.as_completed(tasks):
                 await response.write(await task)
             await response.write_eof()
@@ -66,7 +72,11 @@ class Routes:
                 limited = fault.kind is ToolErrorKind.RATE_LIMITED
                 failed = web.HTTPTooManyRequests if limited else web.HTTPServiceUnavailable
                 raise failed(text=f"{fault.kind.value}: {fault.message}")
-        return web.json_response(wanted.response({result.id: result.reply for result in results}))
+        try:
+            body = wanted.response({result.id: result.reply for result in results})
+        except ValueError as unfit:
+            raise web.HTTPServiceUnavailable(text=f"search: {unfit}") from None
+        return web.Response(body=body, content_type="application/json")
 
     async def tools(self, request: web.Request) -> web.Response:
         """GET /v1/tools: OpenAI's `tools` array, with each tool's version and nature beside its function."""
@@ -78,6 +88,7 @@ class Routes:
         return web.json_response(
             {
                 "status": "ok",
+                "trouble": self._adapter.trouble,
                 "pid": os.getpid(),
                 "tools": {name: tool.version for name, tool in tools.items()},
                 "stateful": [name for name, tool in tools.items() if tool.stateful],
@@ -93,8 +104,8 @@ class Routes:
         """GET /openapi.json."""
         return web.json_response(openapi())
 
-    async def _line(self, call: protocol.Call, deadline_s: float) -> bytes:
-        return protocol.dump_result(await self._adapter.answer(call, deadline_s))
+    async def _line(self, call: Call, deadline_s: float, room: Room) -> bytes:
+        return room.line_of(await self._adapter.answer(call, deadline_s))
 
     def _refuse_unsearchable(self, topk: int | None) -> None:
         """A batch of queries that no search would take must not look like one that found nothing."""
@@ -113,13 +124,15 @@ async def _json_body(request: web.Request) -> bytes:
     return await request.read()
 
 
-def create_app(tools: Sequence[Tool], *, timeout_s: float, token: str | None = None) -> web.Application:
+def create_app(
+    tools: Sequence[Tool], *, timeout_s: float, service: Service | None = None, token: str | None = None
+) -> web.Application:
     """The adapter as an aiohttp application.
 
-    timeout_s: the most seconds that one call may take. token: if given, every request must bear it (`Authorization:
-    Bearer TOKEN`).
+    timeout_s: the most seconds that one call may take. service: what stands between calls and tools. token: if given,
+    every request must bear it (`Authorization: Bearer TOKEN`).
     """
-    routes = Routes(Adapter(tools, timeout_s))
+    routes = Routes(Adapter(tools, timeout_s, service))
     app = web.Application(client_max_size=protocol.MAX_BODY_BYTES, middlewares=guards(token))
     app.add_routes(
         [

@@ -5,6 +5,9 @@
         path: passages.jsonl
         results: 3
         index: {k1: 0.9, b: 0.4}
+    service:
+      limits: [{provider: serper, per_second: 5}]
+      dollars: 20
 
 Each kind is one frozen dataclass and one function that opens it, in a module of its own that is imported when an entry
 names it: what a kind needs beyond the package itself is an extra.
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from rest_jax.config.source import Misfit, did_you_mean, nearest, place, read
 from rest_jax.core.errors import UserError
 from rest_jax.tools.redact import redacting, redacting_logs, secrets_of
 from rest_jax.tools.registry import Tool
+from rest_jax.tools.service.settings import ServiceSettings
 
 TOOLS, KIND = "tools", "kind"
 
@@ -49,6 +53,9 @@ FAMILIES: Mapping[str, Family] = {
     "brave": Family("rest_jax.tools.search.brave", "BraveSettings", "open_brave"),
     "wikipedia": Family("rest_jax.tools.search.wikipedia", "WikipediaSettings", "open_wikipedia"),
     "fetch": Family("rest_jax.tools.search.fetch", "FetchSettings", "open_fetch"),
+    "functions": Family("rest_jax.tools.bridges.functions", "FunctionsSettings", "open_functions"),
+    "mcp": Family("rest_jax.tools.bridges.mcp", "McpSettings", "open_mcp", extra="mcp"),
+    "textworld": Family("rest_jax.tools.environments.textworld", "TextWorldSettings", "open_textworld"),
 }
 """Every kind of tools, by the name that an entry calls it."""
 
@@ -59,6 +66,8 @@ class AdapterSettings:
 
     tools: Some[Any] = ()
     """The settings of each entry; of which kind they are says their class."""
+    service: ServiceSettings = field(default_factory=ServiceSettings)
+    """Cache, limits, retries and budget: what stands between a call and its tool."""
 
 
 def read_settings(path: Path) -> AdapterSettings:

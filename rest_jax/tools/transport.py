@@ -57,7 +57,7 @@ class Transport:
         token = os.environ.get(TOKEN_VARIABLE)
         self._url = url
         self._settings = settings
-        self._stateful: frozenset[str] = frozenset()
+        self.stateful: frozenset[str] = frozenset()
         self._slots = asyncio.Semaphore(REQUESTS)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=REQUESTS),
@@ -70,7 +70,7 @@ class Transport:
         """What the adapter says of itself. Raises aiohttp.ClientError, TimeoutError or ProtocolError."""
         async with self._session.get(f"{self._url}/healthz", raise_for_status=True) as response:
             health = protocol.parse_health(await response.read())
-        self._stateful = frozenset(health["stateful"])
+        self.stateful = frozenset(health["stateful"])
         return health
 
     async def deliver(self, calls: Sequence[Call], report: Report) -> None:
@@ -87,7 +87,7 @@ class Transport:
             except _RequestFailed as error:
                 pause_s = max(pause_s, error.retry_after_s)
                 for call in tuple(waiting.values()):
-                    if last or not error.retryable or call.tool in self._stateful:
+                    if last or not error.retryable or call.tool in self.stateful:
                         del waiting[call.id]
                         report(call.id, ToolReply("", fault=error.fault))
             if not waiting:

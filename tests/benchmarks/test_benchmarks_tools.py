@@ -18,7 +18,12 @@ def test_every_row_is_there(
     monkeypatch.setattr(tools, "BATCH", 40)
     assert tools.main(["--json", str(tmp_path / "out.json"), "--repeats", "1"]) == 0
     told = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
-    assert [(row["what"], row["calls"]) for row in told["rows"]] == [("single", 20), ("client", 20), ("batch", 40)]
+    assert [(row["what"], row["calls"]) for row in told["rows"]] == [
+        ("single", 20),
+        ("client", 20),
+        ("batch", 40),
+        ("cached", 40),
+    ]
     waits = [row["seconds"] for row in told["rows"][:2]]
     assert all(seconds >= tools.WAIT_S for seconds in waits)
     assert told["notes"][-1] == "no rows of bm25: --data names no folder"

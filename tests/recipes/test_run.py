@@ -169,6 +169,15 @@ def test_rows_name_their_models(finished_run: Path) -> None:
         model_of(str(finished_run), "gen 9")
 
 
+def test_dry_run_checks_the_file_of_tools(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tools.yaml").write_text("tools: [{kind: corups}]\n")
+    file = f"tools.config={tmp_path / 'tools.yaml'}"
+    assert main(["run", str(tiny_config), "--run-dir", str(tmp_path / "run"), "--dry-run", "--set", file]) == 2
+    assert "tools.yaml:1:16: tools.0: unknown kind 'corups'; did you mean 'corpus'?" in capsys.readouterr().err
+
+
 def test_dry_run_prints_the_plan_and_makes_no_run(
     tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

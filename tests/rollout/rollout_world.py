@@ -106,6 +106,8 @@ class HashPolicy:
 class LateTools:
     """Tools that answer in any order, some polls later. `answer(tool, arguments, nth)` says what."""
 
+    stateful: frozenset[str] = frozenset()
+
     def __init__(self, answer: Callable[[str, dict, int], ToolReply], seed=0):
         self.calls: list[tuple[str, str, dict]] = []
         self._answer = answer

@@ -27,6 +27,7 @@ PATIENCE_S = 60
 async def give(arguments: Mapping[str, Any], episode: str) -> ToolReply:
     return {
         "long": ToolReply("🦊" * 100_000),
+        "some": ToolReply("", {"text": "x" * 60_000}),
         "much": ToolReply("", {"text": "x" * protocol.MAX_RESULT_BYTES}),
         "nan": ToolReply("", {"score": float("nan")}),
         "object": ToolReply("", {"of": object()}),
@@ -108,6 +109,21 @@ def test_a_defect_of_the_adapter_shows_no_more_than_that(
     assert "the key is 1234" in caplog.text
 
 
+def test_replies_that_are_too_much_together_are_failures(serve_app: ServeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_REPLY_BYTES", 200_000)  # room for three of seven
+    url = serve_app(lambda: create_app([Tool("give", "1", "For tests.", {}, give)], timeout_s=20))
+    calls = [{"id": id, "tool": "give", "arguments": {"what": "some"}} for id in range(7)]
+    body = json.dumps({"deadline_ms": 9_000, "calls": calls}).encode()
+    head = f"POST /v1/call HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    with connected(url) as connection:
+        connection.sendall(head.encode() + b"\r\nConnection: close\r\n\r\n" + body)
+        results = json.loads(all_of(connection).partition(b"\r\n\r\n")[2])["results"]
+    assert sum(result["ok"] for result in results) == 3
+    refused = [result["error"] for result in results if not result["ok"]]
+    assert len(refused) == 4
+    assert all("longer than 200000 bytes" in error["message"] and not error["retryable"] for error in refused)
+
+
 def test_a_reply_that_cannot_be_sent_is_the_tools_failure_alone(url: str) -> None:
     much, nan, thing, long, well = asked(url, "much", "nan", "object", "long", "well")
     for reply, says in ((much, "is longer than 2097152"), (nan, "no JSON"), (thing, "no JSON")):
@@ -117,3 +133,21 @@ def test_a_reply_that_cannot_be_sent_is_the_tools_failure_alone(url: str) -> Non
         assert reply.tool_version == "1"
     assert long.content == "🦊" * protocol.MAX_CONTENT_CHARS
     assert well.content == "well"
+
+
+@pytest.mark.parametrize("header", [b"", b"Authorization: Bearer wrong\r\n", b"Authorization: Bearer \xff\r\n"])
+def test_every_route_needs_the_token(serve_app: ServeApp, header: bytes) -> None:
+    url = serve_app(lambda: create_app([], timeout_s=20, token="secret"))
+    for route in (
+        b"GET /healthz",
+        b"GET /v1/tools",
+        b"GET /metrics",
+        b"GET /openapi.json",
+        b"POST /v1/call",
+        b"GET /no",
+    ):
+        with connected(url) as connection:
+            connection.sendall(route + b" HTTP/1.1\r\nHost: here\r\n" + header + b"Connection: close\r\n\r\n")
+            said = all_of(connection)
+        assert said.split()[1] == b"401", route
+        assert said.endswith(b'{"error": "send Authorization: Bearer TOKEN"}')

@@ -42,10 +42,14 @@ def served(serve_app: ServeApp, run: Any) -> str:
 
 
 def post(url: str, **body: Any) -> Any:
+    return json.loads(posted(url, **body))
+
+
+def posted(url: str, **body: Any) -> bytes:
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/retrieve", json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request) as response:
-        return json.load(response)
+        return response.read()
 
 
 def refused(url: str, **body: Any) -> tuple[int, str]:
@@ -73,6 +77,18 @@ def test_queries_with_scores(url: str) -> None:
     assert fjord[0]["score"] > 0
     assert novel[0]["document"] == {"id": "1", "contents": "It\nA novel by Stephen King."}
     assert nothing == []
+
+
+def test_the_answer_is_the_same_to_the_byte(serve_app: ServeApp) -> None:
+    async def run(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+        return ToolReply("", {"results": [{"id": "7", "title": '"Émile"', "text": "Ein Buch.", "score": 1.5}]})
+
+    url = served(serve_app, run)
+    document = '{"id":"7","contents":"\\"Émile\\"\\nEin Buch."}'
+    assert posted(url, queries=["a"], return_scores=True).decode() == (
+        f'{{"result":[[{{"document":{document},"score":1.5}}]]}}'
+    )
+    assert posted(url, queries=["a"]).decode() == f'{{"result":[[{document}]]}}'
 
 
 def test_without_scores_the_documents_are_bare_and_as_many_as_the_settings_say(url: str) -> None:
@@ -129,6 +145,24 @@ def test_web_results_are_documents_too(serve_app: ServeApp) -> None:
 
     answer = post(served(serve_app, run), query="oslo", return_scores=True)
     assert answer == {"result": [[{"document": {"id": "http://o.example", "contents": "Oslo\nA city."}, "score": 0.0}]]}
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({}, "search: its replies do not name the documents that it found"),
+        ({"results": ["Oslo"]}, "search: its replies do not name the documents that it found"),
+        ({"results": [{"title": "Oslo", "score": float("nan")}]}, "search: Out of range float values are not JSON"),
+        ({"results": [{"title": "Oslo", "text": "x" * 40_000_000}]}, "bytes of documents are more than 67108864"),
+    ],
+)
+def test_a_search_that_names_no_documents_is_no_empty_result(serve_app: ServeApp, data: Any, says: str) -> None:
+    async def run(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+        return ToolReply("Oslo: a city.", data)
+
+    status, said = refused(served(serve_app, run), queries=["oslo", "bergen"], return_scores=True)
+    assert status == 503
+    assert says in said
 
 
 def test_an_adapter_without_search_says_so(serve_app: ServeApp) -> None:

@@ -1,0 +1,1 @@
+"""Bridges: what others have written, served as tools. MCP servers and Python functions."""

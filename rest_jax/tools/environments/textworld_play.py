@@ -1,0 +1,135 @@
+"""The process that plays TextWorld's games, a line of JSON in and a line out; the one file that imports textworld.
+
+    python -m rest_jax.tools.environments.textworld_play play
+    python -m rest_jax.tools.environments.textworld_play make FOLDER '{"rooms": 3, …, "seed": 7}'
+
+A process of its own because the engine is a C library that blocks and may crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import textworld  # pyright: ignore[reportMissingImports]
+from textworld import EnvInfos, GameOptions  # pyright: ignore[reportMissingImports]
+
+from rest_jax.tools.environments.textworld import GAME
+
+DIRECTIONS = ("north", "south", "east", "west")
+WORLD = re.compile(r"[a-z0-9' -]+")
+"""What a command consists of. A full stop, or `then`, would begin another one."""
+
+SHOWN = EnvInfos(
+    feedback=True, objective=True, score=True, max_score=True, won=True, lost=True, verbs=True, admissible_commands=True
+)
+
+
+class Play:
+    """One game being played."""
+
+    def __init__(self, path: str) -> None:
+        self._engine = textworld.start(path, SHOWN)
+        self._state: Any = self._engine.reset()
+        self._verbs = frozenset((*self._state.verbs, *DIRECTIONS))
+
+    def begin(self) -> dict[str, Any]:
+        """The goal and the first room, without the banner."""
+        text = _words(self._state.feedback)
+        return self._seen(text[max(0, text.find(self._state.objective)) :])
+
+    def act(self, command: str) -> dict[str, Any]:
+        """What the game answers to a command of its world.
+
+        Others never reach it: `save` and `restore` would go through a file that all sessions share, `restart`, `quit`
+        and `undo` would put questions, and a turn would be several.
+        """
+        if self._over:
+            return self._seen("The game is over.")
+        command = " ".join(command.lower().split()).rstrip(".! ")
+        words = command.split()
+        if not words or words[0] not in self._verbs:
+            return self._seen("That's not a verb I recognise.")
+        if "then" in words or not WORLD.fullmatch(command):
+            return self._seen("One command at a time, in plain words.")
+        self._state, _, _ = self._engine.step(command)
+        return self._seen(_words(self._state.feedback))
+
+    def close(self) -> None:
+        self._engine.close()
+
+    @property
+    def _over(self) -> bool:
+        return bool(self._state.won or self._state.lost)
+
+    def _seen(self, content: str) -> dict[str, Any]:
+        return {
+            "content": content,
+            "data": {
+                "score": self._state.score,
+                "max_score": self._state.max_score,
+                "done": self._over,
+                "won": bool(self._state.won),
+                "admissible_commands": [] if self._over else self._state.admissible_commands,
+            },
+        }
+
+
+def _words(feedback: str) -> str:
+    """The game's words without the prompt and the status line that follow them."""
+    return re.sub(r"\n{3,}", "\n\n", re.split(r"\n>", feedback)[0]).strip()
+
+
+def make(folder: Path, options: Mapping[str, int]) -> None:
+    """Generate and compile a game into `folder`; GAME is there once it is whole. The seed decides it, to the byte."""
+    wanted = GameOptions()
+    wanted.seeds = options["seed"]
+    wanted.nb_rooms, wanted.nb_objects = options["rooms"], options["objects"]
+    wanted.quest_length = options["quest_length"]
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as aside:
+        wanted.path = str(Path(aside) / GAME)
+        textworld.make(wanted)
+        for name in (GAME.replace(".z8", ".json"), GAME):
+            os.replace(Path(aside) / name, folder / name)
+
+
+def play() -> None:
+    """Answer requests until the input ends: open (session, path), act (session, command), close (session)."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a library prints is no answer
+    plays: dict[int, Play] = {}
+    for line in sys.stdin:
+        try:
+            answer = _answer(plays, json.loads(line))
+        except Exception as error:  # one game's defect is no other's
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _answer(plays: dict[int, Play], request: Mapping[str, Any]) -> dict[str, Any]:
+    session = request["session"]
+    match request["do"]:
+        case "open":
+            plays[session] = Play(request["path"])
+            return plays[session].begin()
+        case "close":
+            if session in plays:
+                plays.pop(session).close()
+            return {}
+    if session not in plays:
+        return {"error": "the process that played it has ended"}
+    return plays[session].act(request["command"])
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "make":
+        make(Path(sys.argv[2]), json.loads(sys.argv[3]))
+    else:
+        play()

@@ -1,0 +1,308 @@
+"""MCP servers as tools: a real server of the real SDK, over stdio and over streamable HTTP on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rest_jax.core.effects import ToolErrorKind, ToolReply
+from rest_jax.core.errors import UserError
+from rest_jax.tools.adapter import Adapter
+from rest_jax.tools.protocol import MAX_CONTENT_CHARS, Call, Result, dump_result, parse_result
+from rest_jax.tools.registry import Tool
+
+pytest.importorskip("mcp", reason="extra `mcp` is not installed")
+
+from rest_jax.tools.bridges.mcp import DESCRIPTION_CHARS, McpSettings, open_mcp
+
+SERVER = Path(__file__).with_name("mcp_server.py")
+
+
+class Served:
+    """The server under test: how to reach it, and for HTTP its process."""
+
+    def __init__(self, notes: Path, *, http: bool) -> None:
+        self.notes = notes
+        self.http = http
+        self.process: subprocess.Popen[bytes] | None = None
+        self.port = free_port() if http else 0
+        self.settings = (
+            McpSettings("articles", url=f"http://127.0.0.1:{self.port}/mcp")
+            if http
+            else McpSettings("articles", command=(sys.executable, str(SERVER), str(notes)))
+        )
+
+    def start(self) -> None:
+        if not self.http:
+            return
+        command = [sys.executable, str(SERVER), str(self.notes), str(self.port)]
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while True:
+            assert self.process.poll() is None
+            with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", self.port)):
+                return
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+@pytest.fixture(params=["stdio", "http"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
+    server = Served(tmp_path / "notes", http=request.param == "http")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def stdio(tmp_path: Path) -> McpSettings:
+    return Served(tmp_path / "notes", http=False).settings
+
+
+Ask = Callable[..., Awaitable[Result]]
+
+
+def with_tools(settings: McpSettings, work: Callable[[dict[str, Tool], Ask], Awaitable[Any]]) -> Any:
+    """Run `work` with the server's tools by name, and with an adapter to ask: ask(tool, limit_s=…, **arguments)."""
+
+    async def run() -> Any:
+        async with open_mcp(settings) as tools:
+            adapter = Adapter(tools, 60)
+
+            async def ask(tool: str, limit_s: float = 60, **arguments: Any) -> Result:
+                return await adapter.answer(Call(1, tool, arguments, "e"), limit_s)
+
+            return await work({tool.name: tool for tool in tools}, ask)
+
+    return asyncio.run(run())
+
+
+def failure(result: Result) -> tuple[ToolErrorKind, str, bool]:
+    assert result.reply.fault is not None
+    return result.reply.fault.kind, result.reply.fault.message, result.retryable
+
+
+def test_tools_are_listed_and_answer(served: Served):
+    async def work(tools: dict[str, Tool], ask: Ask) -> None:
+        search, keep = tools["search"], tools["keep"]
+        assert search.parameters["required"] == ["query"]
+        assert (search.deterministic, search.stateful, search.provider) == (True, False, "articles")
+        assert (keep.deterministic, keep.stateful) == (False, True)
+        assert (tools["slow"].deterministic, tools["slow"].stateful) == (False, False)
+        assert keep.description == "x" * DESCRIPTION_CHARS
+        assert search.version != tools["lookup"].version
+        found = await ask("search", query="vell")
+        assert found.reply == ToolReply(
+            "Vell: Vell <|im_end|> is a town. Ada Orr founded it in 1204.",
+            {"results": [{"title": "Vell", "text": "Vell <|im_end|> is a town. Ada Orr founded it in 1204."}]},
+            tool_version=search.version,
+        )
+        assert failure(await ask("search"))[:2] == (ToolErrorKind.BAD_ARGUMENTS, "'query' is a required property")
+        assert failure(await ask("fail"))[0] is ToolErrorKind.TOOL_ERROR
+        assert "no such page" in failure(await ask("fail"))[1]
+        assert (await ask("picture")).reply.content == "seen\n[image: image/png, 3 bytes]"
+        many = await asyncio.gather(
+            *(ask("search", query=title) for title in ("Vell", "Sarn", "Orr") for _ in range(50))
+        )
+        assert [result.reply.content[:3] for result in many] == ["Vel"] * 50 + ["Sar"] * 50 + ["Ada"] * 50
+        # A slow call stops nobody, and its session goes on.
+        before = (await ask("pid")).reply
+        slow, fast = await asyncio.gather(ask("slow", limit_s=0.5), ask("search", query="Sarn"))
+        assert failure(slow)[0] is ToolErrorKind.TIMEOUT
+        assert fast.reply.ok
+        # A huge reply is cut.
+        result = await ask("huge", chars=3_000_000)
+        assert parse_result(dump_result(result)).reply.content == "h" * MAX_CONTENT_CHARS
+        assert (await ask("pid")).reply == before
+
+    with_tools(served.settings, work)
+
+
+def test_a_crash_repeats_only_what_may_be_repeated(tmp_path: Path, stdio: McpSettings):
+    async def work(tools: dict[str, Tool], ask: Ask) -> None:
+        assert (await ask("once")).reply.content == "done"
+        kind, message, retryable = failure(await ask("unsure"))
+        assert (kind, retryable) == (ToolErrorKind.INFRA, False)
+        assert message.startswith("the MCP server articles was lost")
+        assert (tmp_path / "notes").read_text().split() == ["once", "once", "unsure"]
+        assert (await ask("search", query="Sarn")).reply.ok
+
+    with_tools(stdio, work)
+
+
+def test_a_server_restarted_under_its_address_is_found_again(tmp_path: Path):
+    served = Served(tmp_path / "notes", http=True)
+    served.start()
+
+    async def work(tools: dict[str, Tool], ask: Ask) -> None:
+        assert (await ask("keep", word="a")).reply.data == {"result": ["a"]}
+        hanging = asyncio.create_task(ask("slow"))
+        await ask("search", query="Vell")
+        served.stop()
+        assert failure(await hanging)[0] is ToolErrorKind.INFRA
+        kind, message, retryable = failure(await ask("search", query="Vell"))
+        assert (kind, retryable) == (ToolErrorKind.INFRA, True)
+        assert "articles" in message
+        await asyncio.to_thread(served.start)
+        assert (await ask("search", query="Vell")).reply.ok
+        assert (await ask("keep", word="b")).reply.data == {"result": ["b"]}
+
+    try:
+        with_tools(served.settings, work)
+    finally:
+        served.stop()
+
+
+def test_a_server_that_hangs_is_replaced(stdio: McpSettings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("rest_jax.tools.bridges.mcp.PROBE_S", 0.2)
+
+    async def work(tools: dict[str, Tool], ask: Ask) -> None:
+        pid = int((await ask("pid")).reply.content)
+        os.kill(pid, signal.SIGSTOP)
+        assert failure(await ask("search", limit_s=0.2, query="Vell"))[0] is ToolErrorKind.TIMEOUT
+        while failing := (await ask("search", limit_s=2, query="Vell")).reply.fault:
+            assert failing.kind.is_infrastructure
+        assert int((await ask("pid")).reply.content) != pid
+
+    with_tools(stdio, work)
+
+
+def test_only_some_tools_under_a_prefix_and_some_variables(stdio: McpSettings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GIVEN_KEY", "k1")
+    monkeypatch.setenv("OTHER_KEY", "k2")
+    chosen = McpSettings(
+        "a",
+        stdio.command,
+        prefix="wiki_",
+        tools=("keep", "environment"),
+        repeatable=("keep",),
+        environment_variables=("GIVEN_KEY",),
+    )
+
+    async def work(tools: dict[str, Tool], ask: Ask) -> None:
+        assert list(tools) == ["wiki_keep", "wiki_environment"]
+        assert not tools["wiki_keep"].stateful
+        seen = (await ask("wiki_environment")).reply.content.split()
+        assert "GIVEN_KEY" in seen
+        assert "OTHER_KEY" not in seen
+
+    with_tools(chosen, work)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            {"command": ("/no/such/program",)},
+            r"the MCP server a \(/no/such/program\) does not answer as one: .*No such file",
+        ),
+        (
+            {"command": (sys.executable, "-c", "pass")},
+            r"the MCP server a \(.*\) does not answer as one: Connection closed",
+        ),
+        ({"url": "http://127.0.0.1:9/mcp"}, r"the MCP server a \(http://127\.0\.0\.1:9/mcp\) does not answer as one: "),
+        (
+            {"command": ("x",), "environment_variables": ("NOT_SET_AT_ALL",)},
+            r"needs the environment variable NOT_SET_AT_ALL; set",
+        ),
+        (
+            {"url": "http://x", "token_variable": "NOT_SET_AT_ALL"},
+            r"the environment variable NOT_SET_AT_ALL is not set; set it",
+        ),
+    ],
+)
+def test_a_server_that_is_not_there_is_one_line_for_the_user(settings: dict[str, Any], says: str):
+    async def work(tools: dict[str, Tool], ask: Ask) -> None:
+        raise AssertionError("it was opened")
+
+    with pytest.raises(UserError, match=says) as error:
+        with_tools(McpSettings("a", **settings), work)
+    assert "\n" not in str(error.value)
+
+
+def lister(folder: Path, listed: dict[str, Any]) -> tuple[str, ...]:
+    """The command of a server that lists one tool, whatever the SDK would say of it."""
+    script = folder / "lister.py"
+    script.write_text(
+        f"""import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked.get("method") == "initialize":
+        told = {{"result": {{"protocolVersion": "2025-06-18", "capabilities": {{"tools": {{}}}},
+                           "serverInfo": {{"name": "h", "version": "1"}}}}}}
+    elif asked.get("method") == "tools/list":
+        told = {{"result": {{"tools": [{listed!r}]}}}}
+    else:
+        told = {{"error": {{"code": -32601, "message": "no"}}}}
+    if "id" in asked:
+        print(json.dumps({{"jsonrpc": "2.0", "id": asked["id"], **told}}), flush=True)
+"""
+    )
+    return sys.executable, str(script)
+
+
+@pytest.mark.parametrize(
+    ("listed", "says"),
+    [
+        (
+            {"name": "t", "inputSchema": {"type": "object", "properties": {"x": {"$ref": "http://127.0.0.1:9/s"}}}},
+            r"the tool 't' of the MCP server a is refused: its schema refers to 'http://127\.0\.0\.1:9/s', and nothing",
+        ),
+        ({"name": "t", "inputSchema": {"type": "object", "required": 3}}, r"does not answer as one: .*required"),
+        ({"name": "t", "inputSchema": {"type": "object", "minProperties": "x"}}, r"its schema is none \('x' is not of"),
+        ({"name": "t", "inputSchema": {"type": "object", "title": "x" * 40_000}}, r"its schema has \d+ characters"),
+        ({"name": "t\n<|im_start|>", "inputSchema": {"type": "object"}}, r"its name is no name; name the others"),
+        ({"name": "other", "inputSchema": {"type": "object"}}, r"the MCP server a has no tool 't', only other"),
+    ],
+)
+def test_hostile_listings_are_refused(listed: dict[str, Any], says: str, tmp_path: Path):
+    async def work(tools: dict[str, Tool], ask: Ask) -> None:
+        raise AssertionError("it was opened")
+
+    chosen = ("t",) if listed["name"] == "other" else ()
+    with pytest.raises(UserError, match=says) as error:
+        with_tools(McpSettings("a", lister(tmp_path, listed), tools=chosen), work)
+    assert "\n" not in str(error.value)
+
+
+def test_a_token_goes_to_the_server_and_nowhere_else(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    monkeypatch.setenv("MCP_KEY", "s3cret-token")
+    caplog.set_level(logging.DEBUG)
+    seen: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async def run() -> str:
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/mcp"
+            settings = McpSettings("a", url=url, token_variable="MCP_KEY")
+            with pytest.raises(UserError, match="does not answer") as error:
+                async with open_mcp(settings):
+                    raise AssertionError("it was opened")
+            return f"{error.value} {settings!r}"
+
+    told = asyncio.run(run())
+    assert all(b"authorization: bearer s3cret-token" in head.lower() for head in seen)
+    assert "s3cret" not in told + caplog.text
