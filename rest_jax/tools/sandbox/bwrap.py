@@ -22,6 +22,7 @@ from pathlib import Path
 
 from rest_jax.tools.sandbox.child import environment, interpreter_arguments, run_child
 from rest_jax.tools.sandbox.ran import Ran, Tier, Unavailable
+from rest_jax.tools.sandbox.seccomp import seccomp_filter
 from rest_jax.tools.sandbox.settings import PythonSettings
 
 OLDEST = (0, 8)
@@ -43,22 +44,21 @@ async def open_bwrap(settings: PythonSettings) -> AsyncIterator[Tier]:
         raise Unavailable("bubblewrap is not installed", INSTALL)
     version = await asyncio.to_thread(_version, bwrap)
     python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-    command = [
-        *enter(bwrap, Path(sys.base_prefix), is_root=os.geteuid() == 0),
-        *("--size", str(settings.files_bytes), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"),
-        str(python),
-        *interpreter_arguments(settings),
-    ]
+    entering = enter(bwrap, Path(sys.base_prefix), is_root=os.geteuid() == 0)
+    entering += ["--size", str(settings.files_bytes), "--tmpfs", "/tmp", "--chdir", "/tmp", "--remount-ro", "/"]
+    interpreter = (str(python), *interpreter_arguments(settings))
 
     async def run(code: str, timeout_s: float) -> Ran:
-        return await run_child(
-            command,
-            code,
-            timeout_s=timeout_s,
-            output_bytes=settings.output_bytes,
-            env=environment("/tmp"),
-            kill=_kill,
-        )
+        with seccomp_filter() as filter:
+            return await run_child(
+                [*entering, "--seccomp", str(filter), *interpreter],
+                code,
+                timeout_s=timeout_s,
+                output_bytes=settings.output_bytes,
+                env=environment("/tmp"),
+                kill=_kill,
+                pass_fds=(filter,),
+            )
 
     yield Tier("bwrap", f"{version}.cpython-{sys.version.split()[0]}", "It is CPython's standard library.", run)
 
@@ -68,7 +68,8 @@ def enter(bwrap: str, prefix: Path, *, is_root: bool) -> list[str]:
     outer: list[str] = []
     source = prefix
     if is_root:
-        become_nobody = ["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]
+        # Another user loses the signal that it gets when its parent dies, so it is set again.
+        become_nobody = ["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--pdeathsig", "KILL"]
         if not _open_to_all(prefix):
             source = ELSEWHERE
             outer = [bwrap, "--die-with-parent", "--unshare-pid", "--as-pid-1", "--dev-bind", "/", "/"]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import resources
+from typing import Any
 
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.tools.registry import ToolFailure
@@ -59,29 +60,36 @@ async def run_child(
     env: Mapping[str, str],
     kill: Kill,
     cwd: str | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Ran:
     """Run `command`, which ends in an interpreter of `program.py`; the clock starts when the program begins.
 
     However this ends, also by cancellation, `kill` has been called and the process is gone.
     Raises ToolFailure (infra) when the program cannot be begun.
     """
+    beginning = asyncio.create_task(_begin(command, code, kill, env=env, cwd=cwd, pass_fds=pass_fds))
+    try:
+        process = await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        # Only now: killed while it is being built, a sandbox leaves parts behind, and asyncio waits for them for ever.
+        with suppress(ToolFailure):
+            await _end(await beginning, kill)
+        raise
+    try:
+        return await _watch(process, timeout_s, output_bytes, kill)
+    finally:
+        await _end(process, kill)
+
+
+async def _begin(command: Sequence[str], code: str, kill: Kill, **place: Any) -> Process:
+    """Start the process, hand over the code, and wait for the byte that it writes before any code runs: nothing that a
+    program does can pass for a sandbox that did not begin."""
     try:
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=env, cwd=cwd, start_new_session=True
+            *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True, **place
         )
     except OSError as error:
         raise _infra(f"the sandbox cannot be started ({error})") from error
-    try:
-        await _begin(process, code)
-        return await _watch(process, timeout_s, output_bytes, kill)
-    finally:
-        kill(process)
-        with suppress(TimeoutError):
-            await asyncio.wait_for(process.wait(), END_S)
-
-
-async def _begin(process: Process, code: str) -> None:
-    """Hand over the code and wait for the byte that no code has run before: nothing a program does can take it back."""
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
@@ -92,11 +100,18 @@ async def _begin(process: Process, code: str) -> None:
                 await process.stdin.drain()
             process.stdin.close()
             if await process.stdout.read(1):
-                return
+                return process
             reason = (await process.stderr.read()).decode(errors="replace").strip().rpartition("\n")[2]
     except TimeoutError:
-        raise _infra(f"the sandbox did not begin within {BEGIN_S:g} s") from None
+        reason = f"it took more than {BEGIN_S:g} s"
+    await _end(process, kill)
     raise _infra(f"the sandbox did not begin ({reason or 'it said nothing'})")
+
+
+async def _end(process: Process, kill: Kill) -> None:
+    kill(process)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), END_S)
 
 
 async def _watch(process: Process, timeout_s: float, output_bytes: int, kill: Kill) -> Ran:

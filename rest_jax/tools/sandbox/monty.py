@@ -63,17 +63,17 @@ async def open_monty(settings: PythonSettings) -> AsyncIterator[Tier]:
         try:
             async with pool.checkout(limits=limits, assert_message_annotations=False) as session:
                 await session.feed_run(SHOW)
-                shown, line = showing_last(code)
+                shown, shift = showing_last(code)
                 try:
                     await session.feed_run(shown, print_callback=output)
                 except monty.MontySyntaxError as error:
                     if any(frame.function_name for frame in error.traceback()):
                         raise  # of a string that the program evaluates
-                    line = 0
+                    shift = 0
                     await session.feed_run(f"{code}\nNone", print_callback=output)
         except (monty.MontySyntaxError, monty.MontyRuntimeError) as error:
             status = "output" if output.is_full else _status(error.exception())
-            output.add("stderr", _traceback(error, line))
+            output.add("stderr", _traceback(error, code, shift))
         except monty.MontyCrashedError as error:
             if not error.timed_out:
                 raise ToolFailure(ToolErrorKind.INFRA, f"the sandbox broke ({error})") from error
@@ -130,15 +130,19 @@ def _status(error: BaseException) -> Status:
     return "memory" if isinstance(error, MemoryError) else "error"
 
 
-def _traceback(error: Any, line: int) -> str:
-    """As Python shows it, of the innermost frames."""
-    frames = [
-        f'  File "<code>", line {frame.line - (0 < line < frame.line)}, in {frame.function_name or "<module>"}\n'
-        f"    {(frame.source_line or '').strip()}\n"
-        for frame in error.traceback()[-FRAMES:]
-    ]
-    head = "Traceback (most recent call last):\n" if frames else ""
-    return f"{head}{''.join(frames)}{error.display('type-msg')}\n"
+def _traceback(error: Any, code: str, shift: int) -> str:
+    """As Python shows it, of the innermost frames; lines after `shift` are one less than the worker counted."""
+    lines = code.split("\n")
+    shown = []
+    for frame in error.traceback():
+        name, line, text = frame.filename, frame.line, frame.source_line or ""
+        if name.startswith("<python-input") and frame.function_name != "__show":
+            name, line = "<code>", min(line - (0 < shift < line), len(lines))
+            text = lines[line - 1]
+        where = f", in {frame.function_name}" if frame.function_name else ""
+        shown.append(f'  File "{name}", line {line}{where}\n    {text.strip()}\n')
+    begins = "Traceback (most recent call last):\n" if any(", in " in frame for frame in shown) else ""
+    return f"{begins}{''.join(shown[-FRAMES:])}{error.display('type-msg')}\n"
 
 
 class _Output:

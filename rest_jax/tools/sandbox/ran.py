@@ -73,7 +73,7 @@ def reply_of(ran: Ran, tier: str, chars: int, lines: int) -> ToolReply:
     stderr = cut(valid_unicode(ran.stderr), chars, lines, ahead=0.0)
     parts = (stdout.rstrip("\n"), stderr.rstrip("\n"), ENDED.get(ran.status, ""))
     return ToolReply(
-        "\n".join(part for part in parts if part),
+        "\n".join(part for part in parts if part) or "(no output)",
         {"status": ran.status, "stdout": stdout, "stderr": stderr, "seconds": round(ran.seconds, 4), "tier": tier},
     )
 

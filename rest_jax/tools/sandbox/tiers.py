@@ -26,6 +26,7 @@ OPENERS: dict[str, Opener] = {
 """The sandboxes from the strongest on, and last what is none."""
 
 AUTOMATIC = ("remote", "bwrap", "monty")
+"""What `auto` tries, in this order; the first only if it has a url."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 @asynccontextmanager
 async def open_tier(settings: PythonSettings) -> AsyncIterator[Tier]:
     """The tier that the settings name, or the strongest that works. Raises UserError when it, or none, works."""
-    names = AUTOMATIC if settings.tier == "auto" else (settings.tier,)
+    names = AUTOMATIC[settings.url is None :] if settings.tier == "auto" else (settings.tier,)
     faults: list[str] = []
     async with AsyncExitStack() as stack:
         for name in names:
