@@ -84,7 +84,7 @@ async def open_monty(settings: PythonSettings) -> AsyncIterator[Tier]:
         pool = monty.AsyncMonty(max_processes=settings.concurrent, request_timeout=settings.timeout_s + 2 * GRACE_S)
         try:
             await stack.enter_async_context(pool)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             raise Unavailable(f"the worker of pydantic-monty does not start ({error})", INSTALL) from None
         yield Tier("monty", monty.__version__, DESCRIBES, run)
 

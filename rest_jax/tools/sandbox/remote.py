@@ -74,7 +74,7 @@ def ran_of(body: bytes, server: str, seconds: float) -> Ran:
             return Ran("timeout", str(stdout), str(stderr), took)
         code = result.get("return_code")
         return ended(int(code if code is not None else reply["status"] != "Success"), str(stdout), str(stderr), took)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ToolFailure(
             ToolErrorKind.INFRA, f"the server at {server} does not speak as SandboxFusion ({error!r})"
         ) from error
