@@ -122,9 +122,7 @@ def _kill(process: Process) -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="ascii").split()
     except OSError:
         children = []
-    for child in children:
+    # Not process.kill(): it may reap the process before asyncio does, which then knows no exit code.
+    for pid in map(int, children or [process.pid]):
         with suppress(ProcessLookupError):
-            os.kill(int(child), signal.SIGKILL)
-    if not children:
-        with suppress(ProcessLookupError):
-            process.kill()
+            os.kill(pid, signal.SIGKILL)

@@ -5,9 +5,10 @@ The one file that knows pydantic-monty (extra `python`).
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tokenize
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
 from typing import Any
@@ -51,19 +52,19 @@ async def open_monty(settings: PythonSettings) -> AsyncIterator[Tier]:
         raise Unavailable(f"pydantic-monty is not installed ({error})", INSTALL) from None
 
     async def run(code: str, timeout_s: float) -> Ran:
-        output = _Output(settings.output_bytes)
         limits = monty.ResourceLimits(
             max_feed_duration_secs=timeout_s,
             max_total_sleep_secs=timeout_s,
             max_memory=settings.memory_bytes,
             max_recursion_depth=DEPTH,
         )
+        shown, shift = showing_last(code)
         began = perf_counter()
         status: Status = "ok"
+        output = _Output(settings.output_bytes)
         try:
-            async with pool.checkout(limits=limits, assert_message_annotations=False) as session:
+            async with output.bounded(), pool.checkout(limits=limits, assert_message_annotations=False) as session:
                 await session.feed_run(SHOW)
-                shown, shift = showing_last(code)
                 try:
                     await session.feed_run(shown, print_callback=output)
                 except monty.MontySyntaxError as error:
@@ -72,12 +73,14 @@ async def open_monty(settings: PythonSettings) -> AsyncIterator[Tier]:
                     shift = 0
                     await session.feed_run(f"{code}\nNone", print_callback=output)
         except (monty.MontySyntaxError, monty.MontyRuntimeError) as error:
-            status = "output" if output.is_full else _status(error.exception())
+            status = _status(error.exception())
             output.add("stderr", _traceback(error, code, shift))
         except monty.MontyCrashedError as error:
             if not error.timed_out:
                 raise ToolFailure(ToolErrorKind.INFRA, f"the sandbox broke ({error})") from error
             status = "timeout"
+        if output.is_full:
+            status = "output"
         return Ran(status, output.text("stdout"), output.text("stderr"), perf_counter() - began)
 
     async with AsyncExitStack() as stack:
@@ -146,19 +149,35 @@ def _traceback(error: Any, code: str, shift: int) -> str:
 
 
 class _Output:
-    """What a program printed, by stream, up to a number of characters; a print beyond it fails."""
+    """What a program printed, by stream, up to a number of characters; `bounded` ends what prints more."""
 
     def __init__(self, limit: int) -> None:
         self._left = limit
         self._parts: dict[str, list[str]] = {"stdout": [], "stderr": []}
-        self.is_full = False
+        self._end: Callable[[], object] = lambda: None
+
+    @property
+    def is_full(self) -> bool:
+        return self._left < 0
+
+    @asynccontextmanager
+    async def bounded(self) -> AsyncIterator[None]:
+        """The worker is given up when the output is full: by itself it would print on to the end of its time."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._end = lambda: loop.call_soon_threadsafe(limit.reschedule, 0.0)
+                yield
+        except TimeoutError:
+            if not self.is_full:
+                raise
 
     def __call__(self, stream: str, text: str) -> None:
-        self.add(stream, text[: self._left])
-        self.is_full = len(text) > self._left
-        self._left -= len(text)
-        if self.is_full:
-            raise OverflowError("too much output")
+        if not self.is_full:
+            self.add(stream, text[: self._left])
+            self._left -= len(text)
+            if self.is_full:
+                self._end()
 
     def add(self, stream: str, text: str) -> None:
         self._parts[stream].append(text)
