@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from sandbox_here import BWRAP
 
 from rest_jax.tools.sandbox.python import open_python
 from rest_jax.tools.sandbox.settings import PythonSettings
@@ -31,13 +32,6 @@ SECRET = "hunter2-7f3a"
 SETTINGS = {"timeout_s": 30.0, "memory_mib": 128}
 SHORT_S = 0.4
 """Time for programs that would use up any."""
-
-BWRAP = pytest.param(
-    "bwrap",
-    marks=pytest.mark.skipif(
-        shutil.which("bwrap") is None, reason="bubblewrap is not installed (apt install bubblewrap)"
-    ),
-)
 
 
 class Server:
@@ -247,11 +241,6 @@ import os
 os.write(os.memfd_create("mine"), b"x" * 2**20)
 print("ESCAPED")
 """,
-    "hypervisor": """
-import socket
-socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
-print("ESCAPED")
-""",
 }
 
 
@@ -277,6 +266,11 @@ print("ESCAPED")
     "name server": """
 import socket
 socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"hello", ("8.8.8.8", 53))
+print("ESCAPED")
+""",
+    "hypervisor": """
+import socket
+socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
 print("ESCAPED")
 """,
     "kill all": """

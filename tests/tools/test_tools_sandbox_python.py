@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sandbox_here import BWRAP, needs_bwrap
 
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.tools.registry import Tool, ToolFailure
@@ -24,10 +24,6 @@ from rest_jax.tools.sandbox.python import open_python
 from rest_jax.tools.sandbox.ran import Ran, cut, ended, reply_of
 from rest_jax.tools.sandbox.settings import PythonSettings
 
-needs_bwrap = pytest.mark.skipif(
-    shutil.which("bwrap") is None, reason="bubblewrap is not installed (apt install bubblewrap)"
-)
-BWRAP = pytest.param("bwrap", marks=needs_bwrap)
 TIERS = ["monty", BWRAP, "unsafe"]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import shutil
 import struct
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from sandbox_here import needs_bwrap
 
 from rest_jax.config.limits import checked
 from rest_jax.core.effects import ToolErrorKind, ToolReply
@@ -24,7 +24,6 @@ from rest_jax.tools.sandbox.python import open_python
 from rest_jax.tools.sandbox.ran import Unavailable
 from rest_jax.tools.sandbox.seccomp import AUDIT_ARCHITECTURES, NUMBERS, filter_of
 from rest_jax.tools.sandbox.settings import PythonSettings
-from rest_jax.tools.sandbox.tiers import open_tried
 
 ServeApp = Callable[[Callable[[], web.Application]], str]
 
@@ -97,17 +96,8 @@ def test_a_monty_without_its_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         python(PythonSettings(tier="monty"))
 
 
-@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed (apt install bubblewrap)")
+@needs_bwrap
 def test_bubblewrap_is_preferred_to_monty():
-    async def works() -> bool:
-        try:
-            async with open_tried("bwrap", PythonSettings()):
-                return True
-        except Unavailable:
-            return False
-
-    if not asyncio.run(works()):
-        pytest.skip("bubblewrap may not make namespaces here")
     assert python(PythonSettings())[0].startswith("1+bwrap-")
 
 
