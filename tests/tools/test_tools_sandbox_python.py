@@ -268,7 +268,7 @@ def _sandboxes() -> set[int]:
     return found
 
 
-MARK = '"RLIMIT_CPU": 61'
+MARK = "RLIMIT_CPU=61"
 
 ADAPTER = """
 import asyncio

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +42,7 @@ def interpreter_arguments(settings: PythonSettings) -> tuple[str, ...]:
         "RLIMIT_NOFILE": OPEN_FILES,
         "RLIMIT_CORE": 0,
     }
-    return ("-S", "-B", "-c", f"{program()}\nmain()", json.dumps(limits))
+    return ("-S", "-B", "-c", f"{program()}\nmain()", *(f"{name}={value}" for name, value in limits.items()))
 
 
 def environment(home: str) -> dict[str, str]:
