@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +270,7 @@ def _sandboxes() -> set[int]:
     return found
 
 
-MARK = "RLIMIT_CPU=61"
+MARK = "RLIMIT_CPU=488"
 
 ADAPTER = """
 import asyncio
@@ -301,6 +303,25 @@ def _until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < give_up
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_program_that_something_outside_kills_is_no_fault_of_its_own(tier: str):
+    others = children()
+
+    async def use(tool: Tool) -> ToolReply:
+        call = asyncio.create_task(tool.run({"code": "while True: pass"}, "e"))
+        while not call.done():
+            for pid in children() - others:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.wait([call], timeout=0.01)
+        with pytest.raises(ToolFailure) as error:
+            call.result()
+        assert error.value.kind is ToolErrorKind.INFRA
+        return await tool.run({"code": "6 * 7"}, "e")
+
+    assert with_python(PythonSettings(tier=tier, timeout_s=30.0), use).content == "42"
 
 
 def test_the_end_of_a_program():

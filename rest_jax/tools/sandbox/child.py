@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import signal
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -36,7 +37,7 @@ def interpreter_arguments(settings: PythonSettings) -> tuple[str, ...]:
     """Arguments of an interpreter that runs `program.py` under the limits; without site packages."""
     limits = {
         "RLIMIT_AS": settings.memory_bytes,
-        "RLIMIT_CPU": math.ceil(settings.timeout_s) + 1,
+        "RLIMIT_CPU": (math.ceil(settings.timeout_s) + 1) * settings.processes,  # the clock on the wall comes first
         "RLIMIT_NPROC": settings.processes,
         "RLIMIT_FSIZE": settings.files_bytes,
         "RLIMIT_NOFILE": OPEN_FILES,
@@ -140,6 +141,8 @@ async def _watch(process: Process, timeout_s: float, output_bytes: int, kill: Ki
         raise _infra("the sandbox did not end when it was killed") from None
     finally:
         deadline.cancel()
+    if not why and returncode in (-signal.SIGKILL, 128 + signal.SIGKILL):
+        raise _infra("something outside killed the program (the machine may be out of memory)")
     ran = ended(returncode, stdout, stderr, loop.time() - began)
     return replace(ran, status=why[0]) if why else ran
 

@@ -42,7 +42,8 @@ def run(source):
     except SystemExit:
         raise
     except BaseException as error:
-        module.__dict__.clear()  # its memory and files, so that there is room for what follows
+        if isinstance(error, (MemoryError, OSError)):
+            module.__dict__.clear()  # what it holds: there has to be room for what follows
         import linecache
         import traceback
 
