@@ -90,9 +90,18 @@ def test_without_any_sandbox_there_is_no_tool(monkeypatch: pytest.MonkeyPatch, t
     assert "pip install 'rest_jax[python]'" in str(error.value)
 
 
-def test_a_monty_without_its_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_monty_whose_worker_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("MONTY_BIN", str(tmp_path / "monty"))
-    with pytest.raises(UserError, match="monty"):
+    with pytest.raises(
+        UserError, match=r"the worker of pydantic-monty does not start .*; pip install 'rest_jax\[python\]'"
+    ):
+        python(PythonSettings(tier="monty"))
+
+
+def test_a_monty_without_its_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("pydantic_monty._binary._script_dirs", list)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="could not locate the `monty` binary"):
         python(PythonSettings(tier="monty"))
 
 

@@ -84,8 +84,8 @@ async def open_monty(settings: PythonSettings) -> AsyncIterator[Tier]:
         return Ran(status, output.text("stdout"), output.text("stderr"), perf_counter() - began)
 
     async with AsyncExitStack() as stack:
-        pool = monty.AsyncMonty(max_processes=settings.concurrent, request_timeout=settings.timeout_s + 2 * GRACE_S)
         try:
+            pool = monty.AsyncMonty(max_processes=settings.concurrent, request_timeout=settings.timeout_s + 2 * GRACE_S)
             await stack.enter_async_context(pool)
         except (OSError, RuntimeError) as error:
             raise Unavailable(f"the worker of pydantic-monty does not start ({error})", INSTALL) from None
