@@ -46,7 +46,9 @@ class Server:
         self.url = self._wait(self._start(tier))
 
     async def _start(self, tier: str) -> str:
-        settings = PythonSettings(tier=tier, **SETTINGS)
+        # Without a sandbox all of the user's processes count.
+        processes = 10**6 if tier == "unsafe" else PythonSettings().processes
+        settings = PythonSettings(tier=tier, processes=processes, **SETTINGS)
         tools = await self._stack.enter_async_context(open_python(settings))
         runner = web.AppRunner(create_app(tools, timeout_s=60, about={}), shutdown_timeout=0.1)
         await runner.setup()

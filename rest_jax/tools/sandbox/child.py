@@ -141,6 +141,7 @@ async def _watch(process: Process, timeout_s: float, output_bytes: int, kill: Ki
         raise _infra("the sandbox did not end when it was killed") from None
     finally:
         deadline.cancel()
+    # An exit code of 137 looks the same under bubblewrap: whoever feigns it gains a call that is not held for it.
     if not why and returncode in (-signal.SIGKILL, 128 + signal.SIGKILL):
         raise _infra("something outside killed the program (the machine may be out of memory)")
     ran = ended(returncode, stdout, stderr, loop.time() - began)

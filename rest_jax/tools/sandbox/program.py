@@ -24,7 +24,10 @@ def main():
     del sys.argv[1:]
     source = sys.stdin.buffer.read().decode()
     for name, value in limits:
-        resource.setrlimit(getattr(resource, name), (int(value), int(value)))
+        limit = getattr(resource, name)
+        allowed = resource.getrlimit(limit)[1]
+        value = int(value) if allowed == resource.RLIM_INFINITY else min(int(value), allowed)
+        resource.setrlimit(limit, (value, value))
     os.write(1, b"\n")
     run(source)
 
