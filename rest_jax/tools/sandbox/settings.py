@@ -26,7 +26,7 @@ class PythonSettings:
     memory_mib: Annotated[int, Limit("minimum", 64)] = 256
     """Memory of one process of a program; under bwrap all of them together may take `processes` times as much."""
     processes: Positive = 8
-    """Processes and threads of a program, the first included; under unsafe all of the user's count, and root's never."""
+    """Processes and threads of a program, the first included; unsafe counts all of the user's, and root's never."""
     files_mib: Positive = 16
     """The largest file that a program may write and, under bwrap, the most that all its files may hold."""
     output_kib: Positive = 1024
