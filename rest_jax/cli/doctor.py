@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import dataclasses
 import importlib.util
 import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +32,10 @@ ACCELERATORS = (
     ("NVIDIA GPU", "gpu", "/dev/nvidia0", "pip install 'rest_jax[cuda12]' (or cuda13, if the driver is for CUDA 13)"),
     ("TPU", "tpu", "/dev/accel0", "pip install 'rest_jax[tpu]'"),
     ("TPU", "tpu", "/dev/vfio/0", "pip install 'rest_jax[tpu]'"),
+)
+SANDBOXES = (
+    ("bwrap", "all of Python, without network, in namespaces of its own"),
+    ("monty", "arithmetic and simple functions"),
 )
 GIB = 2**30
 NEEDED_DISK, NEEDED_MEMORY = 3 * GIB, 4 * GIB
@@ -139,30 +143,26 @@ def _models() -> Iterator[Finding]:
 
 
 def _sandbox() -> Iterator[Finding]:
-    """The strongest sandbox here for code that a model wrote."""
-    monty = importlib.util.find_spec("pydantic_monty") is not None
-    why = _bubblewrap_fault()
-    if not why:
-        yield Finding("sandbox", "tier", "bubblewrap: Python without network, in a namespace of its own")
-    elif monty:
-        yield Finding("sandbox", "tier", f"monty: arithmetic and simple functions only; {why}")
-    else:
-        mend = "apt install bubblewrap, or pip install pydantic-monty; search needs neither"
-        yield Finding("sandbox", "tier", f"none: {why}; pydantic-monty is not installed", mend)
+    """The sandboxes for code that a model wrote, from the strongest on; each is tried."""
+    from rest_jax.tools.sandbox.ran import Unavailable
+
+    for name, about in SANDBOXES:
+        try:
+            version = asyncio.run(_sandbox_version(name))
+        except Unavailable as error:
+            yield Finding(
+                "sandbox", name, f"does not work: {error.why}", f"{error.mend}; only the python tool needs it"
+            )
+        else:
+            yield Finding("sandbox", name, f"{about} ({version})")
 
 
-def _bubblewrap_fault() -> str:
-    """Why bubblewrap cannot be used; empty when it can: found out by running it."""
-    program = shutil.which("bwrap")
-    if program is None:
-        return "bubblewrap is not installed"
-    trial = [program, "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "true"]
-    try:
-        done = subprocess.run(trial, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"bubblewrap does not run ({error})"
-    reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-    return f"bubblewrap may not make namespaces here ({reason[0]})" if done.returncode else ""
+async def _sandbox_version(tier: str) -> str:
+    from rest_jax.tools.sandbox.settings import PythonSettings
+    from rest_jax.tools.sandbox.tiers import open_tried
+
+    async with open_tried(tier, PythonSettings()) as tried:
+        return tried.version
 
 
 def _extras() -> Iterator[Finding]:
