@@ -53,6 +53,7 @@ FAMILIES: Mapping[str, Family] = {
     "brave": Family("rest_jax.tools.search.brave", "BraveSettings", "open_brave"),
     "wikipedia": Family("rest_jax.tools.search.wikipedia", "WikipediaSettings", "open_wikipedia"),
     "fetch": Family("rest_jax.tools.search.fetch", "FetchSettings", "open_fetch"),
+    "python": Family("rest_jax.tools.sandbox.python", "PythonSettings", "open_python"),
     "functions": Family("rest_jax.tools.bridges.functions", "FunctionsSettings", "open_functions"),
     "mcp": Family("rest_jax.tools.bridges.mcp", "McpSettings", "open_mcp", extra="mcp"),
     "textworld": Family("rest_jax.tools.environments.textworld", "TextWorldSettings", "open_textworld"),
@@ -116,8 +117,7 @@ async def open_tools(settings: AdapterSettings) -> AsyncIterator[tuple[Tool, ...
 
 
 def _opener(settings: type) -> Any:
-    named = (settings.__module__, settings.__name__)
-    family = next(family for family in FAMILIES.values() if (family.module, family.settings) == named)
+    family = next(family for family in FAMILIES.values() if family.settings == settings.__name__)
     return getattr(import_module(family.module), family.opener)
 
 
