@@ -29,6 +29,7 @@ from rest_jax.reporting.metrics_file import MetricsFile
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 from rest_jax.tasks.task import Task
+from rest_jax.tools.service.cassettes import read_cassette
 from rest_jax.tools.settings import read_settings
 
 REPORT = "report.html"
@@ -102,9 +103,11 @@ def _write_report(
 
 
 def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
-    """What a run would do, stage by stage, without doing it: the settings, the task, the model and a file of tools are
-    checked."""
-    if config.tools.config is not None:
+    """What a run would do, stage by stage, without doing it: the settings, the task, the model and a file of tools, or
+    the cassette in its place, are checked."""
+    if config.tools.mode == "replay":
+        read_cassette(Path(config.tools.cassette or ""))
+    elif config.tools.config is not None:
         read_settings(Path(config.tools.config))
     task = open_task(config.task)
     refuse_too_few(config, task)

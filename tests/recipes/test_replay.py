@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import rest_jax
+from rest_jax.cli.main import main
 from rest_jax.core.errors import UserError
 from rest_jax.recipes.digest import run_digest
 
@@ -116,3 +117,10 @@ def test_a_replay_of_another_search_is_refused(recorded: Path, tiny_config: Path
     other = config(tiny_config, tmp_path, "other", f"{{mode: replay, cassette: {cassette}, results: 3}}")
     with pytest.raises(UserError, match="cassette: recorded with results 1 instead of 3; say so under tools"):
         rest_jax.run(other, run_dir=tmp_path / "run")
+
+
+def test_a_dry_run_checks_the_cassette(tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    tools = f"{{mode: replay, cassette: {tmp_path / 'none'}, config: {tmp_path / 'none.yaml'}}}"
+    path = config(tiny_config, tmp_path, "dry", tools)
+    assert main(["run", str(path), "--run-dir", str(tmp_path / "run"), "--dry-run"]) == 2
+    assert "none: not a finished cassette (no manifest.json); check the path" in capsys.readouterr().err

@@ -173,8 +173,7 @@ async def test_a_killed_recording_goes_on_where_it_was_torn(path: Path):
     killed = Recorder(path, [backend.tool()])
     for query in ("x", "y"):
         await Service(run_tool, [killed]).answer(ask_for(backend.tool(), query))
-    killed._file.close()
-    killed._lock.release()
+    killed._held.close()
     with (path / UNFINISHED).open("ab") as file:
         file.write(b'{"key": "torn')
     with pytest.raises(UserError, match=r"not a finished cassette .*; record again with it to finish it"):
@@ -185,6 +184,35 @@ async def test_a_killed_recording_goes_on_where_it_was_torn(path: Path):
             await service.answer(ask_for(backend.tool(), query))
     assert len(read_cassette(path).calls) == len(backend.calls) == 3
     assert not (path / UNFINISHED).exists()
+
+
+def test_a_recording_that_cannot_go_on_is_one_line_for_the_user(path: Path):
+    path.mkdir()
+    (path / UNFINISHED).write_text("{}\n")
+    with pytest.raises(UserError, match=r"cassette: cannot be recorded into .*; name another folder"):
+        Recorder(path, [Backend().tool()])
+    (path / UNFINISHED).unlink()
+    with Recorder(path, [Backend().tool()]):
+        pass
+
+
+@pytest.mark.parametrize("step", ["calls written", "manifest written"])
+async def test_a_recording_that_is_killed_while_it_is_finished_loses_nothing(path: Path, step: str):
+    backend = Backend()
+    with Recorder(path, [backend.tool()]) as recorder:
+        await Service(run_tool, [recorder]).answer(ask_for(backend.tool(), "x"))
+    manifest = (path / MANIFEST).read_bytes()
+    recorder = Recorder(path, [backend.tool()])
+    await Service(run_tool, [recorder]).answer(ask_for(backend.tool(), "y"))
+    unfinished = (path / UNFINISHED).read_bytes()
+    recorder.close()
+    (path / UNFINISHED).write_bytes(unfinished)
+    if step == "calls written":
+        (path / MANIFEST).write_bytes(manifest)
+    with Recorder(path, [backend.tool()]) as recorder:
+        answers = await Service(run_tool, [recorder]).recall([ask_for(backend.tool(), query) for query in "xy"])
+    assert [answer.reply.content for answer in answers] == ["about x", "about y"]
+    assert len(read_cassette(path).calls) == 2
 
 
 async def test_equal_recordings_are_equal_files_and_may_grow(tmp_path: Path):

@@ -105,7 +105,7 @@ class Cache:
         """Work of the cache's thread; None, and no cache from then on, when it fails."""
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except (sqlite3.Error, OSError, ValueError) as error:
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             if not self._off:
                 self._off = True
                 self._unwritten.clear()

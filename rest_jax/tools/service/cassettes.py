@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,11 +70,15 @@ def read_cassette(path: Path) -> Cassette:
             )
         if digest_file(path / CALLS) != manifest["sha256"]:
             raise UserError(f"{path / CALLS}: not what {MANIFEST} says (sha256); restore it, or record it again")
-        with pa.input_stream(path / CALLS, compression="zstd") as file:
-            rows = [json.loads(line) for line in file.read().splitlines()]
-        return Cassette(path, tuple(manifest["tools"]), manifest["began"], {row["key"]: row for row in rows})
+        return Cassette(path, tuple(manifest["tools"]), manifest["began"], _read_calls(path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: a damaged cassette ({error}); restore it, or record it again") from error
+
+
+def _read_calls(path: Path) -> dict[str, Row]:
+    with pa.input_stream(path / CALLS, compression="zstd") as file:
+        rows = [json.loads(line) for line in file.read().splitlines()]
+    return {row["key"]: row for row in rows}
 
 
 def tool_row(tool: Tool) -> Row:
@@ -132,23 +137,26 @@ class Recorder:
         self.path = path
         self._clean = clean
         path.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(path / ".lock")
+        lock = FileLock(path / ".lock")
         try:
-            self._lock.acquire(timeout=0)
+            lock.acquire(timeout=0)
         except Timeout:
             raise UserError(f"{path}: another process records here; wait for it, or name another folder") from None
-        try:
-            before = read_cassette(path) if (path / MANIFEST).is_file() else None
-            self._began = before.began if before else _today()
+        with ExitStack() as held:
+            held.callback(lock.release)
             self._tools = tuple(tool_row(tool) for tool in tools)
-            self._calls: dict[str, Row] = dict(before.calls) if before else {}
-            if before:
-                self._refuse_others(before.tools)
-            self._file = (path / UNFINISHED).open("ab+")
-            self._go_on()
-        except BaseException:
-            self._lock.release()
-            raise
+            self._began = _today()
+            self._calls: dict[str, Row] = {}
+            try:
+                if (path / UNFINISHED).is_file():
+                    self._calls = _read_calls(path) if (path / CALLS).is_file() else {}
+                elif (path / MANIFEST).is_file():
+                    self._add_to(read_cassette(path))
+                self._file = held.enter_context((path / UNFINISHED).open("ab+"))
+                self._go_on()
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path}: cannot be recorded into ({error}); name another folder") from error
+            self._held = held.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -193,7 +201,7 @@ class Recorder:
         }
         write_json(self.path / MANIFEST, manifest)
         (self.path / UNFINISHED).unlink()
-        self._lock.release()
+        self._held.close()
 
     def _append(self, row: Row) -> Row:
         """Hand a line to the system; returns it as it can be read back."""
@@ -202,8 +210,13 @@ class Recorder:
         self._file.flush()
         return json.loads(line)
 
+    def _add_to(self, before: Cassette) -> None:
+        self._refuse_others(before.tools)
+        self._began, self._calls = before.began, dict(before.calls)
+
     def _go_on(self) -> None:
-        """Take over what a recording left that was killed; a last line that the kill tore is cut off."""
+        """Take over what a recording left that was killed, even while it was being finished; a last line that the kill
+        tore is cut off."""
         self._file.seek(0)
         whole = 0
         for line in self._file:

@@ -52,9 +52,11 @@ class Service:
     async def answer(self, query: Query) -> Answer:
         """The answer to one query whose arguments are right. Raises ToolFailure for what is not the agent's fault."""
         try:
+            if query.key is None:
+                return await self._asked(query)
             if query.tool.stateful:
                 return await self._answer_in_session(replace(query, before=self._sessions.get(query.episode, "")))
-            return await self._answer_once(query)
+            return await self._answer_once(query, query.key)
         except BaseException:
             self._sessions.pop(query.episode, None)  # an episode that meets a failure begins again
             raise
@@ -66,18 +68,14 @@ class Service:
             del self._sessions[next(iter(self._sessions))]
         return answer
 
-    async def _answer_once(self, query: Query) -> Answer:
-        if query.key is None:
-            return await self._asked(query)
-        answer, mine = await self._flights.join(query.key, lambda: self._remembered_or_asked(query))
+    async def _answer_once(self, query: Query, key: str) -> Answer:
+        answer, mine = await self._flights.join(key, lambda: self._remembered_or_asked(query))
         shared = answer.cache in (CacheStatus.MISS, CacheStatus.BYPASS) and not mine
         return replace(answer, cache=CacheStatus.HIT, attempts=0) if shared else answer
 
     async def _remembered_or_asked(self, query: Query) -> Answer:
         (answer,) = await self._recall([query])
-        if answer is not None or query.key is None:
-            return answer or await self._asked(query)
-        return await self._kept(query, await self._asked(query), self._memories)
+        return answer or await self._kept(query, await self._asked(query), self._memories)
 
     async def _recall(self, queries: Sequence[Query]) -> list[Answer | None]:
         answers: list[Answer | None] = [None] * len(queries)
