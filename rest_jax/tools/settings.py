@@ -56,7 +56,7 @@ FAMILIES: Mapping[str, Family] = {
     "python": Family("rest_jax.tools.sandbox.python", "PythonSettings", "open_python"),
     "functions": Family("rest_jax.tools.bridges.functions", "FunctionsSettings", "open_functions"),
     "mcp": Family("rest_jax.tools.bridges.mcp", "McpSettings", "open_mcp", extra="mcp"),
-    "textworld": Family("rest_jax.tools.environments.textworld", "TextWorldSettings", "open_textworld"),
+    "textworld": Family("rest_jax.tools.environments.games", "TextWorldSettings", "open_textworld"),
 }
 """Every kind of tools, by the name that an entry calls it."""
 

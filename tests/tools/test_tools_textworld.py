@@ -19,7 +19,7 @@ from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools.adapter import Adapter
 from rest_jax.tools.client import ToolClient
-from rest_jax.tools.environments.textworld import GAME, TextWorldSettings, open_textworld
+from rest_jax.tools.environments.games import GAME, TextWorldSettings, open_textworld
 from rest_jax.tools.process import adapter
 from rest_jax.tools.protocol import Call
 

@@ -1,7 +1,7 @@
 """The process that plays TextWorld's games, a line of JSON in and a line out; the one file that imports textworld.
 
-    python -m rest_jax.tools.environments.textworld_play play
-    python -m rest_jax.tools.environments.textworld_play make FOLDER '{"rooms": 3, …, "seed": 7}'
+    python -m rest_jax.tools.environments.textworld_player play
+    python -m rest_jax.tools.environments.textworld_player make FOLDER '{"rooms": 3, …, "seed": 7}'
 
 A process of its own because the engine is a C library that blocks and may crash.
 """
@@ -20,7 +20,7 @@ from typing import Any
 import textworld  # pyright: ignore[reportMissingImports]
 from textworld import EnvInfos, GameOptions  # pyright: ignore[reportMissingImports]
 
-from rest_jax.tools.environments.textworld import GAME
+from rest_jax.tools.environments.games import GAME
 
 DIRECTIONS = ("north", "south", "east", "west")
 WORLD = re.compile(r"[a-z0-9' -]+")

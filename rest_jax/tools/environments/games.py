@@ -23,7 +23,7 @@ from rest_jax.tools.environments.player import Player, player_environment
 from rest_jax.tools.environments.sessions import Sessions
 from rest_jax.tools.registry import Schema, Tool, ToolFailure
 
-MODULE = "rest_jax.tools.environments.textworld_play"
+MODULE = "rest_jax.tools.environments.textworld_player"
 GAME = "game.z8"
 """A game's file, in a folder of its own."""
 
