@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rest_jax.core.effects import ToolReply
@@ -84,8 +85,6 @@ def _called_there(url: str, tool: str, arguments: dict[str, Any], timeout_s: flo
 
 
 def _index(options: argparse.Namespace) -> None:
-    from pathlib import Path
-
     from rest_jax.tools.search.corpus import read_corpus
     from rest_jax.tools.search.search import Searcher
 

@@ -218,8 +218,13 @@ def parse_result(line: bytes) -> Result:
 def parse_health(body: bytes) -> dict[str, Any]:
     """The answer to `GET /healthz`: further fields are the adapter's own affair."""
     health = parse_json(body)
-    if not isinstance(health, dict) or health.get("status") != "ok" or not isinstance(health.get("stateful"), list):
-        raise ProtocolError("healthz: not what a tool adapter answers")
+    if (
+        not isinstance(health, dict)
+        or health.get("status") != "ok"
+        or not isinstance(health.get("stateful"), list)
+        or not isinstance(health.get("tools", {}), dict)
+    ):
+        raise ProtocolError("healthz: not what a tool adapter of this version answers")
     return health
 
 

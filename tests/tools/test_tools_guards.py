@@ -133,3 +133,21 @@ def test_a_reply_that_cannot_be_sent_is_the_tools_failure_alone(url: str) -> Non
         assert reply.tool_version == "1"
     assert long.content == "🦊" * protocol.MAX_CONTENT_CHARS
     assert well.content == "well"
+
+
+@pytest.mark.parametrize("header", [b"", b"Authorization: Bearer wrong\r\n", b"Authorization: Bearer \xff\r\n"])
+def test_every_route_needs_the_token(serve_app: ServeApp, header: bytes) -> None:
+    url = serve_app(lambda: create_app([], timeout_s=20, token="secret"))
+    for route in (
+        b"GET /healthz",
+        b"GET /v1/tools",
+        b"GET /metrics",
+        b"GET /openapi.json",
+        b"POST /v1/call",
+        b"GET /no",
+    ):
+        with connected(url) as connection:
+            connection.sendall(route + b" HTTP/1.1\r\nHost: here\r\n" + header + b"Connection: close\r\n\r\n")
+            said = all_of(connection)
+        assert said.split()[1] == b"401", route
+        assert said.endswith(b'{"error": "send Authorization: Bearer TOKEN"}')

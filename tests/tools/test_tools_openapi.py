@@ -55,7 +55,7 @@ schema = schemathesis.openapi.from_dict(openapi())
 
 
 @schema.parametrize()
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 def test_requests_of_every_kind_are_answered_as_described(case: schemathesis.Case, url: str) -> None:
     response = case.call(base_url=url, timeout=ANSWERED_S)
     assert "Traceback" not in response.text
@@ -107,7 +107,7 @@ cut = st.builds(lambda body, at: body[: at % (len(body) + 1)], as_json, st.integ
 
 
 @pytest.mark.parametrize("path", ["/v1/call", "/retrieve"])
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=as_json | cut | st.binary())
 def test_bodies_of_any_bytes_are_answered(url: str, path: str, body: bytes) -> None:
     status, text = answer(url, "POST", path, body)

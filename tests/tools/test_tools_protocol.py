@@ -20,6 +20,7 @@ from rest_jax.tools.protocol import (
     dump_result,
     failure,
     parse_batch,
+    parse_health,
     parse_result,
 )
 from rest_jax.tools.registry import Tool, ToolFailure
@@ -67,6 +68,16 @@ CALL = {"id": 1, "tool": "search", "arguments": {}}
 def test_bad_batches(request_: object, reason: str):
     with pytest.raises(ProtocolError, match=reason):
         parse_batch(json.dumps(request_).encode())
+
+
+@pytest.mark.parametrize(
+    "change", [{"status": "ill"}, {"stateful": None}, {"tools": ["search"]}, {"tools": None}], ids=str
+)
+def test_bad_health(change: dict):
+    good = {"status": "ok", "stateful": [], "tools": {"search": "1"}, "pid": 7}
+    assert parse_health(json.dumps(good).encode()) == good
+    with pytest.raises(ProtocolError, match="not what a tool adapter of this version answers"):
+        parse_health(json.dumps({**good, **change}).encode())
 
 
 def test_bad_results():
