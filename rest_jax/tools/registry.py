@@ -66,8 +66,15 @@ class Tool:
         return Draft202012Validator(self.parameters, registry=Registry())  # an empty one: nothing is ever fetched
 
     def check(self, arguments: Mapping[str, Any]) -> None:
-        """Raise ToolFailure (bad_arguments), naming the argument, unless the arguments satisfy the schema."""
-        error = best_match(self._validator.iter_errors(arguments))
+        """Raise ToolFailure (bad_arguments), naming the argument, unless the arguments satisfy the schema.
+
+        It is `infra` when the schema itself is at fault.
+        """
+        try:
+            error = best_match(self._validator.iter_errors(arguments))
+        except Exception as wrong:  # a reference to nowhere, a pattern that is none, a circle: whatever others wrote
+            message = f"the schema of {self.name} cannot be used ({type(wrong).__name__}: {str(wrong)[:200]})"
+            raise ToolFailure(ToolErrorKind.INFRA, message) from wrong
         if error is not None:
             where = "".join(f"[{part!r}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
             raise _bad(f"{where.lstrip('.')}: {error.message}" if where else error.message)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
+from rest_jax.tools.adapter import Adapter
 from rest_jax.tools.bridges.functions import FunctionsSettings
 from rest_jax.tools.environments import textworld
+from rest_jax.tools.protocol import Call
+from rest_jax.tools.registry import Tool
 from rest_jax.tools.settings import open_tools, read_settings
 
 
@@ -57,3 +64,30 @@ def test_functions_are_read(tmp_path: Path):
     assert read_settings(path).tools == (FunctionsSettings(("json:dumps",), threads=2),)
     with pytest.raises(UserError, match=r"tools\.0\.functions: expected 1 or more entries"):
         read_settings(written(tmp_path, "tools: [{kind: functions, functions: []}]\n"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"$ref": "http://127.0.0.1:{port}/schema.json"}, "Unresolvable"),
+        ({"$ref": "#/$defs/missing"}, "PointerToNowhere"),
+        ({"$ref": "#/properties/x"}, "RecursionError"),
+        ({"pattern": "("}, "error"),
+    ],
+)
+def test_a_schema_that_is_wrong_in_itself_is_no_fault_of_the_agent_and_fetches_nothing(
+    wrong: dict[str, str], says: str
+):
+    async def run(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+        raise AssertionError("it was called")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        port = str(listening.getsockname()[1])
+        property = {key: value.replace("{port}", port) for key, value in wrong.items()}
+        tool = Tool("t", "1", "", {"type": "object", "properties": {"x": property}}, run)
+        fault = asyncio.run(Adapter([tool], 20).answer(Call(1, "t", {"x": "y"}), 20)).reply.fault
+        assert fault is not None
+        assert (fault.kind, says in fault.message) == (ToolErrorKind.INFRA, True), fault.message
+        with pytest.raises(BlockingIOError):
+            listening.accept()

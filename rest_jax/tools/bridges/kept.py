@@ -67,7 +67,12 @@ class Kept(Generic[T]):
         leave = asyncio.Event()
         task = asyncio.create_task(self._keep(opened, leave))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            _fail(opened, "it was closed")  # before it began
+
+        task.add_done_callback(ended)
         return _Keeper(task, opened, leave)
 
     async def _keep(self, opened: asyncio.Future[T], leave: asyncio.Event) -> None:
@@ -81,14 +86,18 @@ class Kept(Generic[T]):
             reason = _reason(error)
             if opened.done():
                 logger.warning("a connection broke: %s", reason)
-            else:
-                opened.set_exception(ConnectionError(reason))
-                opened.exception()  # seen: those who waited for it may have gone
+            _fail(opened, reason)
             if not isinstance(error, Exception):
                 raise
         finally:
             if self._current is not None and self._current.opened is opened:
                 self._current = None
+
+
+def _fail(opened: asyncio.Future[T], reason: str) -> None:
+    if not opened.done():
+        opened.set_exception(ConnectionError(reason))
+        opened.exception()  # seen: those who waited for it may have gone
 
 
 def _reason(error: BaseException) -> str:
