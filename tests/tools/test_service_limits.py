@@ -255,6 +255,17 @@ async def test_a_budget_is_spent_once_whatever_happens_to_the_process(tmp_path: 
     assert len(caplog.records) == 1
     assert (await ask(ask_for(backend.tool(cost=0)))).reply.ok
     assert len(backend.calls) == 4
+    assert Budget(0.3, ledger).spent == pytest.approx(0.3)
+
+
+async def test_nobody_waits_for_a_call_that_there_is_no_money_for():
+    backend, time = Backend(), FakeTime()
+    settings = ServiceSettings(cache=None, dollars=0.1, limits=(ProviderLimits("serper", per_second=0.1),))
+    ask = asking(settings, {}, clock=time.clock)
+    assert (await ask(ask_for(backend.tool(cost=0.1)))).reply.ok
+    with pytest.raises(BudgetSpent):
+        await ask(ask_for(backend.tool(cost=0.1)))
+    assert time.slept == []
 
 
 async def test_many_calls_at_once_do_not_overspend():
