@@ -15,7 +15,7 @@ from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools.adapter import Adapter
 from rest_jax.tools.bridges.functions import FunctionsSettings
-from rest_jax.tools.environments import textworld
+from rest_jax.tools.environments import games
 from rest_jax.tools.protocol import Call
 from rest_jax.tools.registry import Tool
 from rest_jax.tools.settings import open_tools, read_settings
@@ -38,9 +38,9 @@ def test_an_extra_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: py
 
 def test_textworld_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def none(name: str) -> str:
-        raise textworld.importlib.metadata.PackageNotFoundError(name)
+        raise games.importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(textworld.importlib.metadata, "version", none)
+    monkeypatch.setattr(games.importlib.metadata, "version", none)
     settings = read_settings(written(tmp_path, "tools: [{kind: textworld}]\n"))
 
     async def work() -> None:
