@@ -107,10 +107,11 @@ def test_the_folder_holds_config_metrics_report_and_no_parts(finished_run: Path)
     assert (finished_run / "stages" / "seed-0" / "gen-1" / "improve-1" / "model" / "agent.json").is_file()
 
 
-def test_repeating_a_finished_run_makes_nothing_again(finished_run: Path, tiny_config: Path) -> None:
-    before = files(finished_run)
-    rest_jax.run(tiny_config, run_dir=finished_run)
-    assert files(finished_run) == before
+def test_repeating_a_finished_run_makes_nothing_again(finished_run: Path, tiny_config: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    before = files(run)
+    rest_jax.run(tiny_config, run_dir=run)
+    assert files(run) == before
 
 
 def test_the_digest_is_that_of_the_content(

@@ -138,7 +138,8 @@ def test_the_clock_jumps(provider: Provider, sound: list[Trajectory], tmp_path: 
 
     def during(done: int, tools: ToolClient) -> None:
         if done in jumps:
-            jump.write_text(jumps[done])
+            (tmp_path / "next").write_text(jumps[done])
+            (tmp_path / "next").replace(jump)  # at once: the clock is read all the time
 
     assert check(grow(tmp_path, settings_of(config), during), sound) == []
     with sqlite3.connect(path) as database:
