@@ -228,7 +228,7 @@ class Engine:
         """Gives a session's rows back, parked ones too. Its unfinished requests are dropped: they end nowhere."""
         for slot in self._scheduler.release(session):
             del self._running[slot.width][slot.row]
-            self._pools.place(slot, state.idle_row(len(slot.ids)))
+            self._wipe(slot)  # a block in flight may have met a NaN
 
     def programs(self, stops: Sequence[Sequence[str]] = (), *, sharing: bool = False) -> list[Program]:
         """All that sampling with these stop sets runs, with shared beginnings or without: once `compile_all` is
@@ -349,13 +349,16 @@ class Engine:
     def _end(self, request: Request | ScoreRequest, slot: Slot, result: Candidate) -> None:
         poisoned = result.finish is Finish.NONFINITE
         if poisoned:
-            # A NaN in the cache would outlive its row: attention multiplies masked values by zero. And a frozen row
-            # would write its last token, which may be what makes the NaN, again and again.
-            self._pools.blank(slot)
-            self._pools.place(slot, state.idle_row(0))
+            self._wipe(slot)
         said = result.ids if isinstance(request, Request) else ()
         self._scheduler.ended(request, said, poisoned=poisoned)
         self._done.append((request.id, result))
+
+    def _wipe(self, slot: Slot) -> None:
+        """Empties a row that may hold a NaN, which would outlive it: attention multiplies masked values by zero. And a
+        frozen row would write its last token, which may be what makes the NaN, again and again."""
+        self._pools.blank(slot)
+        self._pools.place(slot, state.idle_row(0))
 
     def _diagnosis(self, sampled: int) -> str:
         """Why a reply of so many tokens ended for want of a number."""

@@ -137,6 +137,18 @@ def test_nan_ends_its_own_row_and_poisons_nobody(model):
     assert run(engine, *healthy) == expected
 
 
+def test_a_row_released_while_its_block_meets_a_nan_poisons_nobody(model):
+    broken = replace(model, params={**model.params, "embed": model.params["embed"].at[255].set(jnp.nan)})
+    settings = replace(SETTINGS, rows=1, extend_rows=1, widths=(64,))
+    healthy = request(1, prompt(1, 20))
+    engine = Engine(broken, settings)
+    engine.submit(request(0, (*prompt(0, 40), 255, *prompt(0, 3))))
+    engine.start()
+    engine.release(0)
+    assert engine.finish() == []
+    assert run(engine, healthy) == run(Engine(model, settings), healthy)
+
+
 def test_a_reply_without_a_number_tells_the_token_and_the_parameters(model):
     ids = prompt(0, 20)
     plain = run(Engine(model, SETTINGS), request(0, ids, sampling=Sampling(0.0)))[0]
