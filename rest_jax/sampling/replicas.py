@@ -16,6 +16,7 @@ from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
 from rest_jax.sampling.engine import Engine
+from rest_jax.sampling.exhaustion import mendable
 from rest_jax.sampling.programs import Report, compile_all
 from rest_jax.sampling.stats import Stats, together
 
@@ -44,7 +45,8 @@ class Replicas:
     def compile(self, report: Report, *, sharing: bool) -> None:
         """Compiles all that sampling with shared beginnings, or without, will run, unless that is done."""
         if sharing not in self._compiled:
-            compile_all([one for engine in self.engines for one in engine.programs(sharing=sharing)], report)
+            with mendable(self._settings):
+                compile_all([one for engine in self.engines for one in engine.programs(sharing=sharing)], report)
             self._compiled.add(sharing)
 
     def load(self, params: Params, weights_digest: str) -> None:

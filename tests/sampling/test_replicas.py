@@ -3,9 +3,11 @@ for it ends nowhere."""
 
 from dataclasses import replace
 
+import jax
 import pytest
 from sampling_toys import SETTINGS, finish, prompt, request, run, tiny_model
 
+from rest_jax.core.errors import UserError
 from rest_jax.models.checkpoint import Model
 from rest_jax.sampling.engine import Engine
 from rest_jax.sampling.replicas import Replicas
@@ -60,3 +62,13 @@ def test_what_is_released_while_a_device_works_for_it_ends_nowhere(model):
 
 def test_a_released_session_nobody_knows_is_no_error(model):
     two(model).release(5)
+
+
+def test_memory_that_compiling_exhausts_is_told_with_its_mend(model):
+    def exhausted(*_: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes")
+
+    with pytest.raises(
+        UserError, match=r"Out of memory while .*; lower engine.rows \(6\) or the widest of engine.widths"
+    ):
+        Replicas(model, SETTINGS).compile(exhausted, sharing=False)
