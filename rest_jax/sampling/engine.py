@@ -35,6 +35,7 @@ from rest_jax.sampling.stats import Stats
 from rest_jax.sampling.stops import StopTable, candidate
 
 _FINISH = {Phase.STOP: Finish.STOP, Phase.EOS: Finish.EOS, Phase.NONFINITE: Finish.NONFINITE}
+UNFINISHED = "rows cannot be freed while requests are unfinished: step until busy is False"
 _REFUSED = Candidate((), (), "", Finish.CONTEXT)
 
 
@@ -133,7 +134,7 @@ class Engine:
     def free(self) -> None:
         """Gives the memory of all rows back, until rows are next used. ValueError while a request is unfinished."""
         if self.busy:
-            raise ValueError("rows cannot be freed while requests are unfinished: step until busy is False")
+            raise ValueError(UNFINISHED)
         self._scheduler.forget()
         self._pools.free()
 

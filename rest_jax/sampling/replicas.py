@@ -15,7 +15,7 @@ from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
-from rest_jax.sampling.engine import Engine
+from rest_jax.sampling.engine import UNFINISHED, Engine
 from rest_jax.sampling.exhaustion import mendable
 from rest_jax.sampling.programs import Report, compile_all
 from rest_jax.sampling.stats import Stats, together
@@ -34,7 +34,8 @@ class Replicas:
         self.engines = tuple(Engine(model, settings, dtype=dtype, mesh=mesh) for mesh in _meshes(settings))
         self.codec, self.weights_digest, self.context = model.codec, model.weights_digest, self.engines[0].context
         self._settings = settings
-        self._shared: tuple[tuple[int, ...], ...] = ()
+        self._shared: tuple[tuple[int, ...], ...] | None = ()
+        """None: not the same on all of them, for sharing has failed."""
         self._home: dict[int, Engine] = {}
         """By session."""
         self._started: list[Engine] = []
@@ -61,14 +62,15 @@ class Replicas:
         """Computes beginnings once for each engine, as `Engine.share` does; those that are shared already stay."""
         wanted = tuple(map(tuple, beginnings))
         if wanted != self._shared:
-            self._finish(self._started)
+            self._refuse_unfinished()
+            self._shared = None
             for engine in self.engines:
                 engine.share(wanted)
             self._shared = wanted
 
     def free(self) -> None:
         """Gives the memory of all rows back, as `Engine.free` does."""
-        self._finish(self._started)
+        self._refuse_unfinished()
         for engine in self.engines:
             engine.free()
 
@@ -114,6 +116,12 @@ class Replicas:
         """Gives a session's rows back, as `Engine.release` does."""
         if session in self._home:
             self._home.pop(session).release(session)
+
+    def _refuse_unfinished(self) -> None:
+        """ValueError while a request is unfinished; else waits for what devices still do for those released."""
+        if self.busy:
+            raise ValueError(UNFINISHED)
+        self._finish(self._started)
 
     def _finish(self, engines: list[Engine]) -> list[tuple[int, Candidate]]:
         self._started = [engine for engine in self._started if engine not in engines]

@@ -72,3 +72,27 @@ def test_memory_that_compiling_exhausts_is_told_with_its_mend(model):
         UserError, match=r"Out of memory while .*; lower engine.rows \(6\) or the widest of engine.widths"
     ):
         Replicas(model, SETTINGS).compile(exhausted, sharing=False)
+
+
+def test_no_reply_is_lost_when_what_cannot_be_done_now_is_refused(model):
+    together = two(model)
+    requests = [request(id, prompt(id, 20), max_tokens=4) for id in range(2)]
+    for one in requests:
+        together.submit(one)
+    for engine in together.engines:  # under way: each one's only block
+        engine.start()
+    together._started = list(together.engines)
+    for refused in (together.free, lambda: together.share([prompt(9, 40)]), lambda: together.load(model.params, "x")):
+        with pytest.raises(ValueError, match="unfinished: step until busy is False"):
+            refused()
+    assert finish(together) == run(Engine(model, SETTINGS), *requests)
+
+
+def test_a_beginning_is_shared_again_after_another_had_no_room(model):
+    together = Replicas(model, replace(SETTINGS, replicas=2, shared=45))
+    begin = prompt(100, 45)
+    together.share([begin])
+    with pytest.raises(UserError, match="engine.shared is 45"):
+        together.share([prompt(101, 46)])
+    together.share([begin])
+    assert together.stats.prefilled == 2 * 2 * len(begin)
