@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from jax.stages import Lowered
 
 from rest_jax.config.settings import EngineSettings
+from rest_jax.distributed.cpu import cores
 from rest_jax.models.config import ModelConfig
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.chunks import buckets
@@ -35,12 +35,18 @@ def _silent(done: int, total: int, name: str) -> None:
 
 
 def compile_all(programs: Sequence[Program], report: Report = _silent) -> None:
-    """Compiles side by side, on as many threads as there are processors, and reports each program that is ready."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    """Compiles side by side, on as many threads as there are processors, and reports each program that is ready.
+
+    Where one fails, or the user interrupts, those that have not begun never do.
+    """
+    with ThreadPoolExecutor(cores()) as threads:
         compiling = {threads.submit(lambda one=one: one.lower().compile()): one.name for one in programs}
-        for done, future in enumerate(as_completed(compiling), 1):
-            future.result()
-            report(done, len(programs), compiling[future])
+        try:
+            for done, future in enumerate(as_completed(compiling), 1):
+                future.result()
+                report(done, len(programs), compiling[future])
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)

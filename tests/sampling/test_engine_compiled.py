@@ -15,7 +15,7 @@ from rest_jax.models import decoder
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.engine import Engine
 from rest_jax.sampling.layout import layout
-from rest_jax.sampling.programs import compile_all
+from rest_jax.sampling.programs import Program, compile_all
 
 WIDTH = 96
 ALONE = layout(CONFIG, make_mesh()).abstract
@@ -87,6 +87,28 @@ def test_nothing_compiles_after_the_programs_of_shared_beginnings_are(compilatio
     engine.share([begin])
     run(engine, *(request(id, (*begin, *prompt(id, 10 + 9 * id))) for id in range(4)))
     assert compilations == []
+
+
+@pytest.mark.parametrize("fault", ["a program fails", "the user interrupts"])
+def test_what_has_not_begun_to_compile_when_it_ends_early_never_does(fault):
+    begun = []
+
+    def program(number: int) -> Program:
+        def lower():
+            begun.append(number)
+            if fault == "a program fails" and number == 3:
+                raise RuntimeError(fault)
+            return jax.jit(lambda x: x * number).lower(1.0)
+
+        return Program(f"{number}", lower)
+
+    def interrupted(*_: object) -> None:
+        if fault == "the user interrupts":
+            raise KeyboardInterrupt(fault)
+
+    with pytest.raises((RuntimeError, KeyboardInterrupt), match=fault):
+        compile_all([program(number) for number in range(200)], interrupted)
+    assert len(begun) < 200
 
 
 @pytest.mark.parametrize(("steps_per_block", "tensor"), [(1, 1), (8, 1), (8, 2), (8, 4)])
