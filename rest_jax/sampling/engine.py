@@ -205,10 +205,11 @@ class Engine:
             }
         self.stats.seconds += time.perf_counter() - began
 
-    @property
-    def ready(self) -> bool:
-        """Whether `finish` would return without waiting for the device."""
-        return all(leaf.is_ready() for leaf in jax.tree.leaves(self._blocks))
+    def wait(self) -> None:
+        """Waits until the device is through with what `start` dispatched: in any thread, before `finish`."""
+        began = time.perf_counter()
+        jax.block_until_ready(self._blocks)
+        self.stats.seconds += time.perf_counter() - began
 
     def finish(self) -> list[tuple[int, Candidate]]:
         """The second half of `step`: waits for the device and returns what ended."""

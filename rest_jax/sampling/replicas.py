@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -38,8 +39,10 @@ class Replicas:
         """None: not the same on all of them, for sharing has failed."""
         self._home: dict[int, Engine] = {}
         """By session."""
-        self._started: list[Engine] = []
-        """Those that the device works for, the longest at work first."""
+        self._started: dict[Engine, Future[None]] = {}
+        """Those that the device works for, and when it is through."""
+        self._watchers = ThreadPoolExecutor(len(self.engines), "engine")
+        """A thread for each engine, to wake at once when the first is through."""
         self._compiled: set[bool] = set()
         """Whether sampling is compiled with shared beginnings, without, both or neither."""
 
@@ -105,12 +108,16 @@ class Replicas:
         self._home[request.session].submit(request)
 
     def step(self) -> list[tuple[int, Candidate]]:
-        """Gives every idle engine its next step, then returns what ended on those that are through; waits for one."""
+        """Gives every idle engine its next step, then returns what ended on those that are through; waits for the
+        first."""
+        if len(self.engines) == 1:
+            return self.engines[0].step()
         for engine in self.engines:
             if engine.busy and engine not in self._started:
                 engine.start()
-                self._started.append(engine)
-        return self._finish([engine for engine in self._started if engine.ready] or self._started[:1])
+                self._started[engine] = self._watchers.submit(engine.wait)
+        wait(self._started.values(), return_when=FIRST_COMPLETED)
+        return self._finish([engine for engine, through in self._started.items() if through.done()])
 
     def release(self, session: int) -> None:
         """Gives a session's rows back, as `Engine.release` does."""
@@ -121,10 +128,10 @@ class Replicas:
         """ValueError while a request is unfinished; else waits for what devices still do for those released."""
         if self.busy:
             raise ValueError(UNFINISHED)
-        self._finish(self._started)
+        self._finish(list(self._started))
 
-    def _finish(self, engines: list[Engine]) -> list[tuple[int, Candidate]]:
-        self._started = [engine for engine in self._started if engine not in engines]
+    def _finish(self, engines: Sequence[Engine]) -> list[tuple[int, Candidate]]:
+        wait([self._started.pop(engine) for engine in engines])
         return [ended for engine in engines for ended in engine.finish()]
 
 
