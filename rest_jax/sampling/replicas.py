@@ -43,15 +43,18 @@ class Replicas:
         """Those that the device works for, and when it is through."""
         self._watchers = ThreadPoolExecutor(len(self.engines), "engine")
         """A thread for each engine, to wake at once when the first is through."""
-        self._compiled: set[bool] = set()
-        """Whether sampling is compiled with shared beginnings, without, both or neither."""
+        self._compiled: set[tuple[bool, frozenset[str]]] = set()
+        """Whether with shared beginnings, and the stops."""
 
-    def compile(self, report: Report, *, sharing: bool) -> None:
-        """Compiles all that sampling with shared beginnings, or without, will run, unless that is done."""
-        if sharing not in self._compiled:
+    def compile(self, report: Report, stop: Sequence[str] = (), *, sharing: bool) -> None:
+        """Compiles all that sampling to these stops, with shared beginnings or without, will run, unless that is
+        done."""
+        wanted = (sharing, frozenset(stop))
+        if wanted not in self._compiled:
+            programs = [one for engine in self.engines for one in engine.programs([stop], sharing=sharing)]
             with mendable(self._settings):
-                compile_all([one for engine in self.engines for one in engine.programs(sharing=sharing)], report)
-            self._compiled.add(sharing)
+                compile_all(programs, report)
+            self._compiled.add(wanted)
 
     def load(self, params: Params, weights_digest: str) -> None:
         """Swaps the weights of all engines, as `Engine.load` does."""
@@ -90,7 +93,7 @@ class Replicas:
     @property
     def shares(self) -> bool:
         """Whether there is room for shared beginnings."""
-        return self._settings.shared > 0
+        return self.engines[0].shares
 
     @property
     def sessions(self) -> int:
