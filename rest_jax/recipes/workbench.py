@@ -240,7 +240,7 @@ def open_workbench(
             refuse_another(url, health, task.corpus(), tools, emit)
         if tools.mode == "replay":
             refuse_another_recording(health, tools)
-        policy = Replicas(checkpoint.load(base_folder), engine, dtype=compute_dtype(model.dtype))
+        policy = Replicas(checkpoint.load(base_folder), engine, dtype=compute_dtype(model.dtype), emit=emit)
         refuse_too_large(memory(policy), engine)
         yield Workbench(
             task=task,

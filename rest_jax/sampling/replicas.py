@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from rest_jax.config.settings import EngineSettings
 from rest_jax.core.effects import Candidate
 from rest_jax.core.errors import UserError
+from rest_jax.core.events import Listener, silent, warning
 from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models.checkpoint import Model
@@ -31,8 +32,12 @@ class Replicas:
     the host reads what one has sampled, the others decode.
     """
 
-    def __init__(self, model: Model, settings: EngineSettings, *, dtype: Any = None):
+    def __init__(self, model: Model, settings: EngineSettings, *, dtype: Any = None, emit: Listener = silent):
+        """Warns when there are devices for fewer engines than were asked for."""
         self.engines = tuple(Engine(model, settings, dtype=dtype, mesh=mesh) for mesh in _meshes(settings))
+        if len(self.engines) < settings.replicas:
+            there = f"only {len(jax.local_devices())} devices are here (of a CPU at most one for each core)"
+            warning(emit, f"engine.replicas is {settings.replicas}, but {there}: {len(self.engines)} will sample")
         self.codec, self.weights_digest, self.context = model.codec, model.weights_digest, self.engines[0].context
         self._settings = settings
         self._shared: tuple[tuple[int, ...], ...] | None = ()

@@ -38,7 +38,13 @@ def hold(monkeypatch: pytest.MonkeyPatch, held: Engine) -> Event:
 
 
 def test_as_many_as_there_are_devices(model):
-    assert len(Replicas(model, replace(SETTINGS, replicas=99)).engines) == 8
+    events = []
+    assert len(Replicas(model, replace(SETTINGS, replicas=99), emit=events.append).engines) == 8
+    (told,) = events
+    assert (told.kind, told.data["text"].split(",")[0]) == ("warning", "engine.replicas is 99")
+    assert told.data["text"].endswith(": 8 will sample")
+    Replicas(model, replace(SETTINGS, replicas=2), emit=events.append)
+    assert len(events) == 1
 
 
 def test_a_session_stays_where_it_began(model):
