@@ -177,7 +177,7 @@ def ladder(
     """The rows, and what is to be said beside them."""
     steps = systems(plan, model, base, tools, played)
     for system in steps.values():
-        compile_all(system.engine.programs())
+        compile_all(system.engine.programs([played.prompt.stop], sharing=system.engine.shares))
         system.run(model)  # what is compiled when first used, and the tools' connections
     decoding = partial(decode_rate, steps["S2"].engine, plan.rows, model.config.vocab)
     decoding(plan.repeats)

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(options: argparse.Namespace) -> int:
     refuse_unwritable(options.json)
     from rest_jax.recipes.generate import generate_file
+    from rest_jax.reporting.stderr import to_stderr
 
     generate_file(
         options.model,
@@ -35,5 +36,6 @@ def execute(options: argparse.Namespace) -> int:
         seed=options.seed,
         offline=options.offline,
         engine=engine_of(options),
+        emit=to_stderr,
     )
     return 0

@@ -7,6 +7,11 @@ import os
 import jax
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def divide_cpu(ways: int) -> None:
     """Let this process's CPU count as `ways` devices, at most as many as it has cores.
 
@@ -15,8 +20,7 @@ def divide_cpu(ways: int) -> None:
     """
     if "JAX_NUM_CPU_DEVICES" in os.environ or "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        jax.config.update("jax_num_cpu_devices", max(1, min(ways, cores)))
+        jax.config.update("jax_num_cpu_devices", max(1, min(ways, cores())))
     except RuntimeError:  # JAX has its devices already
         return

@@ -70,7 +70,7 @@ def ask(
         task,
         model=replace(config.model, name=asked[first]),
         agent_settings=replace(config.agent, bare=bare[first], shots=config.agent.shots if task.examples else 0),
-        engine=replace(config.engine, rows=1, extend_rows=1, resident=None),
+        engine=replace(config.engine, rows=1, extend_rows=1, resident=None, replicas=1),
         tools=at_url(config.tools, tools_url),
         emit=emit,
         offline=offline,

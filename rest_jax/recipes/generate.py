@@ -11,6 +11,7 @@ from rest_jax.config.settings import EngineSettings
 from rest_jax.core.cache import cache_folder
 from rest_jax.core.effects import Candidate, Sampling
 from rest_jax.core.errors import UserError
+from rest_jax.core.events import Listener, silent
 from rest_jax.core.keys import KeyPath
 from rest_jax.core.policy import Policy, Request
 from rest_jax.distributed.compilation import keep_compiled
@@ -38,6 +39,7 @@ def generate_file(
     seed: int = 0,
     offline: bool = False,
     engine: EngineSettings | None = None,
+    emit: Listener = silent,
 ) -> None:
     """Continue the prompts of a JSONL file (`{"prompt"}`) and write lines of what they are and what came after.
 
@@ -51,7 +53,7 @@ def generate_file(
     divide_cpu(engine.devices)
     rows = list(read_jsonl(prompts, {"prompt": str}, "prompt"))
     loaded = checkpoint.load(catalog.resolve(model, offline=offline))
-    policy = Replicas(loaded, engine, dtype=compute_dtype("auto"))
+    policy = Replicas(loaded, engine, dtype=compute_dtype("auto"), emit=emit)
     refuse_too_large(memory(policy), engine)
     texts = [row["prompt"] for row in rows]
     if "" in texts and not policy.codec.bos_ids:

@@ -12,6 +12,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.models import checkpoint
 from rest_jax.models.config import ModelConfig
 from rest_jax.models.decoder import abstract_params
+from rest_jax.sampling.exhaustion import fewer_rows
 from rest_jax.sampling.replicas import Replicas
 
 TRAINED_BYTES = 20
@@ -66,8 +67,7 @@ class Memory:
         elif sampling - parked <= available:
             mend = f"lower engine.resident ({engine.resident}), or set engine.park to host"
         else:
-            fewer = f"engine.rows ({engine.rows})" + (", engine.resident" if engine.parkable else "")
-            mend = f"lower {fewer} or the widest of engine.widths ({max(engine.widths)})"
+            mend = fewer_rows(engine)
         needed = max(sampling, training)
         raise UserError(f"{self.line(engine)}: {_size(needed)} of {_size(available)} that the device has; {mend}")
 

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rest_jax.agents.registry import agent
 from rest_jax.config.settings import RestConfig
 from rest_jax.core.events import Listener
 from rest_jax.evaluation.records import judge
@@ -99,7 +100,7 @@ def preflight(
     right: Counter[str] = Counter({question.id: 0 for question in asked})
     right.update(record.question_id for record in records if record.em == 1.0)
     work = plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent))
-    bench.compile(sharing=False)
+    bench.compile(bench.prompt(agent(config.agent.name), bare=True), sharing=False)
     improve = config.generations[0].improve
     kept = {tau: kept_fraction(grown, improve, tau) * grow.questions * grow.samples for tau in improve.thresholds}
     return Preflight(

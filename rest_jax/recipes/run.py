@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rest_jax.agents.registry import agent
 from rest_jax.config.loader import Loaded, load
 from rest_jax.config.settings import RestConfig, ToolsSettings
 from rest_jax.core.errors import UserError
@@ -143,8 +144,9 @@ def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
     refuse_too_large(held, config.engine)
     work = plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent))
     whole = plan.total(work)
+    prompt = bench.prompt(agent(config.agent.name), bare=True)
     for sharing in {False, bench.engine.shares}:
-        bench.compile(sharing=sharing)
+        bench.compile(prompt, sharing=sharing)
     rates = measured_rates(bench.engine)
     notice(
         emit,

@@ -89,19 +89,19 @@ class Workbench:
         prompt = self.prompt(chosen, bare=player.bare)
         before = self.engine.stats
         common = beginnings(prompt, self.engine.codec)
-        self.compile(sharing=bool(common) and self.engine.shares)
+        self.compile(prompt, sharing=bool(common) and self.engine.shares)
         self.engine.share(common)
         trajectories = self._roll(folder, self.engine, chosen, prompt, spec)
         self._tell(self.engine.stats.since(before), len(trajectories))
         return trajectories
 
-    def compile(self, *, sharing: bool) -> None:
-        """Compiles what sampling needs, with shared beginnings or without; it tells how far it is."""
+    def compile(self, prompt: Prompt, *, sharing: bool) -> None:
+        """Compiles what sampling with this prompt needs, with shared beginnings or without; it tells how far it is."""
 
         def report(done: int, total: int, name: str) -> None:
             self.emit(Event("progress", {"stage": "compile", "done": done, "total": total, "unit": "programs"}))
 
-        self.engine.compile(report, sharing=sharing)
+        self.engine.compile(report, prompt.stop, sharing=sharing)
 
     def seat(self, folder: Path, *, bare: bool) -> Player:
         """A player of the base model's architecture and tokenizer from its weights' folder, ready to play."""
@@ -240,7 +240,7 @@ def open_workbench(
             refuse_another(url, health, task.corpus(), tools, emit)
         if tools.mode == "replay":
             refuse_another_recording(health, tools)
-        policy = Replicas(checkpoint.load(base_folder), engine, dtype=compute_dtype(model.dtype))
+        policy = Replicas(checkpoint.load(base_folder), engine, dtype=compute_dtype(model.dtype), emit=emit)
         refuse_too_large(memory(policy), engine)
         yield Workbench(
             task=task,

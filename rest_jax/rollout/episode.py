@@ -181,8 +181,12 @@ class Episode:
         raise TypeError(f"an agent may yield Generate, Score, CallTool or All, not {type(leaf).__name__}")
 
     def _generate(self, leaf: Generate) -> Sequence[Order]:
+        if leaf.max_tokens < 1 or leaf.n < 1:
+            raise ValueError(f"Generate: max_tokens is {leaf.max_tokens} and n is {leaf.n}; ask for 1 or more of both")
+        if "" in leaf.stop:
+            raise ValueError("Generate: a stop string is empty: every reply would end before it begins")
         call = self.recording.begin(leaf)
-        ids = self._bos_ids + self.recording.ids[call.index]
+        ids = self._context(self.recording.ids[call.index])
         sampling = leaf.sampling or self._sampling
         return [
             Request(
@@ -199,12 +203,19 @@ class Episode:
         ]
 
     def _score(self, leaf: Score, after: int) -> Sequence[Order]:
-        score, context = self.recording.begin_score(leaf, after)
+        score, ids = self.recording.begin_score(leaf, after)
+        context = self._context(ids)
         tickets = self._open(leaf, len(self.recording.scores) - 1, len(score.continuations))
         return [
-            ScoreRequest(ticket, self.session, self._bos_ids + context, continuation.ids or (), leaf.role)
+            ScoreRequest(ticket, self.session, context, continuation.ids or (), leaf.role)
             for ticket, continuation in zip(tickets, score.continuations, strict=True)
         ]
+
+    def _context(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """What a policy is given: an agent's transcript may be empty only where the model has a token to begin with."""
+        if not (self._bos_ids or ids):
+            raise ValueError("the transcript is empty, and this model has no token to begin with")
+        return self._bos_ids + ids
 
     def _call_tool(self, leaf: CallTool, after: int) -> Sequence[Order]:
         ordinal = len(self.tool_calls)

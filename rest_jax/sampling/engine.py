@@ -24,6 +24,7 @@ from rest_jax.models.finite import not_finite
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.beginnings import Beginning, beginning_of, laid_out
 from rest_jax.sampling.chunks import Chunk, batches, pieces
+from rest_jax.sampling.exhaustion import mendable
 from rest_jax.sampling.lanes import Parked, Slot
 from rest_jax.sampling.layout import layout
 from rest_jax.sampling.pools import Pool, Pools
@@ -34,6 +35,7 @@ from rest_jax.sampling.stats import Stats
 from rest_jax.sampling.stops import StopTable, candidate
 
 _FINISH = {Phase.STOP: Finish.STOP, Phase.EOS: Finish.EOS, Phase.NONFINITE: Finish.NONFINITE}
+UNFINISHED = "rows cannot be freed while requests are unfinished: step until busy is False"
 _REFUSED = Candidate((), (), "", Finish.CONTEXT)
 
 
@@ -122,31 +124,28 @@ class Engine:
         """
         self.free()
         self._shared, self._beginnings = None, ()
-        if not (beginnings and self._settings.shared):
+        if not (beginnings and self.shares):
             return
-        self._beginnings = laid_out(beginnings, self._settings.shared)
-        room = self._settings.room
-        shared = state.zeros(state.shared_shapes(self._config, room, self._dtype, self._layout.shared))
-        content = state.zeros(state.cache_shapes(self._config, 1, room, self._dtype, self._layout.cache))
-        row_1 = np.zeros(1, np.int32)
-        for beginning in self._beginnings:
-            for chunk in pieces(beginning.ids, 0, len(beginning.ids), room, self._settings.chunk):
-                start_1, ids_1t = np.asarray([chunk.start], np.int32), _padded(chunk.ids, chunk.size)[None]
-                content = steps.extend(self._config, self._traced, self._weights, content, row_1, start_1, ids_1t, None)
-            shared = steps.share(shared, content, np.int32(beginning.start), np.int32(len(beginning.ids)))
-            self.stats.prefilled += len(beginning.ids)
-        self._shared = shared
+        laid = laid_out(beginnings, self._settings.shared)
+        with mendable(self._settings):
+            self._shared = self._computed(laid)
+        self._beginnings = laid
 
     def free(self) -> None:
         """Gives the memory of all rows back, until rows are next used. ValueError while a request is unfinished."""
         if self.busy:
-            raise ValueError("rows cannot be freed while requests are unfinished: step until busy is False")
+            raise ValueError(UNFINISHED)
         self._scheduler.forget()
         self._pools.free()
 
     @property
     def sessions(self) -> int:
         return self._scheduler.sessions
+
+    @property
+    def shares(self) -> bool:
+        """Whether there is room for shared beginnings."""
+        return self._settings.shared > 0
 
     @property
     def busy(self) -> bool:
@@ -196,30 +195,34 @@ class Engine:
         return self.finish()
 
     def start(self) -> None:
-        """The first half of `step`: dispatches its work to the device, and does not wait for it."""
+        """The first half of `step`: dispatches its work to the device, and does not wait for it. UserError when the
+        device has no memory left, as `finish` and `share` raise it too."""
         began = time.perf_counter()
-        for order in self._scheduler.admit():
-            if isinstance(order, Copy):
-                self._copy(order)
-            else:
-                self._admit(order)
-        self._extend_pending()
-        self._blocks = {
-            width: self._dispatch(self._pools[width]) for width, running in self._running.items() if running
-        }
+        with mendable(self._settings):
+            for order in self._scheduler.admit():
+                if isinstance(order, Copy):
+                    self._copy(order)
+                else:
+                    self._admit(order)
+            self._extend_pending()
+            self._blocks = {
+                width: self._dispatch(self._pools[width]) for width, running in self._running.items() if running
+            }
         self.stats.seconds += time.perf_counter() - began
 
-    @property
-    def ready(self) -> bool:
-        """Whether `finish` would return without waiting for the device."""
-        return all(leaf.is_ready() for leaf in jax.tree.leaves(self._blocks))
+    def wait(self) -> None:
+        """Waits until the device is through with what `start` dispatched: in any thread, before `finish`."""
+        began = time.perf_counter()
+        jax.block_until_ready(self._blocks)
+        self.stats.seconds += time.perf_counter() - began
 
     def finish(self) -> list[tuple[int, Candidate]]:
         """The second half of `step`: waits for the device and returns what ended."""
         began = time.perf_counter()
         blocks, self._blocks = self._blocks, {}
-        for width, block in blocks.items():
-            self._collect(width, block)
+        with mendable(self._settings):
+            for width, block in blocks.items():
+                self._collect(width, block)
         self.stats.seconds += time.perf_counter() - began
         done, self._done = self._done, []
         return done
@@ -227,19 +230,21 @@ class Engine:
     def release(self, session: int) -> None:
         """Gives a session's rows back, parked ones too. Its unfinished requests are dropped: they end nowhere."""
         for slot in self._scheduler.release(session):
-            del self._running[slot.width][slot.row]
-            self._pools.place(slot, state.idle_row(len(slot.ids)))
+            if self._running[slot.width].pop(slot.row, None):  # else its start has failed
+                self._wipe(slot)  # a block in flight may have met a NaN
 
-    def programs(self, stops: Sequence[Sequence[str]] = (), *, sharing: bool = False) -> list[Program]:
-        """All that sampling with these stop sets runs, with shared beginnings or without: once `compile_all` is
-        through, nothing compiles later. Scoring compiles when first used."""
+    def programs(
+        self, stops: Sequence[Sequence[str]] = (), *, sharing: bool = False, scoring: bool = False
+    ) -> list[Program]:
+        """All that sampling with these stop sets runs, with shared beginnings or without, and with `scoring` all that
+        that runs: once `compile_all` is through, nothing compiles later."""
         for stop in stops:
             self._stops.root(stop)
         table = jax.ShapeDtypeStruct(self._stops.rows.shape, self._stops.rows.dtype, sharding=self._layout.whole)
         weights = shapes_of(self._weights)
         widths = tuple(self._scheduler.widths)
         shapes = Shapes(self._config, self._settings, widths, self._layout, self._dtype, weights, table)
-        return list(shapes.programs(sharing=sharing))
+        return list(shapes.programs(sharing=sharing, scoring=scoring))
 
     @property
     def _token_bytes(self) -> int:
@@ -311,6 +316,20 @@ class Engine:
         self._pools.place(slot, state.idle_row(first))
         self._end(request, slot, scored)
 
+    def _computed(self, beginnings: Sequence[Beginning]) -> state.Shared:
+        """Keys and values of beginnings."""
+        room = self._settings.room
+        shared = state.zeros(state.shared_shapes(self._config, room, self._dtype, self._layout.shared))
+        content = state.zeros(state.cache_shapes(self._config, 1, room, self._dtype, self._layout.cache))
+        row_1 = np.zeros(1, np.int32)
+        for beginning in beginnings:
+            for chunk in pieces(beginning.ids, 0, len(beginning.ids), room, self._settings.chunk):
+                start_1, ids_1t = np.asarray([chunk.start], np.int32), _padded(chunk.ids, chunk.size)[None]
+                content = steps.extend(self._config, self._traced, self._weights, content, row_1, start_1, ids_1t, None)
+            shared = steps.share(shared, content, np.int32(beginning.start), np.int32(len(beginning.ids)))
+            self.stats.prefilled += len(beginning.ids)
+        return shared
+
     def _dispatch(self, pool: Pool) -> steps.Block:
         if self._uploaded is not self._stops.rows:
             self._uploaded = self._stops.rows
@@ -349,13 +368,16 @@ class Engine:
     def _end(self, request: Request | ScoreRequest, slot: Slot, result: Candidate) -> None:
         poisoned = result.finish is Finish.NONFINITE
         if poisoned:
-            # A NaN in the cache would outlive its row: attention multiplies masked values by zero. And a frozen row
-            # would write its last token, which may be what makes the NaN, again and again.
-            self._pools.blank(slot)
-            self._pools.place(slot, state.idle_row(0))
+            self._wipe(slot)
         said = result.ids if isinstance(request, Request) else ()
         self._scheduler.ended(request, said, poisoned=poisoned)
         self._done.append((request.id, result))
+
+    def _wipe(self, slot: Slot) -> None:
+        """Empties a row that may hold a NaN, which would outlive it: attention multiplies masked values by zero. And a
+        frozen row would write its last token, which may be what makes the NaN, again and again."""
+        self._pools.blank(slot)
+        self._pools.place(slot, state.idle_row(0))
 
     def _diagnosis(self, sampled: int) -> str:
         """Why a reply of so many tokens ended for want of a number."""

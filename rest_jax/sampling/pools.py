@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from rest_jax.config.settings import EngineSettings
@@ -42,9 +41,8 @@ class Pools:
 
     def __getitem__(self, width: int) -> Pool:
         if width not in self._pools:
-            shapes = state.cache_shapes(self._config, self._rows, width, self._dtype, self._layout.cache)
             rows = jax.device_put(state.idle_rows(self._rows), self._layout.whole)
-            self._pools[width] = Pool(state.zeros(shapes), rows)
+            self._pools[width] = Pool(state.zeros(self._shapes(self._rows, width)), rows)
         return self._pools[width]
 
     def free(self) -> None:
@@ -74,8 +72,10 @@ class Pools:
 
     def blank(self, slot: Slot) -> None:
         """Zeros in place of what a row holds."""
-        content = steps.read_row(self[slot.width].cache, np.int32(slot.row))
-        self._write(slot, jax.tree.map(jnp.zeros_like, content))
+        self._write(slot, state.zeros(self._shapes(1, slot.width)))
+
+    def _shapes(self, rows: int, width: int) -> Cache:
+        return state.cache_shapes(self._config, rows, width, self._dtype, self._layout.cache)
 
     def _write(self, slot: Slot, content: Cache) -> None:
         pool = self[slot.width]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ import numpy as np
 from jax.stages import Lowered
 
 from rest_jax.config.settings import EngineSettings
+from rest_jax.distributed.cpu import cores
 from rest_jax.models.config import ModelConfig
+from rest_jax.models.finite import all_finite
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.chunks import buckets
 from rest_jax.sampling.layout import Layout
@@ -35,12 +36,18 @@ def _silent(done: int, total: int, name: str) -> None:
 
 
 def compile_all(programs: Sequence[Program], report: Report = _silent) -> None:
-    """Compiles side by side, on as many threads as there are processors, and reports each program that is ready."""
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    """Compiles side by side, on as many threads as there are processors, and reports each program that is ready.
+
+    Where one fails, or the user interrupts, those that have not begun never do.
+    """
+    with ThreadPoolExecutor(cores()) as threads:
         compiling = {threads.submit(lambda one=one: one.lower().compile()): one.name for one in programs}
-        for done, future in enumerate(as_completed(compiling), 1):
-            future.result()
-            report(done, len(programs), compiling[future])
+        try:
+            for done, future in enumerate(as_completed(compiling), 1):
+                future.result()
+                report(done, len(programs), compiling[future])
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,11 @@ class Shapes:
     table: jax.ShapeDtypeStruct
     """Of all stop sets."""
 
-    def programs(self, *, sharing: bool) -> Iterator[Program]:
-        """Those of sampling with shared beginnings, or without. Scoring is compiled when it is first asked for."""
+    def programs(self, *, sharing: bool, scoring: bool) -> Iterator[Program]:
+        """Those of sampling with shared beginnings, or without; and of scoring."""
         shared = self._shared if sharing else None
         for width in self.widths:
-            yield from self._of_rows(width, shared)
+            yield from self._of_rows(width, shared, scoring=scoring)
             for narrower in self.widths[: self.widths.index(width) + 1]:
                 content = self._cache(1, narrower)
                 yield Program(
@@ -72,15 +79,18 @@ class Shapes:
                 )
         rows = jax.tree.map(lambda leaf: _shape(leaf, self.layout.whole), state.idle_rows(self.settings.rows))
         yield Program("place a row", lambda: steps.place.lower(rows, np.int32(0), state.idle_row(0)))
+        for leaf in dict.fromkeys(jax.tree.leaves(self.weights)):
+            yield Program(f"look for numbers in {leaf.shape}", lambda leaf=leaf: all_finite.lower(leaf))
         if shared is not None:
             yield from self._of_beginnings(shared)
 
-    def _of_rows(self, width: int, shared: state.Shared | None) -> Iterator[Program]:
+    def _of_rows(self, width: int, shared: state.Shared | None, *, scoring: bool) -> Iterator[Program]:
         settings = self.settings
         cache = self._cache(settings.rows, width)
         rows = jax.tree.map(lambda leaf: _shape(leaf, self.layout.whole), state.idle_rows(settings.rows))
         traced = self.layout.abstract
         yield Program(f"allocate {settings.rows} rows of {width}", lambda: state.allocation(cache).lower())
+        yield Program(f"allocate a blank row of {width}", lambda: state.allocation(self._cache(1, width)).lower())
         yield Program(f"read a row of {width}", lambda: steps.read_row.lower(cache, np.int32(0)))
         yield Program(
             f"decode {settings.block} tokens in {settings.rows} rows of {width}",
@@ -90,6 +100,8 @@ class Shapes:
         )
         for size in buckets(settings.chunk):
             yield self._extend(cache, settings.extend_rows, size, f"in rows of {width}", shared)
+            if scoring:
+                yield self._score(cache, size, width, shared)
 
     def _of_beginnings(self, shared: state.Shared) -> Iterator[Program]:
         content = self._cache(1, self.settings.room)
@@ -106,6 +118,16 @@ class Shapes:
             f"extend {rows} by {size} tokens {where}",
             lambda: steps.extend.lower(
                 self.config, self.layout.abstract, self.weights, cache, row_e, row_e, ids_et, beginnings
+            ),
+        )
+
+    def _score(self, cache: state.Cache, size: int, width: int, shared: state.Shared | None) -> Program:
+        zero, ids_t, row_1 = np.int32(0), np.zeros(size, np.int32), np.zeros(1, np.int32)
+        beginnings = None if shared is None else steps.Beginnings(shared, row_1, row_1)
+        return Program(
+            f"score {size} tokens in rows of {width}",
+            lambda: steps.score.lower(
+                self.config, self.layout.abstract, self.weights, cache, zero, zero, ids_t, ids_t, beginnings
             ),
         )
 

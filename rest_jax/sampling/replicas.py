@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import jax
@@ -11,11 +12,13 @@ from jax.sharding import Mesh
 from rest_jax.config.settings import EngineSettings
 from rest_jax.core.effects import Candidate
 from rest_jax.core.errors import UserError
+from rest_jax.core.events import Listener, silent, warning
 from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
-from rest_jax.sampling.engine import Engine
+from rest_jax.sampling.engine import UNFINISHED, Engine
+from rest_jax.sampling.exhaustion import mendable
 from rest_jax.sampling.programs import Report, compile_all
 from rest_jax.sampling.stats import Stats, together
 
@@ -29,23 +32,34 @@ class Replicas:
     the host reads what one has sampled, the others decode.
     """
 
-    def __init__(self, model: Model, settings: EngineSettings, *, dtype: Any = None):
+    def __init__(self, model: Model, settings: EngineSettings, *, dtype: Any = None, emit: Listener = silent):
+        """Warns when there are devices for fewer engines than were asked for."""
         self.engines = tuple(Engine(model, settings, dtype=dtype, mesh=mesh) for mesh in _meshes(settings))
+        if len(self.engines) < settings.replicas:
+            there = f"only {len(jax.local_devices())} devices are here (of a CPU at most one for each core)"
+            warning(emit, f"engine.replicas is {settings.replicas}, but {there}: {len(self.engines)} will sample")
         self.codec, self.weights_digest, self.context = model.codec, model.weights_digest, self.engines[0].context
         self._settings = settings
-        self._shared: tuple[tuple[int, ...], ...] = ()
+        self._shared: tuple[tuple[int, ...], ...] | None = ()
+        """None: not the same on all of them, for sharing has failed."""
         self._home: dict[int, Engine] = {}
         """By session."""
-        self._started: list[Engine] = []
-        """Those that the device works for, the longest at work first."""
-        self._compiled: set[bool] = set()
-        """Whether sampling is compiled with shared beginnings, without, both or neither."""
+        self._started: dict[Engine, Future[None]] = {}
+        """Those that the device works for, and when it is through."""
+        self._watchers = ThreadPoolExecutor(len(self.engines), "engine")
+        """A thread for each engine, to wake at once when the first is through."""
+        self._compiled: set[tuple[bool, frozenset[str]]] = set()
+        """Whether with shared beginnings, and the stops."""
 
-    def compile(self, report: Report, *, sharing: bool) -> None:
-        """Compiles all that sampling with shared beginnings, or without, will run, unless that is done."""
-        if sharing not in self._compiled:
-            compile_all([one for engine in self.engines for one in engine.programs(sharing=sharing)], report)
-            self._compiled.add(sharing)
+    def compile(self, report: Report, stop: Sequence[str] = (), *, sharing: bool) -> None:
+        """Compiles all that sampling to these stops, with shared beginnings or without, will run, unless that is
+        done."""
+        wanted = (sharing, frozenset(stop))
+        if wanted not in self._compiled:
+            programs = [one for engine in self.engines for one in engine.programs([stop], sharing=sharing)]
+            with mendable(self._settings):
+                compile_all(programs, report)
+            self._compiled.add(wanted)
 
     def load(self, params: Params, weights_digest: str) -> None:
         """Swaps the weights of all engines, as `Engine.load` does."""
@@ -59,14 +73,15 @@ class Replicas:
         """Computes beginnings once for each engine, as `Engine.share` does; those that are shared already stay."""
         wanted = tuple(map(tuple, beginnings))
         if wanted != self._shared:
-            self._finish(self._started)
+            self._refuse_unfinished()
+            self._shared = None
             for engine in self.engines:
                 engine.share(wanted)
             self._shared = wanted
 
     def free(self) -> None:
         """Gives the memory of all rows back, as `Engine.free` does."""
-        self._finish(self._started)
+        self._refuse_unfinished()
         for engine in self.engines:
             engine.free()
 
@@ -83,7 +98,7 @@ class Replicas:
     @property
     def shares(self) -> bool:
         """Whether there is room for shared beginnings."""
-        return self._settings.shared > 0
+        return self.engines[0].shares
 
     @property
     def sessions(self) -> int:
@@ -101,20 +116,30 @@ class Replicas:
         self._home[request.session].submit(request)
 
     def step(self) -> list[tuple[int, Candidate]]:
-        """Gives every idle engine its next step, then returns what ended on those that are through; waits for one."""
+        """Gives every idle engine its next step, then returns what ended on those that are through; waits for the
+        first."""
+        if len(self.engines) == 1:
+            return self.engines[0].step()
         for engine in self.engines:
             if engine.busy and engine not in self._started:
                 engine.start()
-                self._started.append(engine)
-        return self._finish([engine for engine in self._started if engine.ready] or self._started[:1])
+                self._started[engine] = self._watchers.submit(engine.wait)
+        wait(self._started.values(), return_when=FIRST_COMPLETED)
+        return self._finish([engine for engine, through in self._started.items() if through.done()])
 
     def release(self, session: int) -> None:
         """Gives a session's rows back, as `Engine.release` does."""
         if session in self._home:
             self._home.pop(session).release(session)
 
-    def _finish(self, engines: list[Engine]) -> list[tuple[int, Candidate]]:
-        self._started = [engine for engine in self._started if engine not in engines]
+    def _refuse_unfinished(self) -> None:
+        """ValueError while a request is unfinished; else waits for what devices still do for those released."""
+        if self.busy:
+            raise ValueError(UNFINISHED)
+        self._finish(list(self._started))
+
+    def _finish(self, engines: Sequence[Engine]) -> list[tuple[int, Candidate]]:
+        wait([self._started.pop(engine) for engine in engines])
         return [ended for engine in engines for ended in engine.finish()]
 
 

@@ -120,9 +120,12 @@ class Scheduler:
                 lane.running, lane.since = None, next(self._ticks)
 
     def release(self, session: int) -> list[Slot]:
-        """Forgets a session and what it still had to do; returns the slots that were running."""
+        """Forgets a session and what it still had to do; returns the slots that were running, whose content nobody
+        has seen: they count as empty."""
         lanes = self._lanes.pop(session, [])
         running = [lane.home for lane in lanes if lane.running and isinstance(lane.home, Slot)]
+        for slot in running:
+            slot.ids, slot.fresh = (), ()
         for lane in lanes:
             lane.move(None)
         return running

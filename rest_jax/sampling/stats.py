@@ -19,7 +19,7 @@ class Stats:
     row_steps: int = 0
     """Rows × steps of all blocks; less `decoded` it is what waiting, free and frozen rows wasted."""
     seconds: float = 0.0
-    """Wall time inside `step`."""
+    """Wall time inside `step`; engines side by side spend theirs at once."""
     parks: int = 0
     """Rows copied out, so that other requests could have them, and candidates that wait for a row of their own."""
     unparks: int = 0

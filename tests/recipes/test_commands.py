@@ -111,9 +111,14 @@ def test_generate_says_what_cannot_be_continued(
     assert "prompt 2 is empty" in capsys.readouterr().err
 
 
-def test_ask_narrates_a_run(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ask", str(finished_run), "Who founded Vell?", "--compare", "pilot"]) == 0
-    out = capsys.readouterr().out
+def test_ask_narrates_a_run(finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = shutil.copytree(finished_run, tmp_path / "copy")
+    config = (copy / "config.yaml").read_text()
+    assert "replicas: 1\n" in config
+    (copy / "config.yaml").write_text(config.replace("replicas: 1\n", "replicas: 99\n"))
+    assert main(["ask", str(copy), "Who founded Vell?", "--compare", "pilot"]) == 0
+    out, err = capsys.readouterr()
+    assert "engine.replicas" not in err  # one question needs one engine, and no warning of too few devices
     assert "last generation answers" in out
     assert "pilot answers" in out
 

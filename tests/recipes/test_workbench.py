@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import jax
 import pytest
 
+from rest_jax.agents.prompt import Prompt
+from rest_jax.agents.registry import agent
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, TaskSettings, ToolsSettings
 from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent
 from rest_jax.recipes.stages import JOURNAL
-from rest_jax.recipes.workbench import Workbench, open_workbench
+from rest_jax.recipes.workbench import RolloutSpec, Workbench, open_workbench
 from rest_jax.tasks.registry import task as open_task
+from rest_jax.tasks.splits import Reader
 from rest_jax.tasks.task import Task
 from rest_jax.tools.process import adapter
 
@@ -86,3 +90,36 @@ def test_an_adapter_of_another_corpus_or_index_is_refused(tiny_model: Path, atla
     assert said.startswith(f"the adapter at {url} serves corpus ")
     assert "k1 1.2 instead of 1.5, results 1 instead of 2; start it with `rest-jax tools serve --corpus=" in said
     assert "\n" not in said
+
+
+def test_nothing_compiles_once_its_prompts_programs_are(
+    tiny_model: Path, atlas: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # More stops than the smallest stop table holds: a later, larger one would be another shape.
+    monkeypatch.setattr(Prompt, "stop", property(lambda self: ("\n", 100 * "x")))
+    compiled: list[str] = []
+
+    def listen(event: str, duration: float, **_: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    opened = open_workbench(
+        atlas,
+        model=ModelSettings(str(tiny_model)),
+        agent_settings=AgentSettings(turns=2, turn_tokens=8),
+        engine=ENGINE,
+        tools=ToolsSettings(),
+        emit=silent,
+    )
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        with opened as bench:
+            bench.compile(bench.prompt(agent("react"), bare=False), sharing=False)
+            assert compiled
+            compiled.clear()
+            asked = atlas.questions("train", Reader.TRAINING, 3)
+            made = bench.play(tmp_path / "stage", bench.base, RolloutSpec(asked, "train"))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert len(made) == 3
+    assert compiled == []

@@ -245,6 +245,31 @@ def test_a_wrong_effect_or_outcome_is_the_agents_error(wrong):
     assert all(call.candidates for call in trajectory.calls)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (Generate(PROMPT.open("Q"), "act", 64, stop=("\n", "")), "a stop string is empty"),
+        (Generate(PROMPT.open("Q"), "act", 0), "max_tokens is 0 and n is 1; ask for 1 or more"),
+        (Generate(PROMPT.open("Q"), "act", 64, n=0), "max_tokens is 64 and n is 0; ask for 1 or more"),
+        (Generate(Transcript(), "act", 64), "the transcript is empty"),
+        (Score(Transcript(), (" yes",)), "the transcript is empty"),
+    ],
+)
+def test_an_effect_that_no_policy_can_answer_ends_its_agent_alone(wrong, why):
+    def make(job):
+        def agent():
+            yield wrong
+            return finished("x")
+
+        return agent() if job.question.id == "q1" else make_react(job)
+
+    policy = HashPolicy()
+    policy.codec.bos_ids = ()
+    trajectories = roll(jobs(3, 1), policy, LateTools(article), make)
+    assert [t.status for t in trajectories] == [Status.FINISHED, Status.AGENT_ERROR, Status.FINISHED]
+    assert why in trajectories[1].why
+
+
 def test_a_role_without_a_policy_is_the_users_error():
     def agent(job):
         yield Generate(PROMPT.open("Q"), "judge", 64, role=Role.JUDGE)

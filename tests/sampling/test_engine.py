@@ -137,6 +137,18 @@ def test_nan_ends_its_own_row_and_poisons_nobody(model):
     assert run(engine, *healthy) == expected
 
 
+def test_a_row_released_while_its_block_meets_a_nan_poisons_nobody(model):
+    broken = replace(model, params={**model.params, "embed": model.params["embed"].at[255].set(jnp.nan)})
+    settings = replace(SETTINGS, rows=1, extend_rows=1, widths=(64,))
+    healthy = request(1, prompt(1, 20))
+    engine = Engine(broken, settings)
+    engine.submit(request(0, (*prompt(0, 40), 255, *prompt(0, 3))))
+    engine.start()
+    engine.release(0)
+    assert engine.finish() == []
+    assert run(engine, healthy) == run(Engine(model, settings), healthy)
+
+
 def test_a_reply_without_a_number_tells_the_token_and_the_parameters(model):
     ids = prompt(0, 20)
     plain = run(Engine(model, SETTINGS), request(0, ids, sampling=Sampling(0.0)))[0]
@@ -372,3 +384,17 @@ def test_freed_rows_are_made_anew(model):
     engine.submit(one)
     with pytest.raises(ValueError, match="rows cannot be freed while requests are unfinished"):
         engine.free()
+
+
+def test_memory_that_is_exhausted_is_told_with_its_mend(model):
+    engine = Engine(model, replace(SETTINGS, rows=1 << 10, widths=(1 << 30,)))
+    engine.submit(request(0, prompt(0, 20)))
+    with pytest.raises(UserError, match=r"no memory left \(RESOURCE_EXHAUSTED.*\); lower engine.rows \(1024\) or the"):
+        engine.step()
+    engine.release(0)
+    roomy = Engine(model, replace(SETTINGS, shared=1 << 45))
+    with pytest.raises(UserError, match="no memory left"):
+        roomy.share([prompt(0, 40)])
+    roomy.share(())
+    one = request(0, prompt(0, 45))
+    assert run(roomy, one) == run(Engine(model, SETTINGS), one)

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from sampling_toys import CONFIG, SETTINGS, prompt, request, run, tiny_model
 
-from rest_jax.core.effects import Sampling
+from rest_jax.core.effects import Finish, Sampling
+from rest_jax.core.policy import ScoreRequest
 from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models import decoder
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.engine import Engine
 from rest_jax.sampling.layout import layout
-from rest_jax.sampling.programs import compile_all
+from rest_jax.sampling.programs import Program, compile_all
 
 WIDTH = 96
 ALONE = layout(CONFIG, make_mesh()).abstract
@@ -87,6 +88,39 @@ def test_nothing_compiles_after_the_programs_of_shared_beginnings_are(compilatio
     engine.share([begin])
     run(engine, *(request(id, (*begin, *prompt(id, 10 + 9 * id))) for id in range(4)))
     assert compilations == []
+
+
+def test_neither_a_score_nor_a_reply_without_a_number_compiles_anything_new(compilations):
+    model = tiny_model()
+    broken = replace(model, params={**model.params, "embed": model.params["embed"].at[255].set(jnp.nan)})
+    engine = Engine(broken, replace(SETTINGS, rows=3, widths=(WIDTH,), chunk=48))
+    compile_all(engine.programs(scoring=True))
+    compilations.clear()
+    replies = run(engine, ScoreRequest(0, 0, prompt(0, 30), prompt(1, 20)), request(1, (*prompt(2, 20), 255)))
+    assert (len(replies[0].ids), replies[1].finish) == (20, Finish.NONFINITE)
+    assert compilations == []
+
+
+@pytest.mark.parametrize("fault", ["a program fails", "the user interrupts"])
+def test_what_has_not_begun_to_compile_when_it_ends_early_never_does(fault):
+    begun = []
+
+    def program(number: int) -> Program:
+        def lower():
+            begun.append(number)
+            if fault == "a program fails" and number == 3:
+                raise RuntimeError(fault)
+            return jax.jit(lambda x: x * number).lower(1.0)
+
+        return Program(f"{number}", lower)
+
+    def interrupted(*_: object) -> None:
+        if fault == "the user interrupts":
+            raise KeyboardInterrupt(fault)
+
+    with pytest.raises((RuntimeError, KeyboardInterrupt), match=fault):
+        compile_all([program(number) for number in range(200)], interrupted)
+    assert len(begun) < 200
 
 
 @pytest.mark.parametrize(("steps_per_block", "tensor"), [(1, 1), (8, 1), (8, 2), (8, 4)])

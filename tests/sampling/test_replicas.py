@@ -2,10 +2,14 @@
 for it ends nowhere."""
 
 from dataclasses import replace
+from threading import Event
 
+import jax
 import pytest
 from sampling_toys import SETTINGS, finish, prompt, request, run, tiny_model
 
+from rest_jax.core.effects import Candidate
+from rest_jax.core.errors import UserError
 from rest_jax.models.checkpoint import Model
 from rest_jax.sampling.engine import Engine
 from rest_jax.sampling.replicas import Replicas
@@ -20,8 +24,27 @@ def two(model: Model) -> Replicas:
     return Replicas(model, replace(SETTINGS, replicas=2))
 
 
+def hold(monkeypatch: pytest.MonkeyPatch, held: Engine) -> Event:
+    """The engine's device is not through before the event is set."""
+    event = Event()
+
+    def late(engine: Engine) -> None:
+        assert engine is not held or event.wait(60)
+        through(engine)
+
+    through = Engine.wait
+    monkeypatch.setattr(Engine, "wait", late)
+    return event
+
+
 def test_as_many_as_there_are_devices(model):
-    assert len(Replicas(model, replace(SETTINGS, replicas=99)).engines) == 8
+    events = []
+    assert len(Replicas(model, replace(SETTINGS, replicas=99), emit=events.append).engines) == 8
+    (told,) = events
+    assert (told.kind, told.data["text"].split(",")[0]) == ("warning", "engine.replicas is 99")
+    assert told.data["text"].endswith(": 8 will sample")
+    Replicas(model, replace(SETTINGS, replicas=2), emit=events.append)
+    assert len(events) == 1
 
 
 def test_a_session_stays_where_it_began(model):
@@ -60,3 +83,51 @@ def test_what_is_released_while_a_device_works_for_it_ends_nowhere(model):
 
 def test_a_released_session_nobody_knows_is_no_error(model):
     two(model).release(5)
+
+
+def test_memory_that_compiling_exhausts_is_told_with_its_mend(model):
+    def exhausted(*_: object) -> None:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes")
+
+    with pytest.raises(
+        UserError, match=r"Out of memory while .*; lower engine.rows \(6\) or the widest of engine.widths"
+    ):
+        Replicas(model, SETTINGS).compile(exhausted, sharing=False)
+
+
+def test_a_device_that_is_slow_stalls_no_other(model, monkeypatch):
+    together = two(model)
+    slow = hold(monkeypatch, together.engines[0])
+    requests = [request(id, prompt(id, 20), max_tokens=40) for id in range(2)]
+    for one in requests:
+        together.submit(one)
+    replies: dict[int, Candidate] = {}
+    while not replies:
+        replies |= dict(together.step())
+    assert (replies.keys(), together.engines[0].stats.blocks) == ({1}, 0)
+    slow.set()
+    assert replies | finish(together) == run(Engine(model, SETTINGS), *requests)
+
+
+def test_no_reply_is_lost_when_what_cannot_be_done_now_is_refused(model, monkeypatch):
+    together = two(model)
+    slow = hold(monkeypatch, together.engines[0])
+    requests = [request(id, prompt(id, 20), max_tokens=4) for id in range(2)]
+    for one in requests:
+        together.submit(one)
+    replies = dict(together.step())
+    slow.set()
+    for refused in (together.free, lambda: together.share([prompt(9, 40)]), lambda: together.load(model.params, "x")):
+        with pytest.raises(ValueError, match="unfinished: step until busy is False"):
+            refused()
+    assert replies | finish(together) == run(Engine(model, SETTINGS), *requests)
+
+
+def test_a_beginning_is_shared_again_after_another_had_no_room(model):
+    together = Replicas(model, replace(SETTINGS, replicas=2, shared=45))
+    begin = prompt(100, 45)
+    together.share([begin])
+    with pytest.raises(UserError, match=r"engine.shared is 45"):
+        together.share([prompt(101, 46)])
+    together.share([begin])
+    assert together.stats.prefilled == 2 * 2 * len(begin)
