@@ -172,6 +172,21 @@ def test_a_server_restarted_under_its_address_is_found_again(tmp_path: Path):
         served.stop()
 
 
+def test_the_version_of_a_tool_says_which_server(tmp_path: Path):
+    listed = {"name": "t", "inputSchema": {"type": "object"}}
+
+    def version(settings: McpSettings) -> str:
+        async def work(tools: dict[str, Tool], ask: Ask) -> str:
+            return tools["t"].version
+
+        return with_tools(settings, work)
+
+    command = lister(tmp_path, listed)
+    same = McpSettings("a", command, environment_variables=("PATH",), start_s=20)
+    assert version(McpSettings("a", command)) == version(same)
+    assert version(McpSettings("a", command)) != version(McpSettings("a", (*command, "--wiki=de")))
+
+
 def test_a_server_that_hangs_is_replaced(stdio: McpSettings, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("rest_jax.tools.bridges.mcp.PROBE_S", 0.2)
 

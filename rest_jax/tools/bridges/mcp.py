@@ -146,7 +146,8 @@ class _Server:
                 raise UserError(
                     f"the MCP server {settings.name} has no tool {name!r}, only {', '.join(known)[:DESCRIPTION_CHARS]}"
                 )
-        maker = digest([str(client.server_info and (client.server_info.name, client.server_info.version))])
+        named = client.server_info and [client.server_info.name, client.server_info.version]
+        maker = digest([named, settings.command, settings.url])
         return tuple(self._tool(known[name], maker) for name in settings.tools or known)
 
     def _silent(self, reason: str) -> UserError:
