@@ -52,6 +52,8 @@ class Tool:
     run: Run
     deterministic: bool = True
     """The same arguments always give the same answer."""
+    may_be_old: bool = False
+    """An answer may be some time old: it is kept for a while. (What a deterministic tool answers is kept for good.)"""
     stateful: bool = False
     """A call changes what later calls of its episode answer: it is never repeated, its answer never cached."""
     provider: str = ""
@@ -60,6 +62,11 @@ class Tool:
     """US dollars that one call costs."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """What its answers come from (JSON), for people and for whoever compares two adapters."""
+
+    @property
+    def is_kept(self) -> bool:
+        """An answer stands for that of an equal call, now or later; else each call is asked."""
+        return not self.stateful and (self.deterministic or self.may_be_old)
 
     @cached_property
     def _validator(self) -> Validator:

@@ -306,12 +306,8 @@ def versions(opened: Opened) -> list[str]:
 def test_what_a_tool_says_of_itself(serve: Serve):
     async def run() -> None:
         async with open_brave(BraveSettings(cost=0.009)) as (search,):
-            assert (search.provider, search.cost, search.deterministic, search.stateful) == (
-                "brave",
-                0.009,
-                False,
-                False,
-            )
+            assert (search.provider, search.cost, search.deterministic) == ("brave", 0.009, False)
+            assert search.is_kept
             assert KEY not in repr(search)
 
     asyncio.run(run())

@@ -109,8 +109,17 @@ async def open_fetch(
             async with turns:
                 return await _fetched(session, arguments["url"], settings)
 
-        version = f"1+{settings_digest(settings)}"
-        yield (Tool("fetch", version, "Read a web page.", _PARAMETERS, fetch, deterministic=False),)
+        yield (
+            Tool(
+                "fetch",
+                f"1+{settings_digest(settings)}",
+                "Read a web page.",
+                _PARAMETERS,
+                fetch,
+                deterministic=False,
+                may_be_old=True,
+            ),
+        )
 
 
 async def _fetched(session: aiohttp.ClientSession, url: str, settings: FetchSettings) -> ToolReply:

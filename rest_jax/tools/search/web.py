@@ -84,6 +84,7 @@ def search_tool(upstream: Upstream, form: Form, settings: WebSettings) -> Tool:
         _parameters(form),
         search,
         deterministic=False,
+        may_be_old=True,
         provider=upstream.name,
         cost=settings.cost,
         about={"provider": upstream.name, "results": settings.results},

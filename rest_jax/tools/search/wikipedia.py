@@ -72,6 +72,7 @@ def _lookup_tool(upstream: Upstream, url: str) -> Tool:
         LOOKUP,
         lookup,
         deterministic=False,
+        may_be_old=True,
         provider=upstream.name,
     )
 
