@@ -36,6 +36,13 @@ class ToolFailure(Exception):
         self.retry_after_s = retry_after_s
 
 
+class Refusal(ToolFailure):
+    """A provider answers nobody here until something is mended; the message says what. No call does better, so the
+    service reports it as trouble."""
+
+    retryable = False
+
+
 @dataclass(frozen=True)
 class Tool:
     """A tool that the adapter serves.

@@ -15,11 +15,15 @@ from strangers import FAULTS, Handler, Opened, Serve, answering, call, failed
 
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import UserError
+from rest_jax.tools.adapter import Adapter
+from rest_jax.tools.protocol import Call
 from rest_jax.tools.search.brave import BraveSettings, open_brave, until_reset_s
 from rest_jax.tools.search.fetch import FetchSettings, open_fetch
 from rest_jax.tools.search.retriever import RetrieverSettings
 from rest_jax.tools.search.serper import SerperSettings, open_serper
 from rest_jax.tools.search.wikipedia import WikipediaSettings, open_wikipedia
+from rest_jax.tools.service.service import open_service
+from rest_jax.tools.service.settings import ProviderLimits, RetrySettings, ServiceSettings
 from rest_jax.tools.settings import read_settings
 
 KEY = "k-0123456789abcdef"
@@ -57,6 +61,40 @@ def test_every_fault_is_typed(serve: Serve, provider: str, fault: str):
     assert str(failure).startswith(provider)
     assert re.search(message, str(failure))
     assert failure.retry_after_s == (7 if fault == "limited" else 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "says"),
+    [
+        (401, {}, "answered 401: {}; check your key for it, your plan and your credit"),
+        (402, {}, "answered 402: {}; check your key"),
+        (403, {}, "answered 403: {}; check your key"),
+        (429, {"Retry-After": "601"}, "answered 429: {}; it asks to be left alone for 0.2 h: wait, change your plan"),
+        (503, {"Retry-After": "36000"}, "answered 503: {}; it asks to be left alone for 10.0 h: wait"),
+        (429, {"Retry-After": "600"}, None),
+        (500, {}, None),
+    ],
+)
+@pytest.mark.parametrize("provider", OPENERS)
+async def test_what_no_repetition_mends_is_trouble(serve: Serve, provider: str, status: int, headers: dict, says: str):
+    requests: list[web.Request] = []
+    answer = answering({}, status=status, headers=headers)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        requests.append(request)
+        return await answer(request)
+
+    limits = (ProviderLimits(provider),)
+    settings = ServiceSettings(cache=None, limits=limits, retries=RetrySettings(2, first_s=0.01, last_s=0.01))
+    async with OPENERS[provider](serve(handler)) as tools, open_service(settings, {}) as service:
+        adapter = Adapter(tools, 5, service)
+        result = await adapter.answer(Call(1, "search", {"query": "oslo"}), 5)
+        assert result.reply.fault is not None
+        if says is None:
+            assert adapter.trouble == ""
+        else:
+            assert (adapter.trouble, result.retryable, len(requests)) == (result.reply.fault.message, False, 1)
+            assert adapter.trouble.startswith(f"{provider} {says}")
 
 
 @pytest.mark.parametrize("provider", OPENERS)

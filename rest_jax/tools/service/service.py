@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rest_jax.core.effects import ToolFault, ToolReply
 from rest_jax.tools.protocol import CacheStatus
-from rest_jax.tools.registry import ToolFailure
+from rest_jax.tools.registry import Refusal, ToolFailure
 from rest_jax.tools.service.breaker import breaking
 from rest_jax.tools.service.budget import Budget
 from rest_jax.tools.service.cache import open_cache
@@ -93,6 +93,8 @@ class Service:
         try:
             return await self._ask(query)
         except ToolFailure as failure:
+            if isinstance(failure, Refusal):
+                self.trouble.report(str(failure))
             if failure.kind.is_infrastructure:
                 raise
             fault = ToolFault(failure.kind, str(failure))
