@@ -13,6 +13,7 @@ from jsonschema.protocols import Validator
 from referencing import Registry
 
 from rest_jax.core.effects import ToolErrorKind, ToolReply
+from rest_jax.tools.protocol import is_too_deep, too_deep
 
 Schema = Mapping[str, Any]
 Run = Callable[[Mapping[str, Any], str], Awaitable[ToolReply]]
@@ -79,11 +80,14 @@ class Tool:
     def _validator(self) -> Validator:
         return Draft202012Validator(self.parameters, registry=Registry())  # an empty one: nothing is ever fetched
 
-    def check(self, arguments: Mapping[str, Any]) -> None:
-        """Raise ToolFailure (bad_arguments), naming the argument, unless the arguments satisfy the schema.
+    def check(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments as `run` gets them: integers as such, also those that were written 2.0.
 
-        It is `infra` when the schema itself is at fault.
+        Raises ToolFailure (bad_arguments), naming the argument, unless they satisfy the schema; `infra` when the schema
+        itself is at fault.
         """
+        if is_too_deep(arguments):
+            raise _bad(too_deep().message)
         try:
             error = best_match(self._validator.iter_errors(arguments))
         except Exception as wrong:  # a reference to nowhere, a pattern that is none, a circle: whatever others wrote
@@ -93,6 +97,7 @@ class Tool:
             where = "".join(f"[{part!r}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
             raise _bad(f"{where.lstrip('.')}: {error.message}" if where else error.message)
         _check_text(arguments)
+        return _with_integers(arguments)
 
     def described(self) -> dict[str, Any]:
         """The tool in OpenAI's function form, with its version and nature beside it."""
@@ -120,6 +125,15 @@ def _check_text(value: Any) -> None:
     elif isinstance(value, list):
         for part in value:
             _check_text(part)
+
+
+def _with_integers(value: Any) -> Any:
+    """JSON knows one kind of number, and its schemas take 2.0 for an integer; Python does not."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {name: _with_integers(part) for name, part in value.items()}
+    return [_with_integers(part) for part in value] if isinstance(value, list) else value
 
 
 def _bad(message: str) -> ToolFailure:

@@ -88,8 +88,14 @@ class Transport:
     async def deliver(self, calls: Sequence[Call], report: Report) -> None:
         """Send calls as one batch and report exactly one reply for each, as soon as it is final."""
         waiting = {call.id: call for call in calls}
+        for call in calls:
+            if protocol.is_too_deep(call.arguments):
+                del waiting[call.id]
+                report(call.id, ToolReply("", fault=protocol.too_deep()))
         losses = 0
         for retry in range(self._settings.retries + 1):
+            if not waiting:
+                return
             last = retry == self._settings.retries
             pause_s = random.uniform(0, min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2**retry))
             try:
@@ -106,9 +112,8 @@ class Transport:
                     if final or call.tool in self.stateful:
                         del waiting[call.id]
                         report(call.id, ToolReply("", fault=error.fault))
-            if not waiting:
-                return
-            await asyncio.sleep(pause_s)
+            if waiting:
+                await asyncio.sleep(pause_s)
 
     async def close(self) -> None:
         await self._session.close()
