@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from rest_jax.core.canonical import digest
+
 FREE = {"free": True}
 """Metadata of a dataclass's field that changes no bits: a run may go on with another value of it."""
 
@@ -18,3 +20,8 @@ def as_plain(value: Any, *, decisive: bool = False) -> Any:
             if not (decisive and "free" in field.metadata)
         }
     return [as_plain(item, decisive=decisive) for item in value] if isinstance(value, tuple) else value
+
+
+def settings_digest(settings: Any) -> str:
+    """12 hex digits that are others as soon as a setting is another one that decides bits."""
+    return digest(as_plain(settings, decisive=True))[:12]

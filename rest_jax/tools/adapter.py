@@ -64,12 +64,12 @@ class Adapter:
 
     async def _run(self, tool: Tool, call: Call, limit_s: float) -> Result:
         try:
-            tool.check(call.arguments)
+            arguments = tool.check(call.arguments)
         except ToolFailure as error:
             return replace(failure(call.id, error.kind, str(error)), attempts=0)
         try:
             async with asyncio.timeout(limit_s):
-                query = Query(tool, call.arguments, call.episode, until=time.monotonic() + limit_s)
+                query = Query(tool, arguments, call.episode, until=time.monotonic() + limit_s)
                 return _result(call, await self._service.answer(query))
         except ToolFailure as error:
             failed = failure(call.id, error.kind, str(error), retryable=error.retryable)

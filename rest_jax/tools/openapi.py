@@ -43,7 +43,7 @@ def _post(name: str, summary: str, takes: str, gives: str, also: Schema | None =
         "400": "Not of this format.",
         "404": "No such tool for it.",
         "408": "The body came too slowly.",
-        "413": "The body is too long.",
+        "413": "The body, or what it asks for, is too long.",
         "415": f"The body is not {JSON}.",
         "422": "No tool would take it.",
         "429": "A provider's limit.",

@@ -28,6 +28,9 @@ MAX_CALLS = 4096
 MAX_BODY_BYTES = 8 * 2**20
 """Bytes of one request's body."""
 
+MAX_DEPTH = 64
+"""Lists and objects inside each other in a call's arguments: whoever walks deeper ones may run out of stack."""
+
 MAX_DEADLINE_S = 86_400.0
 """The longest deadline that a batch may have."""
 
@@ -101,6 +104,23 @@ def failure(id: int, kind: ToolErrorKind, message: str, *, retryable: bool | Non
     """A call's failure; retryable as its kind is, unless the caller knows better."""
     fault = ToolFault(kind, message)
     return Result(id, ToolReply("", fault=fault), kind in RETRYABLE if retryable is None else retryable)
+
+
+def is_too_deep(arguments: Mapping[str, Any]) -> bool:
+    """Whether the arguments of a call are nested deeper than they may be."""
+    level: list[Any] = [arguments]
+    for _ in range(MAX_DEPTH):
+        level = [
+            part
+            for value in level
+            if isinstance(value, dict | list)
+            for part in (value.values() if isinstance(value, dict) else value)
+        ]
+    return bool(level)
+
+
+def too_deep() -> ToolFault:
+    return ToolFault(ToolErrorKind.BAD_ARGUMENTS, f"more than {MAX_DEPTH} lists and objects inside each other")
 
 
 def dump_batch(batch: Batch) -> bytes:

@@ -13,6 +13,7 @@ from jsonschema.protocols import Validator
 from referencing import Registry
 
 from rest_jax.core.effects import ToolErrorKind, ToolReply
+from rest_jax.tools.protocol import is_too_deep, too_deep
 
 Schema = Mapping[str, Any]
 Run = Callable[[Mapping[str, Any], str], Awaitable[ToolReply]]
@@ -36,6 +37,13 @@ class ToolFailure(Exception):
         self.retry_after_s = retry_after_s
 
 
+class Refusal(ToolFailure):
+    """A provider answers nobody here until something is mended; the message says what. No call does better, so the
+    service reports it as trouble."""
+
+    retryable = False
+
+
 @dataclass(frozen=True)
 class Tool:
     """A tool that the adapter serves.
@@ -52,6 +60,8 @@ class Tool:
     run: Run
     deterministic: bool = True
     """The same arguments always give the same answer."""
+    may_be_old: bool = False
+    """An answer may be some time old: it is kept for a while. (What a deterministic tool answers is kept for good.)"""
     stateful: bool = False
     """A call changes what later calls of its episode answer: it is never repeated, its answer never cached."""
     provider: str = ""
@@ -61,15 +71,23 @@ class Tool:
     about: Mapping[str, Any] = field(default_factory=dict)
     """What its answers come from (JSON), for people and for whoever compares two adapters."""
 
+    @property
+    def is_kept(self) -> bool:
+        """An answer stands for that of an equal call, now or later; else each call is asked."""
+        return not self.stateful and (self.deterministic or self.may_be_old)
+
     @cached_property
     def _validator(self) -> Validator:
         return Draft202012Validator(self.parameters, registry=Registry())  # an empty one: nothing is ever fetched
 
-    def check(self, arguments: Mapping[str, Any]) -> None:
-        """Raise ToolFailure (bad_arguments), naming the argument, unless the arguments satisfy the schema.
+    def check(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments as `run` gets them: integers as such, also those that were written 2.0.
 
-        It is `infra` when the schema itself is at fault.
+        Raises ToolFailure (bad_arguments), naming the argument, unless they satisfy the schema; `infra` when the schema
+        itself is at fault.
         """
+        if is_too_deep(arguments):
+            raise _bad(too_deep().message)
         try:
             error = best_match(self._validator.iter_errors(arguments))
         except Exception as wrong:  # a reference to nowhere, a pattern that is none, a circle: whatever others wrote
@@ -79,6 +97,7 @@ class Tool:
             where = "".join(f"[{part!r}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
             raise _bad(f"{where.lstrip('.')}: {error.message}" if where else error.message)
         _check_text(arguments)
+        return _with_integers(arguments)
 
     def described(self) -> dict[str, Any]:
         """The tool in OpenAI's function form, with its version and nature beside it."""
@@ -106,6 +125,15 @@ def _check_text(value: Any) -> None:
     elif isinstance(value, list):
         for part in value:
             _check_text(part)
+
+
+def _with_integers(value: Any) -> Any:
+    """JSON knows one kind of number, and its schemas take 2.0 for an integer; Python does not."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {name: _with_integers(part) for name, part in value.items()}
+    return [_with_integers(part) for part in value] if isinstance(value, list) else value
 
 
 def _bad(message: str) -> ToolFailure:

@@ -40,28 +40,45 @@ class Retrieval:
             if query.strip()
         ]
 
-    def response(self, replies: Mapping[int, ToolReply]) -> bytes:
-        """The answer as JSON as FastAPI writes it, from the reply to each search that there was.
-
-        Raises ValueError for replies that name no documents, are no JSON, or are too long together.
-        """
+    def documents(self, reply: ToolReply) -> bytes:
+        """What one search found, as JSON as FastAPI writes it. Raises ValueError where it names no documents, or where
+        that is no JSON."""
         try:
-            result = [self._documents(replies.get(place)) for place in range(len(self.queries))]
+            found = self._documents(reply)
         except (KeyError, TypeError, AttributeError):
             raise ValueError("its replies do not name the documents that it found") from None
         try:
-            body = json.dumps({"result": result}, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+            return json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
         except TypeError as error:
             raise ValueError(str(error)) from None
-        if len(body) > MAX_REPLY_BYTES:
-            raise ValueError(f"{len(body)} bytes of documents are more than {MAX_REPLY_BYTES}; ask for fewer at a time")
-        return body
 
-    def _documents(self, reply: ToolReply | None) -> list[dict[str, Any]]:
-        results: Sequence[Mapping[str, Any]] = reply.data["results"] if reply is not None and reply.ok else ()
+    def _documents(self, reply: ToolReply) -> list[dict[str, Any]]:
+        results: Sequence[Mapping[str, Any]] = reply.data["results"] if reply.ok else ()
         if not self.return_scores:
             return [_document(result) for result in results]
         return [{"document": _document(result), "score": result.get("score", 0.0)} for result in results]
+
+
+class TooMany(Exception):
+    """The documents take more room than an answer has."""
+
+
+class Response:
+    """The answer as it grows: a list of documents for each query, empty until it is added."""
+
+    def __init__(self, queries: int) -> None:
+        self._lists = [b"[]"] * queries
+        self._left = MAX_REPLY_BYTES
+
+    def add(self, place: int, documents: bytes) -> None:
+        """Raises TooMany when there is no more room."""
+        self._left -= len(documents)
+        if self._left < 0:
+            raise TooMany(f"more than {MAX_REPLY_BYTES} bytes of documents; ask for fewer at a time")
+        self._lists[place] = documents
+
+    def body(self) -> bytes:
+        return b'{"result":[' + b",".join(self._lists) + b"]}"
 
 
 def parse(body: bytes) -> Retrieval:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from rest_jax.core.effects import ToolErrorKind
+from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools import metrics, protocol, retrieve
 from rest_jax.tools.adapter import Adapter
@@ -17,6 +17,7 @@ from rest_jax.tools.guards import guards
 from rest_jax.tools.openapi import openapi
 from rest_jax.tools.protocol import MAX_DEADLINE_S, Call, Room
 from rest_jax.tools.registry import Tool, ToolFailure
+from rest_jax.tools.retrieve import Retrieval
 from rest_jax.tools.service.service import Service
 
 SHUTDOWN_S = 5.0
@@ -27,6 +28,10 @@ IDLE_S = 75.0
 
 LINGER_S = 2.0
 """How long the rest of a refused body is read and thrown away, so that the client sees the refusal."""
+
+
+SEARCHES = 16
+"""Searches of one `POST /retrieve` at one time: a large request takes its turns among the others."""
 
 
 class Routes:
@@ -65,18 +70,23 @@ class Routes:
         calls = wanted.calls()
         if calls:
             self._refuse_unsearchable(wanted.topk)
-        results = await asyncio.gather(*(self._adapter.answer(call, MAX_DEADLINE_S) for call in calls))
-        for result in results:
-            fault = result.reply.fault
-            if fault is not None and fault.kind.is_infrastructure:
-                limited = fault.kind is ToolErrorKind.RATE_LIMITED
-                failed = web.HTTPTooManyRequests if limited else web.HTTPServiceUnavailable
-                raise failed(text=f"{fault.kind.value}: {fault.message}")
+        response, turns = retrieve.Response(len(wanted.queries)), asyncio.Semaphore(SEARCHES)
+
+        async def search(call: Call) -> None:
+            async with turns:
+                result = await self._adapter.answer(call, MAX_DEADLINE_S)
+                response.add(call.id, _documents(wanted, result.reply))
+                await asyncio.sleep(0)  # whoever else asks the adapter is answered in between
+
+        searches = [asyncio.create_task(search(call)) for call in calls]
         try:
-            body = wanted.response({result.id: result.reply for result in results})
-        except ValueError as unfit:
-            raise web.HTTPServiceUnavailable(text=f"search: {unfit}") from None
-        return web.Response(body=body, content_type="application/json")
+            await asyncio.gather(*searches)
+        except retrieve.TooMany as error:
+            raise web.HTTPRequestEntityTooLarge(protocol.MAX_REPLY_BYTES, 0, text=str(error)) from None
+        finally:
+            for task in searches:
+                task.cancel()
+        return web.Response(body=response.body(), content_type="application/json")
 
     async def tools(self, request: web.Request) -> web.Response:
         """GET /v1/tools: OpenAI's `tools` array, with each tool's version and nature beside its function."""
@@ -116,6 +126,19 @@ class Routes:
             search.check({"query": "anything"} if topk is None else {"query": "anything", "k": topk})
         except ToolFailure as failure:
             raise web.HTTPUnprocessableEntity(text=f"search takes no such topk: {failure}") from None
+
+
+def _documents(wanted: Retrieval, reply: ToolReply) -> bytes:
+    """What a search found. Raises what refuses the request when it failed by no fault of its query."""
+    fault = reply.fault
+    if fault is not None and fault.kind.is_infrastructure:
+        limited = fault.kind is ToolErrorKind.RATE_LIMITED
+        failed = web.HTTPTooManyRequests if limited else web.HTTPServiceUnavailable
+        raise failed(text=f"{fault.kind.value}: {fault.message}")
+    try:
+        return wanted.documents(reply)
+    except ValueError as unfit:
+        raise web.HTTPServiceUnavailable(text=f"search: {unfit}") from None
 
 
 async def _json_body(request: web.Request) -> bytes:

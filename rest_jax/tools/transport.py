@@ -31,6 +31,9 @@ LAST_BACKOFF_S = 4.0
 RECONNECT_S = 0.5
 """The longest wait between two attempts to reach an adapter that does not listen (it is being restarted)."""
 
+LOSSES = 2
+"""A call during which the adapter was lost so often in a row is not sent again: it may be what ends the adapter."""
+
 Report = Callable[[int, ToolReply], None]
 
 
@@ -38,19 +41,28 @@ class _RequestFailed(Exception):
     """A request failed as a whole: its calls that have no result yet share the fault."""
 
     def __init__(
-        self, kind: ToolErrorKind, message: str, *, retryable: bool = False, retry_after_s: float = 0.0
+        self,
+        kind: ToolErrorKind,
+        message: str,
+        *,
+        retryable: bool = False,
+        retry_after_s: float = 0.0,
+        lost: bool = False,
     ) -> None:
         super().__init__(message)
         self.fault = ToolFault(kind, message)
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.lost = lost
+        """The connection broke: the adapter may have died of one of the calls."""
 
 
 class Transport:
     """Speaks to one adapter. Must be made, used and closed on one running asyncio loop.
 
     A failure that may pass is retried `settings.retries` times with full-jitter back-off, but never for a stateful
-    tool that may have run. An adapter that does not listen is waited for `settings.timeout_s` seconds.
+    tool that may have run, nor for calls during which the adapter was lost twice in a row. An adapter that does not
+    listen is waited for `settings.timeout_s` seconds.
     """
 
     def __init__(self, url: str, settings: ToolsSettings) -> None:
@@ -76,7 +88,14 @@ class Transport:
     async def deliver(self, calls: Sequence[Call], report: Report) -> None:
         """Send calls as one batch and report exactly one reply for each, as soon as it is final."""
         waiting = {call.id: call for call in calls}
+        for call in calls:
+            if protocol.is_too_deep(call.arguments):
+                del waiting[call.id]
+                report(call.id, ToolReply("", fault=protocol.too_deep()))
+        losses = 0
         for retry in range(self._settings.retries + 1):
+            if not waiting:
+                return
             last = retry == self._settings.retries
             pause_s = random.uniform(0, min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2**retry))
             try:
@@ -84,15 +103,17 @@ class Transport:
                     if last or not result.retryable:
                         del waiting[result.id]
                         report(result.id, result.reply)
+                losses = 0
             except _RequestFailed as error:
                 pause_s = max(pause_s, error.retry_after_s)
+                losses = losses + 1 if error.lost else 0
+                final = last or not error.retryable or losses == LOSSES
                 for call in tuple(waiting.values()):
-                    if last or not error.retryable or call.tool in self.stateful:
+                    if final or call.tool in self.stateful:
                         del waiting[call.id]
                         report(call.id, ToolReply("", fault=error.fault))
-            if not waiting:
-                return
-            await asyncio.sleep(pause_s)
+            if waiting:
+                await asyncio.sleep(pause_s)
 
     async def close(self) -> None:
         await self._session.close()
@@ -114,7 +135,7 @@ class Transport:
             raise _RequestFailed(ToolErrorKind.TIMEOUT, message) from None
         except (aiohttp.ClientError, OSError) as error:
             message = f"lost the adapter at {self._url} ({str(error) or type(error).__name__})"
-            raise _RequestFailed(ToolErrorKind.INFRA, message, retryable=True) from error
+            raise _RequestFailed(ToolErrorKind.INFRA, message, retryable=True, lost=True) from error
         except ValueError as error:
             message = f"the adapter at {self._url} does not speak this protocol ({error})"
             raise _RequestFailed(ToolErrorKind.INFRA, message) from error

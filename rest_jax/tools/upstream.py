@@ -17,13 +17,19 @@ from rest_jax import __version__
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.text import printable
 from rest_jax.tools.redact import redacted
-from rest_jax.tools.registry import ToolFailure
+from rest_jax.tools.registry import Refusal, ToolFailure
 
 MAX_BYTES = 4 * 2**20
 """The longest answer that is read."""
 
 SHOWN_CHARS = 200
 """How much of an answer other than 200 is quoted."""
+
+DENIED = frozenset({401, 402, 403})
+"""Statuses that last until the user mends something: a key that is none, no plan, no credit."""
+
+LONGEST_WAIT_S = 600.0
+"""Who asks to be left alone for longer, as for a month's quota, is not waited for."""
 
 USER_AGENT = f"rest_jax/{__version__}"
 
@@ -89,7 +95,7 @@ class Upstream:
         """What `read` finds in the JSON of an answer 200. Redirects are not followed: they would take a key elsewhere.
 
         Raises ToolFailure: what `read` raises as such, rate_limited (429), timeout, or infra for everything else, as an
-        answer that `read` cannot read.
+        answer that `read` cannot read. It is a Refusal where nobody need ask again before something is mended.
         """
         async with self._turns:
             status, headers, body = await self._send(request)
@@ -128,11 +134,15 @@ class Upstream:
         return ToolFailure(ToolErrorKind.INFRA, f"{self.name} {message}")
 
     def _refuse(self, status: int, headers: Headers, said: str) -> NoReturn:
-        raise ToolFailure(
-            ToolErrorKind.RATE_LIMITED if status == 429 else ToolErrorKind.INFRA,
-            f"{self.name} answered {status}: {' '.join(printable(said).split())[:SHOWN_CHARS]}",
-            retry_after_s=self._wait_s(headers),
-        )
+        kind = ToolErrorKind.RATE_LIMITED if status == 429 else ToolErrorKind.INFRA
+        told = f"{self.name} answered {status}: {' '.join(printable(said).split())[:SHOWN_CHARS]}"
+        wait_s = self._wait_s(headers)
+        if status in DENIED:
+            raise Refusal(kind, f"{told}; check your key for it, your plan and your credit")
+        if wait_s > LONGEST_WAIT_S:
+            mend = f"it asks to be left alone for {wait_s / 3600:.1f} h: wait, change your plan, or ask somebody else"
+            raise Refusal(kind, f"{told}; {mend}", retry_after_s=wait_s)
+        raise ToolFailure(kind, told, retry_after_s=wait_s)
 
 
 @asynccontextmanager

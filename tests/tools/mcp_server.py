@@ -49,6 +49,11 @@ def keep(word: str) -> list[str]:
     return kept
 
 
+@server.tool(annotations=READ_ONLY)
+def kept_words() -> CallToolResult:
+    return CallToolResult(content=[TextContent(text=" ".join(kept))])
+
+
 @server.tool()
 def fail() -> str:
     raise ToolError("no such page")

@@ -124,7 +124,9 @@ async def test_what_differs_in_anything_that_decides_the_answer_is_asked(path: P
 
 
 @pytest.mark.parametrize(
-    "settings", [{"stateful": True}, {"deterministic": False, "provider": ""}], ids=["stateful", "own and by chance"]
+    "settings",
+    [{"stateful": True}, {"deterministic": False, "provider": ""}, {"deterministic": False, "provider": "sandbox"}],
+    ids=["stateful", "own and by chance", "a provider's and by chance"],
 )
 async def test_tools_that_are_always_asked(path: Path, settings: dict):
     backend = Backend()
@@ -133,9 +135,10 @@ async def test_tools_that_are_always_asked(path: Path, settings: dict):
     assert len(backend.calls) == 3
 
 
-async def test_a_stateful_tool_runs_each_of_equal_calls_at_once():
+@pytest.mark.parametrize("settings", [{"stateful": True}, {"deterministic": False}], ids=["stateful", "by chance"])
+async def test_equal_calls_at_once_of_a_tool_that_is_always_asked(settings: dict):
     backend = Backend()
-    service, query = Service(), ask_for(backend.tool(stateful=True))
+    service, query = Service(), ask_for(backend.tool(**settings))
     await asyncio.gather(*(service.answer(query) for _ in range(5)))
     assert len(backend.calls) == 5
 
@@ -150,7 +153,7 @@ async def test_arguments_without_a_canonical_form_are_asked_and_forgotten(path: 
 
 async def test_answers_of_a_provider_age_and_a_jumping_clock_hides_no_age(path: Path):
     time, backend = FakeTime(), Backend()
-    tool, sure = backend.tool(deterministic=False), backend.tool(name="sum", provider="")
+    tool, sure = backend.tool(deterministic=False, may_be_old=True), backend.tool(name="sum", provider="")
     async with serving(path, lambda: time.seconds, ttl_s=100) as service:
 
         async def asked(seconds: float) -> bool:

@@ -57,6 +57,7 @@ async def test_what_may_pass_is_tried_again():
 async def test_the_last_failure_is_told_with_the_attempts():
     backend, _, failure = await failing(9, down())
     assert (len(backend.calls), failure.attempts, str(failure)) == (4, 4, "503")
+    assert failure.retryable is False
 
 
 async def test_retry_after_is_obeyed_while_there_is_time():
@@ -83,7 +84,7 @@ async def test_what_will_not_pass_or_may_have_had_its_effect_is_not_tried_again(
 
 
 async def test_an_open_circuit_is_waited_for_and_is_no_attempt():
-    time, backend = FakeTime(), Backend(*[down()] * 5)
+    time, backend = FakeTime(), Backend(*(down() for _ in range(5)))
     ask = retrying(breaking(run_tool, BreakerSettings(failures=2, pause_s=3), time.clock), RETRIES, time.clock)
     with pytest.raises(ToolFailure, match="503") as failed:
         await ask(ask_for(backend.tool()))

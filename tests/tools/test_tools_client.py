@@ -140,6 +140,16 @@ def test_results_before_a_reset_are_kept_and_the_rest_sent_again(serve_app: Serv
     assert [reply.content for reply in replies] == ["first half", "first half", "well", "well"]
 
 
+def test_calls_that_lose_the_adapter_twice_in_a_row_are_not_sent_again(serve_app: ServeApp):
+    raw = Raw(half_then_dead, half_then_dead, well)
+    replies = answers(serve_app(raw.app), ToolsSettings(retries=5), calls=4)
+    assert [kind(reply) for reply in replies] == [None, None, None, ToolErrorKind.INFRA]
+    assert len(raw.times) == 2
+    raw = Raw(half_then_dead, overloaded, half_then_dead, well)
+    replies = answers(serve_app(raw.app), ToolsSettings(retries=5), calls=4)
+    assert [kind(reply) for reply in replies] == [None] * 4
+
+
 def test_server_errors_and_missing_results_are_retried(serve_app: ServeApp):
     raw = Raw(overloaded, forgetful, well)
     replies = answers(serve_app(raw.app), ToolsSettings(), calls=3)

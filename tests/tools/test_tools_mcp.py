@@ -21,6 +21,10 @@ from rest_jax.core.errors import UserError
 from rest_jax.tools.adapter import Adapter
 from rest_jax.tools.protocol import MAX_CONTENT_CHARS, Call, Result, dump_result, parse_result
 from rest_jax.tools.registry import Tool
+from rest_jax.tools.service.cache import open_cache
+from rest_jax.tools.service.query import Query
+from rest_jax.tools.service.service import Service
+from rest_jax.tools.service.settings import CacheSettings
 
 pytest.importorskip("mcp", reason="extra `mcp` is not installed")
 
@@ -105,7 +109,7 @@ def test_tools_are_listed_and_answer(served: Served):
     async def work(tools: dict[str, Tool], ask: Ask) -> None:
         search, keep = tools["search"], tools["keep"]
         assert search.parameters["required"] == ["query"]
-        assert (search.deterministic, search.stateful, search.provider) == (True, False, "articles")
+        assert (search.deterministic, search.stateful, search.provider) == (False, False, "articles")
         assert (keep.deterministic, keep.stateful) == (False, True)
         assert (tools["slow"].deterministic, tools["slow"].stateful) == (False, False)
         assert keep.description == "x" * DESCRIPTION_CHARS
@@ -172,6 +176,37 @@ def test_a_server_restarted_under_its_address_is_found_again(tmp_path: Path):
         served.stop()
 
 
+def test_the_version_of_a_tool_says_which_server(tmp_path: Path):
+    listed = {"name": "t", "inputSchema": {"type": "object"}}
+
+    def version(settings: McpSettings) -> str:
+        async def work(tools: dict[str, Tool], ask: Ask) -> str:
+            return tools["t"].version
+
+        return with_tools(settings, work)
+
+    command = lister(tmp_path, listed)
+    same = McpSettings("a", command, environment_variables=("PATH",), start_s=20)
+    assert version(McpSettings("a", command)) == version(same)
+    assert version(McpSettings("a", command)) != version(McpSettings("a", (*command, "--wiki=de")))
+
+
+def test_what_is_read_after_a_write_is_new(tmp_path: Path, stdio: McpSettings):
+    async def run() -> None:
+        async with open_mcp(stdio) as opened, open_cache(CacheSettings(str(tmp_path / "cache"))) as cache:
+            tools = {tool.name: tool for tool in opened}
+            service = Service(memories=[cache])
+
+            async def ask(tool: str, **arguments: Any) -> str:
+                return (await service.answer(Query(tools[tool], arguments, "e"))).reply.content
+
+            assert await ask("kept_words") == ""
+            await ask("keep", word="a")
+            assert await ask("kept_words") == "a"
+
+    asyncio.run(run())
+
+
 def test_a_server_that_hangs_is_replaced(stdio: McpSettings, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("rest_jax.tools.bridges.mcp.PROBE_S", 0.2)
 
@@ -200,7 +235,8 @@ def test_only_some_tools_under_a_prefix_and_some_variables(stdio: McpSettings, m
 
     async def work(tools: dict[str, Tool], ask: Ask) -> None:
         assert list(tools) == ["wiki_keep", "wiki_environment"]
-        assert not tools["wiki_keep"].stateful
+        assert tools["wiki_keep"].is_kept
+        assert not tools["wiki_environment"].is_kept
         seen = (await ask("wiki_environment")).reply.content.split()
         assert "GIVEN_KEY" in seen
         assert "OTHER_KEY" not in seen

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
 from rest_jax.tools.protocol import (
+    MAX_DEPTH,
     Batch,
     Call,
     ProtocolError,
@@ -19,6 +20,7 @@ from rest_jax.tools.protocol import (
     dump_batch,
     dump_result,
     failure,
+    is_too_deep,
     parse_batch,
     parse_health,
     parse_result,
@@ -93,6 +95,19 @@ def test_bad_results():
             parse_result(line)
 
 
+def nested(depth: int) -> list:
+    value: list = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+def test_how_deep_arguments_may_be():
+    assert not is_too_deep({"a": nested(MAX_DEPTH - 2)})
+    assert is_too_deep({"a": nested(MAX_DEPTH)})
+    assert is_too_deep({"a": {"b": nested(5000)}})
+
+
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -124,7 +139,9 @@ TOOL = Tool("look", "1", "For tests.", SCHEMA, nothing)
         ({"query": "a", "tags": ["b", 1]}, r"tags\[1\]: 1 is not of type 'string'"),
         ({"query": "a", "k": 4}, "k: 4 is greater than the maximum of 3"),
         ({"query": "a", "k": True}, "k: True is not of type 'integer'"),
+        ({"query": "a", "k": 1.5}, "k: 1.5 is not of type 'integer'"),
         ({"query": "a", "n": 1}, "'n' was unexpected"),
+        ({"query": nested(MAX_DEPTH)}, "more than 64 lists and objects inside each other"),
     ],
 )
 def test_arguments_that_break_the_schema(arguments: dict, reason: str):
@@ -135,4 +152,10 @@ def test_arguments_that_break_the_schema(arguments: dict, reason: str):
 
 def test_arguments_that_satisfy_the_schema():
     TOOL.check({"query": "<|im_"})
-    TOOL.check({"query": "a", "k": 3, "tags": ["b"]})
+    arguments = {"query": "a", "k": 3, "tags": ["b"]}
+    assert TOOL.check(arguments) == arguments
+
+
+def test_an_integer_is_one_however_it_is_written():
+    checked = Tool("any", "1", "", {"type": "object"}, nothing).check({"k": 2.0, "x": [{"n": -0.0}, 0.5, True, 1e300]})
+    assert repr(checked) == repr({"k": 2, "x": [{"n": 0}, 0.5, True, int(1e300)]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.error
 import urllib.request
@@ -17,7 +18,7 @@ from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.search.corpus import Passage, corpus_of
 from rest_jax.tools.search.index import IndexSettings
 from rest_jax.tools.search.search import Searcher, search_tools
-from rest_jax.tools.server import create_app
+from rest_jax.tools.server import SEARCHES, create_app
 
 ServeApp = Callable[[Callable[[], web.Application]], str]
 
@@ -153,7 +154,6 @@ def test_web_results_are_documents_too(serve_app: ServeApp) -> None:
         ({}, "search: its replies do not name the documents that it found"),
         ({"results": ["Oslo"]}, "search: its replies do not name the documents that it found"),
         ({"results": [{"title": "Oslo", "score": float("nan")}]}, "search: Out of range float values are not JSON"),
-        ({"results": [{"title": "Oslo", "text": "x" * 40_000_000}]}, "bytes of documents are more than 67108864"),
     ],
 )
 def test_a_search_that_names_no_documents_is_no_empty_result(serve_app: ServeApp, data: Any, says: str) -> None:
@@ -163,6 +163,41 @@ def test_a_search_that_names_no_documents_is_no_empty_result(serve_app: ServeApp
     status, said = refused(served(serve_app, run), queries=["oslo", "bergen"], return_scores=True)
     assert status == 503
     assert says in said
+
+
+def test_documents_that_are_too_long_together_end_the_request(serve_app: ServeApp) -> None:
+    asked: list[str] = []
+
+    async def run(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+        asked.append(arguments["query"])
+        return ToolReply("", {"results": [{"title": "Oslo", "text": "x" * 20_000_000}]})
+
+    status, said = refused(served(serve_app, run), queries=[f"oslo {i}" for i in range(100)])
+    assert (status, said) == (413, "more than 67108864 bytes of documents; ask for fewer at a time")
+    assert len(asked) < 4 + 2 * SEARCHES
+
+
+def test_a_large_request_takes_its_turns_among_the_others(serve_app: ServeApp) -> None:
+    begun = 0
+    others: list[int] = []
+
+    def another() -> None:
+        """Whoever else uses the loop: how many searches began since it had its last turn?"""
+        others.append(begun - sum(others))
+        if sum(others) < 400:
+            asyncio.get_running_loop().call_soon(another)
+
+    async def run(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+        nonlocal begun
+        if begun == 0:
+            asyncio.get_running_loop().call_soon(another)
+        begun += 1
+        return ToolReply("", {"results": [{"title": "Oslo", "text": "A city."}]})
+
+    answer = post(served(serve_app, run), queries=[f"oslo {i}" for i in range(400)])
+    assert answer["result"] == [[{"id": "", "contents": "Oslo\nA city."}]] * 400
+    assert sum(others) == begun == 400
+    assert max(others) <= 2 * SEARCHES
 
 
 def test_an_adapter_without_search_says_so(serve_app: ServeApp) -> None:

@@ -364,3 +364,16 @@ def test_long_texts_are_cut_in_the_middle_and_errors_at_the_front():
 )
 def test_the_last_statement_is_found(code: str, shown: str):
     assert showing_last(code)[0] == shown
+
+
+def test_a_string_that_does_not_end_is_read_once():
+    """Read again after each of its quotes it takes minutes."""
+    script = """if True:
+        import sys
+        sys.path[:0] = sys.argv[1:]
+        from rest_jax.tools.sandbox.monty import showing_last
+        code = "x = 1\\n'" + "\\\\'" * 24_000
+        assert showing_last(code) == (f"{code}\\nNone", 0)
+    """
+    ran = subprocess.run([sys.executable, "-c", script, *sys.path], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -85,6 +85,28 @@ def test_one_slow_call_never_stops_a_batch(url: str):
     assert all(result["tool_version"] == "7" and result["attempts"] == 1 for result in results.values())
 
 
+def test_arguments_nested_too_deep_are_that_calls_own_fault(url: str):
+    deep = f'{{"id": 1, "tool": "echo", "arguments": {{"text": {"[" * 970}{"]" * 970}}}}}'
+    well = '{"id": 2, "tool": "echo", "arguments": {"text": "well"}}'
+    results = post(url, f'{{"deadline_ms": 20000, "calls": [{deep}, {well}]}}'.encode())["results"]
+    refused, answered = sorted(results, key=lambda result: result["id"])
+    assert refused["error"]["kind"] == "bad_arguments"
+    assert answered["content"] == "well"
+
+
+def test_a_client_does_not_send_what_is_nested_too_deep(url: str):
+    text: Any = "x"
+    for _ in range(5000):
+        text = [text]
+    with ToolClient(url, ToolsSettings()) as client:
+        client.submit(1, "echo", {"text": text}, "e")
+        client.submit(2, "echo", {"text": "well"}, "e")
+        replies = answers(client)
+    assert replies[1].fault is not None
+    assert replies[1].fault.kind is ToolErrorKind.BAD_ARGUMENTS
+    assert replies[2].content == "well"
+
+
 def test_replies_come_while_a_call_of_the_same_batch_still_runs(url: str):
     with ToolClient(url, ToolsSettings(timeout_s=600)) as client:
         client.submit(0, "never", {"text": ""}, "e")

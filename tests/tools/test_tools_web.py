@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,15 @@ from strangers import FAULTS, Handler, Opened, Serve, answering, call, failed
 
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import UserError
+from rest_jax.tools.adapter import Adapter
+from rest_jax.tools.protocol import Call
 from rest_jax.tools.search.brave import BraveSettings, open_brave, until_reset_s
-from rest_jax.tools.search.fetch import FetchSettings
+from rest_jax.tools.search.fetch import FetchSettings, open_fetch
 from rest_jax.tools.search.retriever import RetrieverSettings
 from rest_jax.tools.search.serper import SerperSettings, open_serper
 from rest_jax.tools.search.wikipedia import WikipediaSettings, open_wikipedia
+from rest_jax.tools.service.service import open_service
+from rest_jax.tools.service.settings import ProviderLimits, RetrySettings, ServiceSettings
 from rest_jax.tools.settings import read_settings
 
 KEY = "k-0123456789abcdef"
@@ -57,6 +61,40 @@ def test_every_fault_is_typed(serve: Serve, provider: str, fault: str):
     assert str(failure).startswith(provider)
     assert re.search(message, str(failure))
     assert failure.retry_after_s == (7 if fault == "limited" else 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "says"),
+    [
+        (401, {}, "answered 401: {}; check your key for it, your plan and your credit"),
+        (402, {}, "answered 402: {}; check your key"),
+        (403, {}, "answered 403: {}; check your key"),
+        (429, {"Retry-After": "601"}, "answered 429: {}; it asks to be left alone for 0.2 h: wait, change your plan"),
+        (503, {"Retry-After": "36000"}, "answered 503: {}; it asks to be left alone for 10.0 h: wait"),
+        (429, {"Retry-After": "600"}, None),
+        (500, {}, None),
+    ],
+)
+@pytest.mark.parametrize("provider", OPENERS)
+async def test_what_no_repetition_mends_is_trouble(serve: Serve, provider: str, status: int, headers: dict, says: str):
+    requests: list[web.Request] = []
+    answer = answering({}, status=status, headers=headers)
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        requests.append(request)
+        return await answer(request)
+
+    limits = (ProviderLimits(provider),)
+    settings = ServiceSettings(cache=None, limits=limits, retries=RetrySettings(2, first_s=0.01, last_s=0.01))
+    async with OPENERS[provider](serve(handler)) as tools, open_service(settings, {}) as service:
+        adapter = Adapter(tools, 5, service)
+        result = await adapter.answer(Call(1, "search", {"query": "oslo"}), 5)
+        assert result.reply.fault is not None
+        if says is None:
+            assert adapter.trouble == ""
+        else:
+            assert (adapter.trouble, result.retryable, len(requests)) == (result.reply.fault.message, False, 1)
+            assert adapter.trouble.startswith(f"{provider} {says}")
 
 
 @pytest.mark.parametrize("provider", OPENERS)
@@ -259,20 +297,55 @@ def test_what_will_not_do_is_named_where_it_stands(tmp_path: Path, entry: str, s
         read_settings(path)
 
 
+OTHERS = {"url": "http://127.0.0.1:2/", "results": 3, "urls": True}
+PLACES = {**OTHERS, "country": "de", "language": "de"}
+
+
+@pytest.mark.parametrize(
+    ("opener", "settings", "deciding", "free"),
+    [
+        (open_serper, SerperSettings(), PLACES, {"timeout_s": 1.0, "cost": 0.1, "key_variable": "BRAVE_API_KEY"}),
+        (open_brave, BraveSettings(), PLACES, {"timeout_s": 1.0, "cost": 0.1, "key_variable": "SERPER_API_KEY"}),
+        (
+            open_wikipedia,
+            WikipediaSettings(contact="a@b.org"),
+            {**OTHERS, "sentences": 2},
+            {"timeout_s": 1.0, "cost": 0.1, "contact": "c@d.org"},
+        ),
+        (open_fetch, FetchSettings(), {"chars": 9, "bytes": 9, "allowed": ("10.0.0.0/8",)}, {"timeout_s": 1.0}),
+    ],
+)
+def test_a_version_is_another_with_each_setting_that_decides(
+    opener: Callable[..., Opened], settings: object, deciding: dict, free: dict
+):
+    def version(**changed: object) -> str:
+        return versions(opener(replace(settings, **changed)))[0]
+
+    assert {*deciding, *free} == {field.name for field in fields(settings)}
+    assert len({version(), *(version(**{name: value}) for name, value in deciding.items())}) == 1 + len(deciding)
+    assert {version(**{name: value}) for name, value in free.items()} == {version()}
+
+
+def test_the_version_of_a_lookup_says_which_wiki():
+    here = WikipediaSettings(contact="a@b.org")
+    there = replace(here, url="https://de.wikipedia.org/w/api.php")
+    assert versions(open_wikipedia(here))[1] != versions(open_wikipedia(there))[1]
+    assert versions(open_wikipedia(here))[1] == versions(open_wikipedia(replace(here, results=1)))[1]
+
+
+def versions(opened: Opened) -> list[str]:
+    async def run() -> list[str]:
+        async with opened as tools:
+            return [tool.version for tool in tools]
+
+    return asyncio.run(run())
+
+
 def test_what_a_tool_says_of_itself(serve: Serve):
     async def run() -> None:
         async with open_brave(BraveSettings(cost=0.009)) as (search,):
-            assert (search.provider, search.cost, search.deterministic, search.stateful) == (
-                "brave",
-                0.009,
-                False,
-                False,
-            )
-            assert search.version != (await versions(BraveSettings(results=3)))
+            assert (search.provider, search.cost, search.deterministic) == ("brave", 0.009, False)
+            assert search.is_kept
             assert KEY not in repr(search)
-
-    async def versions(settings: BraveSettings) -> str:
-        async with open_brave(settings) as (search,):
-            return search.version
 
     asyncio.run(run())

@@ -80,7 +80,8 @@ class McpSettings:
     tools: tuple[str, ...] = ()
     """Which of its tools to serve, by the server's own names; empty serves all."""
     repeatable: tuple[str, ...] = ()
-    """Tools that may be repeated and cached although the server does not note them as readOnly or idempotent."""
+    """Tools that may be repeated although the server does not note them as readOnly or idempotent, and whose answers
+    may be some time old: those are cached. A note alone does not say what other tools, or others, change meanwhile."""
     environment_variables: tuple[str, ...] = ()
     """Environment variables that the command gets beside PATH, HOME and the like."""
     token_variable: str | None = None
@@ -146,7 +147,8 @@ class _Server:
                 raise UserError(
                     f"the MCP server {settings.name} has no tool {name!r}, only {', '.join(known)[:DESCRIPTION_CHARS]}"
                 )
-        maker = digest([str(client.server_info and (client.server_info.name, client.server_info.version))])
+        named = client.server_info and [client.server_info.name, client.server_info.version]
+        maker = digest([named, settings.command, settings.url])
         return tuple(self._tool(known[name], maker) for name in settings.tools or known)
 
     def _silent(self, reason: str) -> UserError:
@@ -162,7 +164,8 @@ class _Server:
                 f"{why or 'its name is no name'}; name the others under `tools`"
             )
         notes = described.annotations or ToolAnnotations()
-        repeatable = bool(notes.read_only_hint or notes.idempotent_hint) or described.name in settings.repeatable
+        named = described.name in settings.repeatable
+        repeatable = bool(notes.read_only_hint or notes.idempotent_hint) or named
 
         async def run(arguments: Mapping[str, Any], _: str) -> ToolReply:
             result = await self._call(described.name, dict(arguments), 2 if repeatable else 1)
@@ -179,7 +182,8 @@ class _Server:
             description=description,
             parameters=described.input_schema,
             run=run,
-            deterministic=bool(notes.read_only_hint) and notes.open_world_hint is False,
+            deterministic=False,
+            may_be_old=named,
             stateful=not repeatable,
             provider=settings.name,
         )

@@ -58,7 +58,7 @@ async def open_monty(settings: PythonSettings) -> AsyncIterator[Tier]:
             max_memory=settings.memory_bytes,
             max_recursion_depth=DEPTH,
         )
-        shown, shift = showing_last(code)
+        shown, shift = await asyncio.to_thread(showing_last, code)  # a third of a second for what is nothing but tokens
         began = perf_counter()
         status: Status = "ok"
         output = _Output(settings.output_bytes)
@@ -112,6 +112,8 @@ def _last_statement(code: str) -> tuple[int, int] | None:
     start, depth, is_new_line, is_new, is_outer = None, 0, True, True, True
     try:
         for token in tokenize.generate_tokens(io.StringIO(code).readline):
+            if token.type == tokenize.ERRORTOKEN:
+                return None  # Python 3.11 would look for the end of an unclosed string again after each of its quotes
             if token.type in IGNORED:
                 continue
             if token.type == tokenize.NEWLINE or (token.string == ";" and not depth):

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from rest_jax.config.plain import as_plain
-from rest_jax.core.canonical import digest
+from rest_jax.config.plain import settings_digest
 from rest_jax.core.effects import ToolReply
 from rest_jax.tools.registry import Schema, Tool
 from rest_jax.tools.sandbox.ran import reply_of
@@ -40,7 +39,7 @@ async def open_python(settings: PythonSettings) -> AsyncIterator[tuple[Tool, ...
         yield (
             Tool(
                 "python",
-                f"1+{tier.name}-{tier.version}.{digest(as_plain(settings, decisive=True))[:8]}",
+                f"1+{tier.name}-{tier.version}.{settings_digest(settings)}",
                 f"Run a Python program and see what it prints and the value of its last line. {tier.describes} "
                 "Every call starts anew: nothing is kept between calls.",
                 _parameters(settings.timeout_s),

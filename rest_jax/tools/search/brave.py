@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rest_jax.config.limits import NotNegative, checked
+from rest_jax.config.plain import FREE
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.tools.redact import secret
 from rest_jax.tools.registry import Tool, ToolFailure
@@ -25,9 +26,9 @@ class BraveSettings(WebSettings):
 
     url: str = "https://api.search.brave.com/res/v1/web/search"
     """Where Brave is asked."""
-    cost: NotNegative = 0.005
+    cost: NotNegative = field(default=0.005, metadata=FREE)
     """US dollars that one search costs by your plan, counted against the budget."""
-    key_variable: str = "BRAVE_API_KEY"
+    key_variable: str = field(default="BRAVE_API_KEY", metadata=FREE)
     """The environment variable that holds the key."""
     country: str = "us"
     """Where the searcher sits."""

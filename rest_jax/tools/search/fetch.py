@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from rest_jax.config.limits import AboveZero, Positive, checked
+from rest_jax.config.plain import FREE, settings_digest
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.tools.registry import Schema, Tool, ToolFailure
 from rest_jax.tools.search.addresses import Forbidden, Network, guarded_connector
@@ -69,7 +70,7 @@ class FetchSettings:
     """The most characters of a page that are shown."""
     bytes: Positive = 2 * 2**20
     """A page that is longer, decompressed, is not read."""
-    timeout_s: AboveZero = 10.0
+    timeout_s: AboveZero = field(default=10.0, metadata=FREE)
     """The most seconds that a page may take, redirects included."""
     allowed: tuple[str, ...] = ()
     """Networks beside the public internet that may be reached, as 10.1.0.0/16."""
@@ -108,7 +109,17 @@ async def open_fetch(
             async with turns:
                 return await _fetched(session, arguments["url"], settings)
 
-        yield (Tool("fetch", f"1+{settings.chars}", "Read a web page.", _PARAMETERS, fetch, deterministic=False),)
+        yield (
+            Tool(
+                "fetch",
+                f"1+{settings_digest(settings)}",
+                "Read a web page.",
+                _PARAMETERS,
+                fetch,
+                deterministic=False,
+                may_be_old=True,
+            ),
+        )
 
 
 async def _fetched(session: aiohttp.ClientSession, url: str, settings: FetchSettings) -> ToolReply:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rest_jax.config.limits import NotNegative, checked
+from rest_jax.config.plain import FREE
 from rest_jax.tools.redact import secret
 from rest_jax.tools.registry import Tool
 from rest_jax.tools.search.web import Form, Result, WebSettings, search_tool, text
@@ -20,9 +21,9 @@ class SerperSettings(WebSettings):
 
     url: str = "https://google.serper.dev/search"
     """Where Serper is asked."""
-    cost: NotNegative = 0.001
+    cost: NotNegative = field(default=0.001, metadata=FREE)
     """US dollars that one search costs by your plan, counted against the budget."""
-    key_variable: str = "SERPER_API_KEY"
+    key_variable: str = field(default="SERPER_API_KEY", metadata=FREE)
     """The environment variable that holds the key."""
     country: str = "us"
     """Where the searcher sits (`gl`)."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rest_jax.config.limits import AboveZero, NotNegative, Positive
+from rest_jax.config.plain import FREE, settings_digest
 from rest_jax.core.effects import NOT_FOUND, ToolReply
 from rest_jax.core.text import valid_unicode
 from rest_jax.tools.registry import Schema, Tool
@@ -24,9 +25,9 @@ class WebSettings:
     """Results that a search shows unless it says how many."""
     urls: bool = False
     """Whether each result is shown with its URL, for an agent that may fetch it."""
-    timeout_s: AboveZero = 10.0
+    timeout_s: AboveZero = field(default=10.0, metadata=FREE)
     """The most seconds that the provider may take."""
-    cost: NotNegative = 0.0
+    cost: NotNegative = field(default=0.0, metadata=FREE)
     """US dollars that one search costs by your plan, counted against the budget."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -78,11 +79,12 @@ def search_tool(upstream: Upstream, form: Form, settings: WebSettings) -> Tool:
 
     return Tool(
         "search",
-        f"1+{settings.results}{'u' * settings.urls}",
+        f"1+{settings_digest(settings)}",
         "Search the web for pages about something.",
         _parameters(form),
         search,
         deterministic=False,
+        may_be_old=True,
         provider=upstream.name,
         cost=settings.cost,
         about={"provider": upstream.name, "results": settings.results},

@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn
 
 from rest_jax.config.limits import Positive, checked
+from rest_jax.config.plain import FREE
+from rest_jax.core.canonical import digest
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.text import valid_unicode
 from rest_jax.tools.registry import Tool, ToolFailure
@@ -37,7 +39,7 @@ class WikipediaSettings(WebSettings):
 
     url: str = "https://en.wikipedia.org/w/api.php"
     """The API of the wiki that is asked."""
-    contact: str = ""
+    contact: str = field(default="", metadata=FREE)
     """An e-mail address or a web page by which you can be reached: Wikimedia's policy demands it of every program."""
     sentences: Positive = 5
     """How many sentences a search shows of each page."""
@@ -65,11 +67,12 @@ def _lookup_tool(upstream: Upstream, url: str) -> Tool:
 
     return Tool(
         "lookup",
-        "1",
+        f"1+{digest(url)[:12]}",
         "Find the next sentence with a keyword in a page.",
         LOOKUP,
         lookup,
         deterministic=False,
+        may_be_old=True,
         provider=upstream.name,
     )
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 
 from rest_jax.core.effects import ToolErrorKind
-from rest_jax.tools.registry import ToolFailure
+from rest_jax.tools.registry import Refusal, ToolFailure
 from rest_jax.tools.service.query import Answer, Ask, Clock, Query
 from rest_jax.tools.service.settings import BreakerSettings
 
@@ -55,7 +55,7 @@ def after_failure(circuit: Circuit, settings: BreakerSettings, now: float) -> Ci
 def breaking(ask: Ask, settings: BreakerSettings, clock: Clock) -> Ask:
     """`ask`, but not of a provider whose circuit is open: that fails at once (CircuitOpen). Tools of nobody pass.
 
-    What counts is whether the provider worked at all: an agent's own mistake and a 429 say that it does.
+    What counts is whether the provider worked at all: an agent's own mistake, a refusal and a 429 say that it does.
     """
     circuits: defaultdict[str, Circuit] = defaultdict(Circuit)
 
@@ -74,7 +74,7 @@ def breaking(ask: Ask, settings: BreakerSettings, clock: Clock) -> Ask:
         try:
             answer = await ask(query)
         except ToolFailure as failure:
-            if failure.kind in (ToolErrorKind.INFRA, ToolErrorKind.TIMEOUT):
+            if failure.kind in (ToolErrorKind.INFRA, ToolErrorKind.TIMEOUT) and not isinstance(failure, Refusal):
                 failed(provider, failure)
             else:
                 circuits[provider] = Circuit()

@@ -64,7 +64,7 @@ class Cache:
 
     async def recall(self, queries: Sequence[Query]) -> list[Answer | None]:
         """What is known of each query, by one look at the disk for all of them."""
-        wanted = {query.key: query.tool for query in queries if query.key is not None and _may_be_kept(query.tool)}
+        wanted = {query.key: query.tool for query in queries if query.key is not None and query.tool.is_kept}
         if self._off or not wanted:
             return [None] * len(queries)
         known = self._fresh({key: self._unwritten[key] for key in wanted if key in self._unwritten}, wanted)
@@ -77,7 +77,7 @@ class Cache:
 
     async def keep(self, query: Query, answer: Answer) -> Answer:
         """Remember a success. It is on the disk a little later, and known at once."""
-        if query.key is None or not answer.reply.ok or not _may_be_kept(query.tool) or self._off:
+        if query.key is None or not answer.reply.ok or not query.tool.is_kept or self._off:
             return answer
         self._unwritten[query.key] = (
             json.dumps([answer.reply.content, dict(answer.reply.data)], allow_nan=False),
@@ -202,11 +202,6 @@ def _transaction(database: sqlite3.Connection) -> Iterator[None]:
             database.execute("ROLLBACK")
         raise
     database.execute("COMMIT")
-
-
-def _may_be_kept(tool: Tool) -> bool:
-    """A provider's answer may be old; what one's own tool says by chance, or by what came before, is asked anew."""
-    return not tool.stateful and (tool.deterministic or bool(tool.provider))
 
 
 def _parse(reply: str) -> ToolReply:

@@ -31,11 +31,11 @@ class Query:
     @cached_property
     def key(self) -> str | None:
         """sha256 (hex) of all that the answer depends on. None where the arguments have no canonical form (NaN, lone
-        surrogates): such a call is never remembered."""
+        surrogates, nested too deep): such a call is never remembered."""
         session = [self.episode, self.before] if self.tool.stateful else []
         try:
             return digest([self.tool.name, self.tool.version, self.arguments, self.tool.provider, *session])
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 

@@ -26,7 +26,7 @@ def is_worth_retrying(query: Query, failure: ToolFailure) -> bool:
 
 def retrying(ask: Ask, settings: RetrySettings, clock: Clock, draw: random.Random | None = None) -> Ask:
     """`ask`, again after failures that may pass, while there is time. Answers and failures say how many attempts they
-    took.
+    took; a failure after the last of them is not to be tried again by whoever asked, or attempts would multiply.
 
     A circuit that is open is waited for, however often: nothing was asked, and a call that is given up meanwhile would
     find the provider no better elsewhere.
@@ -50,7 +50,9 @@ def retrying(ask: Ask, settings: RetrySettings, clock: Clock, draw: random.Rando
                 await pause(query, 1, refusal)
             except ToolFailure as failure:
                 failure.attempts = attempt
-                if attempt == settings.attempts or not is_worth_retrying(query, failure):
+                if attempt == settings.attempts:
+                    failure.retryable = False
+                if not is_worth_retrying(query, failure):
                     raise
                 await pause(query, attempt, failure)
                 attempt += 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rest_jax.core.effects import ToolFault, ToolReply
 from rest_jax.tools.protocol import CacheStatus
-from rest_jax.tools.registry import ToolFailure
+from rest_jax.tools.registry import Refusal, ToolFailure
 from rest_jax.tools.service.breaker import breaking
 from rest_jax.tools.service.budget import Budget
 from rest_jax.tools.service.cache import open_cache
@@ -29,7 +29,8 @@ SESSIONS = 100_000
 class Service:
     """Answers queries: from its memories, the first one first, else by `ask`.
 
-    What one memory knows, those before it learn. Equal queries of a stateless tool under way at one time are one.
+    What one memory knows, those before it learn. Equal queries under way at one time are one, if their tool's answers
+    are kept: of another tool, one that comes later may have another answer.
     """
 
     def __init__(self, ask: Ask = run_tool, memories: Sequence[Memory] = (), trouble: Trouble | None = None) -> None:
@@ -56,7 +57,9 @@ class Service:
                 return await self._asked(query)
             if query.tool.stateful:
                 return await self._answer_in_session(replace(query, before=self._sessions.get(query.episode, "")))
-            return await self._answer_once(query, query.key)
+            if query.tool.is_kept:
+                return await self._answer_once(query, query.key)
+            return await self._remembered_or_asked(query)
         except BaseException:
             self._sessions.pop(query.episode, None)  # an episode that meets a failure begins again
             raise
@@ -90,6 +93,8 @@ class Service:
         try:
             return await self._ask(query)
         except ToolFailure as failure:
+            if isinstance(failure, Refusal):
+                self.trouble.report(str(failure))
             if failure.kind.is_infrastructure:
                 raise
             fault = ToolFault(failure.kind, str(failure))

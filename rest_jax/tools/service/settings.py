@@ -10,15 +10,15 @@ from rest_jax.config.limits import AboveZero, NotNegative, Positive
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """Answers kept on disk. Stateful tools, and tools of one's own that are not deterministic, are always asked."""
+    """Answers kept on disk: those of deterministic tools, of web searches and pages, and of an MCP server's tools that
+    its settings name `repeatable`. All others are always asked."""
 
     path: str | None = None
     """An SQLite file; null is tools.sqlite in the cache folder ($REST_JAX_CACHE)."""
     megabytes: Positive = 1024
     """The most room that answers take; the least recently used ones go first."""
     ttl_s: AboveZero = 86_400.0
-    """How long a provider's answer is kept where the tool is not deterministic, as a web search; others are kept for
-    good."""
+    """How long an answer is kept where the tool is not deterministic, as a web search; others are kept for good."""
 
 
 @dataclass(frozen=True)
