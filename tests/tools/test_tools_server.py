@@ -144,6 +144,12 @@ def test_bad_requests(url: str, body: object, content_type: str, status: int, sa
         assert says in response.read().decode()
 
 
+def test_what_is_logged_of_a_defect_is_cut(url: str, caplog: pytest.LogCaptureFixture):
+    post(url, {"deadline_ms": 20_000, "calls": [{"id": 1, "tool": "broken", "arguments": {"text": "x" * 100_000}}]})
+    assert "broken failed on {'text': 'xxx" in caplog.text
+    assert caplog.text.count("x") < 2000
+
+
 def test_health_and_tools(url: str):
     with urllib.request.urlopen(f"{url}/v1/tools") as response:
         tools = json.load(response)["tools"]
