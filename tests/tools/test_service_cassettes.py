@@ -194,9 +194,9 @@ async def test_a_disk_that_is_full_stops_the_run_and_spoils_nothing(path: Path):
     with full_disk(path / UNFINISHED, room=20):
         with pytest.raises(ToolFailure, match="could not be recorded") as failure:
             await service.answer(ask_for(tool, "second"))
-        with pytest.raises(UserError, match="could not be finished .* make room, then record with it again"):
-            with full_disk(path / "none"):
-                recorder.close()
+        mend = r"could not be finished .* make room, then record with it again"
+        with full_disk(path / "none"), pytest.raises(UserError, match=mend):
+            recorder.close()
     assert (failure.value.kind, failure.value.retryable) == (ToolErrorKind.INFRA, False)
     assert trouble.text == f"{path}: an answer could not be recorded (File too large); make room"
     with Recorder(path, [tool]) as recorder:
