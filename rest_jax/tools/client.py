@@ -122,11 +122,12 @@ class ToolClient:
 
     def _send(self) -> None:
         calls, self._outbox = self._outbox, []
-        for start in range(0, len(calls), protocol.MAX_CALLS):
-            batch = calls[start : start + protocol.MAX_CALLS]
-            request = self._loop.create_task(self._transport.deliver(batch, self._reply))
-            self._requests.add(request)
-            request.add_done_callback(self._done)
+        request = self._loop.create_task(self._deliver(calls))
+        self._requests.add(request)
+        request.add_done_callback(self._done)
+
+    async def _deliver(self, calls: list[Call]) -> None:
+        await asyncio.gather(*(self._transport.deliver(batch, self._reply) for batch in protocol.divided(calls)))
 
     def _reply(self, id: int, reply: ToolReply) -> None:
         self._replies.put((id, reply))

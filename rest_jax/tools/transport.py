@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -79,20 +80,30 @@ class Transport:
         for retry in range(self._settings.retries + 1):
             last = retry == self._settings.retries
             pause_s = random.uniform(0, min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2**retry))
-            try:
-                async for result in self._post(tuple(waiting.values())):
-                    if last or not result.retryable:
-                        del waiting[result.id]
-                        report(result.id, result.reply)
-            except _RequestFailed as error:
-                pause_s = max(pause_s, error.retry_after_s)
-                for call in tuple(waiting.values()):
-                    if last or not error.retryable or call.tool in self.stateful:
-                        del waiting[call.id]
-                        report(call.id, ToolReply("", fault=error.fault))
+            sent = tuple(waiting.values())
+            size = protocol.ROOMY_CALLS if retry else len(sent)  # the first batch may have had too little room
+            batches = [sent[at : at + size] for at in range(0, len(sent), size)]
+            pauses_s = await asyncio.gather(*(self._deliver_once(batch, waiting, report, last) for batch in batches))
             if not waiting:
                 return
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(max(pause_s, *pauses_s))
+
+    async def _deliver_once(
+        self, batch: tuple[Call, ...], waiting: dict[int, Call], report: Report, last: bool
+    ) -> float:
+        """Take the calls whose replies are final out of `waiting`; returns for how many seconds to pause at least."""
+        try:
+            async for result in self._post(batch):
+                if last or not result.retryable:
+                    del waiting[result.id]
+                    report(result.id, result.reply)
+        except _RequestFailed as error:
+            for call in batch:
+                if call.id in waiting and (last or not error.retryable or call.tool in self.stateful):
+                    del waiting[call.id]
+                    report(call.id, ToolReply("", fault=error.fault))
+            return error.retry_after_s
+        return 0.0
 
     async def close(self) -> None:
         await self._session.close()
@@ -130,7 +141,7 @@ class Transport:
         while True:
             try:
                 return await self._session.post(
-                    f"{self._url}/v1/call", data=protocol.dump_batch(batch), headers=headers
+                    f"{self._url}/v1/call", data=io.BytesIO(protocol.dump_batch(batch)), headers=headers
                 )
             except aiohttp.ClientConnectorError as error:
                 if loop.time() >= give_up:
