@@ -78,9 +78,9 @@ def serve_until_stopped(options: argparse.Namespace) -> None:
         _die_with_parent()
         threading.Thread(target=_end_with_stdin, args=[os.getppid()], name="lifeline", daemon=True).start()
     # Imported here: by now the lifeline is watched, and --help or a wrong option has been answered at once.
-    from rest_jax.tools.transport import TOKEN_VARIABLE
+    from rest_jax.tools.redact import TOKEN_VARIABLE, own_token
 
-    token = os.environ.get(TOKEN_VARIABLE) or None
+    token = own_token()
     if token is None and not _is_loopback(options.host):
         raise UserError(f"--host {options.host} is open to others; set {TOKEN_VARIABLE} or listen on 127.0.0.1")
     asyncio.run(_serve(options, token, announcements))

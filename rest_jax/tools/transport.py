@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -15,9 +14,6 @@ from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
 from rest_jax.tools import protocol
 from rest_jax.tools.protocol import Batch, Call, ProtocolError, Result
-
-TOKEN_VARIABLE = "REST_JAX_TOOLS_TOKEN"
-"""Environment variable with the bearer token, for server and client."""
 
 REQUESTS = 32
 """Requests in flight at once."""
@@ -54,8 +50,7 @@ class Transport:
     tool that may have run. An adapter that does not listen is waited for `settings.timeout_s` seconds.
     """
 
-    def __init__(self, url: str, settings: ToolsSettings) -> None:
-        token = os.environ.get(TOKEN_VARIABLE)
+    def __init__(self, url: str, settings: ToolsSettings, token: str | None) -> None:
         self._url = url
         self._settings = settings
         self.stateful: frozenset[str] = frozenset()

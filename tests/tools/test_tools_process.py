@@ -21,7 +21,7 @@ from rest_jax.tools import process, watch
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.metrics import LATENCY
 from rest_jax.tools.process import adapter
-from rest_jax.tools.transport import TOKEN_VARIABLE
+from rest_jax.tools.redact import TOKEN_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ToolsSettings(results=2, k1=1.2, timeout_s=60)

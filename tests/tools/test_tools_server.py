@@ -16,9 +16,9 @@ from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools.client import ToolClient
+from rest_jax.tools.redact import TOKEN_VARIABLE
 from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.server import create_app
-from rest_jax.tools.transport import TOKEN_VARIABLE
 
 ServeApp = Callable[[Callable[[], web.Application]], str]
 
@@ -164,8 +164,8 @@ def test_health_and_tools(url: str):
 
 
 def test_token(serve_app: ServeApp, monkeypatch: pytest.MonkeyPatch):
-    url = serve_app(lambda: create_app(TOOLS, timeout_s=20, token="secret"))
-    for token in ("", "wrong"):
+    url = serve_app(lambda: create_app(TOOLS, timeout_s=20, token="secret-token"))
+    for token in ("", "wrong-token"):
         monkeypatch.setenv(TOKEN_VARIABLE, token)
         with ToolClient(url, ToolsSettings()) as client:
             with pytest.raises(UserError, match=r"401.*set REST_JAX_TOOLS_TOKEN"):
@@ -175,7 +175,7 @@ def test_token(serve_app: ServeApp, monkeypatch: pytest.MonkeyPatch):
         assert fault is not None
         assert fault.kind is ToolErrorKind.INFRA
         assert "401" in fault.message
-    monkeypatch.setenv(TOKEN_VARIABLE, "secret")
+    monkeypatch.setenv(TOKEN_VARIABLE, "secret-token")
     with ToolClient(url, ToolsSettings()) as client:
         client.check()
         client.submit(1, "echo", {"text": "in"}, "e")
