@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from rest_jax.config.limits import AboveZero, Distinct, Limit, Natural, NotNegative, Positive, Seed, Share, Some
 from rest_jax.config.plain import FREE
@@ -149,6 +150,8 @@ class ToolsSettings:
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if (self.mode == "live") is not (self.cassette is None):
             yield "cassette", "goes with mode record or replay, and they with it; set both, or leave both out"
+        if self.url is not None and "@" in urlsplit(self.url).netloc:
+            yield "url", "holds a name or a password, which would be noted; leave them out, a token goes elsewhere"
         if self.mode != "live" and self.url is not None:
             yield "mode", "the adapter at tools.url is started by others, with `rest-jax tools record` or `replay`"
         if self.config is None:

@@ -37,6 +37,18 @@ def write_json(path: Path, value: Any) -> None:
         part.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def append_whole(path: Path, line: bytes) -> None:
+    """Add to a file, or leave it as it is and raise OSError: half a line would spoil the next one. For one writer."""
+    with path.open("ab", buffering=0) as file:
+        whole = file.tell()
+        try:
+            while line:
+                line = line[file.write(line) :]
+        except OSError:
+            file.truncate(whole)
+            raise
+
+
 def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import ipaddress
 import json
 import logging
@@ -15,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from rest_jax.core.errors import UserError
 from rest_jax.tools.options import add_source_options, settings_of
@@ -23,6 +24,8 @@ from rest_jax.tools.options import add_source_options, settings_of
 if TYPE_CHECKING:
     from rest_jax.tools.serving import Served
 
+PR_SET_PDEATHSIG = 1
+"""Of linux/prctl.h."""
 
 ORPHAN_S = 4.0
 """How long an adapter may take to end when the process that started it is gone."""
@@ -69,22 +72,26 @@ def _add_address_options(command: argparse.ArgumentParser) -> None:
 def serve_until_stopped(options: argparse.Namespace) -> None:
     """Announce the address on stdout as one JSON line, then answer until SIGTERM. Raises UserError."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    announcements = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a tool prints is no announcement, and whoever started us reads but that
     if options.lifeline:
+        _die_with_parent()
         threading.Thread(target=_end_with_stdin, args=[os.getppid()], name="lifeline", daemon=True).start()
     # Imported here: by now the lifeline is watched, and --help or a wrong option has been answered at once.
-    from rest_jax.tools.transport import TOKEN_VARIABLE
+    from rest_jax.tools.redact import TOKEN_VARIABLE, own_token
 
-    token = os.environ.get(TOKEN_VARIABLE) or None
+    token = own_token()
     if token is None and not _is_loopback(options.host):
         raise UserError(f"--host {options.host} is open to others; set {TOKEN_VARIABLE} or listen on 127.0.0.1")
-    asyncio.run(_serve(options, token))
+    asyncio.run(_serve(options, token, announcements))
 
 
-async def _serve(options: argparse.Namespace, token: str | None) -> None:
+async def _serve(options: argparse.Namespace, token: str | None, announcements: TextIO) -> None:
     from rest_jax.tools.server import create_app, serve
 
     def announce(url: str) -> None:
-        print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
+        with announcements:
+            print(json.dumps({"url": url, "pid": os.getpid()}), file=announcements)
 
     async with _served(options) as served:
         app = create_app(served.tools, timeout_s=options.timeout_s, service=served.service, token=token)
@@ -108,6 +115,13 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _die_with_parent() -> None:
+    """Have Linux kill this process when the thread that started it ends: one that is stopped, or stuck in C, cannot
+    watch its standard input."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end_with_stdin(parent: int) -> None:

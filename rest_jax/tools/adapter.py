@@ -17,6 +17,9 @@ from rest_jax.tools.service.service import Service
 
 logger = logging.getLogger(__name__)
 
+LOGGED_CHARS = 1000
+"""How much of a call's arguments is logged when a tool's defect meets it."""
+
 
 class Adapter:
     """Answers calls with the tools it is given, and counts what it answers."""
@@ -77,7 +80,7 @@ class Adapter:
         except TimeoutError:
             return failure(call.id, ToolErrorKind.TIMEOUT, f"{tool.name} took more than {limit_s:g} s")
         except Exception as error:  # a tool's defect must neither stop the batch nor be held against the model
-            logger.exception("%s failed on %r", tool.name, dict(call.arguments))
+            logger.exception("%s failed on %s", tool.name, repr(dict(call.arguments))[:LOGGED_CHARS])
             return failure(call.id, ToolErrorKind.INFRA, f"{tool.name}: {type(error).__name__}: {error}")
 
     def _counted(self, tool: Tool, result: Result, seconds: float) -> Result:

@@ -16,7 +16,8 @@ from rest_jax.core.effects import ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools import protocol
 from rest_jax.tools.protocol import Call, ProtocolError
-from rest_jax.tools.transport import TOKEN_VARIABLE, Transport
+from rest_jax.tools.redact import TOKEN_VARIABLE, own_token
+from rest_jax.tools.transport import Transport
 
 TICK_S = 0.001
 """Calls submitted within this time travel in one request."""
@@ -30,6 +31,7 @@ class ToolClient:
     """
 
     def __init__(self, url: str, settings: ToolsSettings) -> None:
+        token = own_token()
         self.url = url.rstrip("/")
         self._in_flight: set[int] = set()
         self._replies: queue.SimpleQueue[tuple[int, ToolReply] | BaseException] = queue.SimpleQueue()
@@ -38,7 +40,7 @@ class ToolClient:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tool-client", daemon=True)
         self._thread.start()
-        self._transport: Transport = self._wait_for(self._open(settings))
+        self._transport: Transport = self._wait_for(self._open(settings, token))
 
     @property
     def in_flight(self) -> int:
@@ -105,8 +107,8 @@ class ToolClient:
 
     # What follows runs on the loop's thread.
 
-    async def _open(self, settings: ToolsSettings) -> Transport:
-        return Transport(self.url, settings)
+    async def _open(self, settings: ToolsSettings, token: str | None) -> Transport:
+        return Transport(self.url, settings, token)
 
     async def _shut(self) -> None:
         requests = tuple(self._requests)
@@ -122,11 +124,12 @@ class ToolClient:
 
     def _send(self) -> None:
         calls, self._outbox = self._outbox, []
-        for start in range(0, len(calls), protocol.MAX_CALLS):
-            batch = calls[start : start + protocol.MAX_CALLS]
-            request = self._loop.create_task(self._transport.deliver(batch, self._reply))
-            self._requests.add(request)
-            request.add_done_callback(self._done)
+        request = self._loop.create_task(self._deliver(calls))
+        self._requests.add(request)
+        request.add_done_callback(self._done)
+
+    async def _deliver(self, calls: list[Call]) -> None:
+        await asyncio.gather(*(self._transport.deliver(batch, self._reply) for batch in protocol.divided(calls)))
 
     def _reply(self, id: int, reply: ToolReply) -> None:
         self._replies.put((id, reply))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -13,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -34,6 +37,10 @@ STOP_S = 10.0
 
 TICK_S = 0.05
 """How soon an adapter that died is noticed."""
+
+RESTART_S = 60.0
+RESTART_TIMES = 10
+"""How long a restart may take: at least so many seconds, and so many times as long as the first start took."""
 
 LOOK_S = 2.0
 """The pause between two looks at what an adapter has answered."""
@@ -94,20 +101,37 @@ class _Child:
         self._command = command
         self._log = log
         self._stopping = threading.Event()
-        self._process, self.url = self._start(port=0)
         self._restarts = 0
         self._ended: tuple[Sample, ...] = ()
         self._last: tuple[Sample, ...] = ()
         self._written: Record | None = None
-        self._write()
-        self._supervisor = threading.Thread(target=self._supervise, name="tool-supervisor", daemon=True)
+        started: Future[None] = Future()
+        self._supervisor = threading.Thread(target=self._run, args=[started], name="tool-supervisor", daemon=True)
         self._supervisor.start()
+        try:
+            started.result()
+        except BaseException:  # Ctrl-C, too
+            self.stop()
+            raise
 
     def stop(self) -> None:
         self._stopping.set()
         self._supervisor.join()
 
-    def _start(self, port: int) -> tuple[subprocess.Popen[bytes], str]:
+    def _run(self, started: Future[None]) -> None:
+        """All starts are this thread's, which lives as long as the adapter may: it dies with whoever started it."""
+        began = time.monotonic()
+        try:
+            self._process, self.url = self._start(port=0, within_s=math.inf)  # somebody is looking: it may be long
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        self._restart_s = max(RESTART_S, RESTART_TIMES * (time.monotonic() - began))
+        self._write()
+        started.set_result(None)
+        self._supervise()
+
+    def _start(self, port: int, within_s: float) -> tuple[subprocess.Popen[bytes], str]:
         """Start the adapter and wait for its URL. Its end of our pipe, `stdin`, closes when this process dies."""
         with self._log.open("ab") as log:
             said_before = log.tell()
@@ -120,7 +144,12 @@ class _Child:
                 start_new_session=True,  # Ctrl-C is for the run, which stops its adapter when it is done with it
             )
         assert process.stdout is not None
+        give_up = time.monotonic() + within_s
         with process.stdout as stdout:
+            while not select.select([stdout], [], [], TICK_S)[0]:
+                if self._stopping.is_set() or time.monotonic() >= give_up:
+                    _kill(process)
+                    raise TimeoutError(f"it was silent for {within_s:g} s")
             announced = stdout.readline()
         if announced:
             return process, json.loads(announced)["url"]
@@ -172,7 +201,7 @@ class _Child:
         pause_s = FIRST_PAUSE_S
         while not self._stopping.wait(pause_s):
             try:
-                self._process, _ = self._start(port=urlsplit(self.url).port or 0)
+                self._process, _ = self._start(urlsplit(self.url).port or 0, self._restart_s)
             except Exception as error:  # whatever it is (the port is still taken, no memory …), it may pass
                 self._note(f"the adapter did not start again: {error}")
                 pause_s = min(2 * pause_s, LAST_PAUSE_S)
@@ -191,5 +220,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(STOP_S)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill the process and what it started, which may hang on it."""
+    assert process.stdin is not None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdin.close()

@@ -15,7 +15,7 @@ Both sides are strict: an unknown, missing or wrong field raises `ProtocolError`
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NoReturn
@@ -31,6 +31,9 @@ MAX_BODY_BYTES = 8 * 2**20
 MAX_DEPTH = 64
 """Lists and objects inside each other in a call's arguments: whoever walks deeper ones may run out of stack."""
 
+ENVELOPE_BYTES = 100
+"""What a batch has beside its calls, at most."""
+
 MAX_DEADLINE_S = 86_400.0
 """The longest deadline that a batch may have."""
 
@@ -42,6 +45,9 @@ MAX_RESULT_BYTES = 2 * 2**20
 
 MAX_REPLY_BYTES = 64 * 2**20
 """The results of one batch take no more; those that would are failures."""
+
+ROOMY_CALLS = MAX_REPLY_BYTES // MAX_RESULT_BYTES
+"""A batch of so many calls has room for its results, whatever they are."""
 
 LINES = "application/x-ndjson"
 
@@ -124,11 +130,25 @@ def too_deep() -> ToolFault:
 
 
 def dump_batch(batch: Batch) -> bytes:
-    calls = [
-        {"id": call.id, "episode": call.episode, "tool": call.tool, "arguments": dict(call.arguments)}
-        for call in batch.calls
-    ]
+    calls = [_fields_of(call) for call in batch.calls]
     return json.dumps({"deadline_ms": round(batch.deadline_s * 1000), "calls": calls}).encode()
+
+
+def divided(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
+    """The calls in batches, in order, none larger than an adapter takes: unless one call alone is."""
+    begin, size = 0, 0
+    for at, call in enumerate(calls):
+        more = len(json.dumps(_fields_of(call))) + len(", ")
+        if at > begin and (at - begin == MAX_CALLS or size + more > MAX_BODY_BYTES - ENVELOPE_BYTES):
+            yield calls[begin:at]
+            begin, size = at, 0
+        size += more
+    if begin < len(calls):
+        yield calls[begin:]
+
+
+def _fields_of(call: Call) -> dict[str, Any]:
+    return {"id": call.id, "episode": call.episode, "tool": call.tool, "arguments": dict(call.arguments)}
 
 
 def parse_batch(body: bytes) -> Batch:
@@ -165,11 +185,12 @@ class Room:
     def __init__(self) -> None:
         self._left = MAX_REPLY_BYTES
 
-    def line_of(self, result: Result) -> bytes:
-        """The result as a line, or, where there is no room for it, a failure. (Not to be tried again: it has run.)"""
+    def line_of(self, result: Result, repeatable: bool) -> bytes:
+        """The result as a line, or, where there is no room for it, a failure, retryable if the call is `repeatable`."""
         line = dump_result(result)
         if len(line) > self._left:
-            return _line_of(_unfit(result, f"the replies of its batch are longer than {MAX_REPLY_BYTES} bytes"))
+            unfit = _unfit(result, f"the replies of its batch are longer than {MAX_REPLY_BYTES} bytes")
+            return _line_of(replace(unfit, retryable=repeatable))
         self._left -= len(line)
         return line
 

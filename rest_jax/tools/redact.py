@@ -19,7 +19,9 @@ from rest_jax.config.plain import as_plain
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools.registry import Tool, ToolFailure
-from rest_jax.tools.transport import TOKEN_VARIABLE
+
+TOKEN_VARIABLE = "REST_JAX_TOOLS_TOKEN"
+"""Environment variable with the adapter's own bearer token, for server and client."""
 
 HIDDEN = "[secret]"
 """What stands in a secret's place."""
@@ -39,6 +41,11 @@ def secret(variable: str) -> str:
     if len(value) < LEAST_CHARS or not value.isascii() or not value.isprintable():
         raise UserError(f"{variable} holds no key: {LEAST_CHARS} or more printable ASCII characters are expected")
     return value
+
+
+def own_token() -> str | None:
+    """The adapter's own bearer token; None where it has none. Raises UserError for one that is no secret."""
+    return secret(TOKEN_VARIABLE) if os.environ.get(TOKEN_VARIABLE, "").strip() else None
 
 
 def secrets_of(settings: Any) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class Routes:
         batch = protocol.parse_batch(await _json_body(request))
         known = {result.id: result for result in await self._adapter.recall(batch.calls, batch.deadline_s)}
         room = Room()
-        lines = [room.line_of(result) for result in known.values()]
+        lines = [room.line_of(result, repeatable=True) for result in known.values()]
         asked = [call for call in batch.calls if call.id not in known]
         tasks = [asyncio.create_task(self._line(call, batch.deadline_s, room)) for call in asked]
         try:
@@ -115,7 +115,9 @@ class Routes:
         return web.json_response(openapi())
 
     async def _line(self, call: Call, deadline_s: float, room: Room) -> bytes:
-        return room.line_of(await self._adapter.answer(call, deadline_s))
+        tool = self._adapter.tools.get(call.tool)
+        repeatable = tool is None or not tool.stateful
+        return room.line_of(await self._adapter.answer(call, deadline_s), repeatable)
 
     def _refuse_unsearchable(self, topk: int | None) -> None:
         """A batch of queries that no search would take must not look like one that found nothing."""

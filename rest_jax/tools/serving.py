@@ -41,8 +41,9 @@ async def open_live(
     async with AsyncExitStack() as opened:
         tools = await opened.enter_async_context(open_tools(settings))
         clean = partial(redacted, secrets=secrets_of(settings))
-        recorder = opened.enter_context(Recorder(record, tools, clean)) if record is not None else None
-        service = open_service(settings.service, DEFAULT_LIMITS, recorder=recorder, ledger=spent)
+        trouble = Trouble()
+        recorder = opened.enter_context(Recorder(record, tools, clean, trouble)) if record is not None else None
+        service = open_service(settings.service, DEFAULT_LIMITS, recorder=recorder, ledger=spent, trouble=trouble)
         yield Served(tools, await opened.enter_async_context(service))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import io
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -14,9 +14,6 @@ from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
 from rest_jax.tools import protocol
 from rest_jax.tools.protocol import Batch, Call, ProtocolError, Result
-
-TOKEN_VARIABLE = "REST_JAX_TOOLS_TOKEN"
-"""Environment variable with the bearer token, for server and client."""
 
 REQUESTS = 32
 """Requests in flight at once."""
@@ -65,8 +62,7 @@ class Transport:
     listen is waited for `settings.timeout_s` seconds.
     """
 
-    def __init__(self, url: str, settings: ToolsSettings) -> None:
-        token = os.environ.get(TOKEN_VARIABLE)
+    def __init__(self, url: str, settings: ToolsSettings, token: str | None) -> None:
         self._url = url
         self._settings = settings
         self.stateful: frozenset[str] = frozenset()
@@ -92,28 +88,42 @@ class Transport:
             if protocol.is_too_deep(call.arguments):
                 del waiting[call.id]
                 report(call.id, ToolReply("", fault=protocol.too_deep()))
-        losses = 0
+        losses = dict.fromkeys(waiting, 0)
         for retry in range(self._settings.retries + 1):
             if not waiting:
                 return
             last = retry == self._settings.retries
             pause_s = random.uniform(0, min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2**retry))
-            try:
-                async for result in self._post(tuple(waiting.values())):
-                    if last or not result.retryable:
-                        del waiting[result.id]
-                        report(result.id, result.reply)
-                losses = 0
-            except _RequestFailed as error:
-                pause_s = max(pause_s, error.retry_after_s)
-                losses = losses + 1 if error.lost else 0
-                final = last or not error.retryable or losses == LOSSES
-                for call in tuple(waiting.values()):
-                    if final or call.tool in self.stateful:
-                        del waiting[call.id]
-                        report(call.id, ToolReply("", fault=error.fault))
+            sent = tuple(waiting.values())
+            size = protocol.ROOMY_CALLS if retry else len(sent)  # the first batch may have had too little room
+            batches = [sent[at : at + size] for at in range(0, len(sent), size)]
+            deliveries = (self._deliver_once(batch, waiting, losses, report, last) for batch in batches)
+            pauses_s = await asyncio.gather(*deliveries)
             if waiting:
-                await asyncio.sleep(pause_s)
+                await asyncio.sleep(max(pause_s, *pauses_s))
+
+    async def _deliver_once(
+        self, batch: tuple[Call, ...], waiting: dict[int, Call], losses: dict[int, int], report: Report, last: bool
+    ) -> float:
+        """Take the calls whose replies are final out of `waiting`, and count in `losses` how often in a row the adapter
+        was lost with each of the others; returns for how many seconds to pause at least."""
+        try:
+            async for result in self._post(batch):
+                if last or not result.retryable:
+                    del waiting[result.id]
+                    report(result.id, result.reply)
+        except _RequestFailed as error:
+            for call in batch:
+                if call.id not in waiting:
+                    continue
+                losses[call.id] = losses[call.id] + 1 if error.lost else 0
+                final = last or not error.retryable or losses[call.id] == LOSSES
+                if final or call.tool in self.stateful:
+                    del waiting[call.id]
+                    report(call.id, ToolReply("", fault=error.fault))
+            return error.retry_after_s
+        losses.update((call.id, 0) for call in batch)
+        return 0.0
 
     async def close(self) -> None:
         await self._session.close()
@@ -151,7 +161,7 @@ class Transport:
         while True:
             try:
                 return await self._session.post(
-                    f"{self._url}/v1/call", data=protocol.dump_batch(batch), headers=headers
+                    f"{self._url}/v1/call", data=io.BytesIO(protocol.dump_batch(batch)), headers=headers
                 )
             except aiohttp.ClientConnectorError as error:
                 if loop.time() >= give_up:

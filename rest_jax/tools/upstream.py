@@ -55,7 +55,12 @@ class Request:
 def url_conflicts(url: str) -> Iterator[tuple[str, str]]:
     """What settings have to say of a `url` field that is none."""
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if "@" in parts.netloc:
+        yield (
+            "url",
+            f"holds a name or a password, which would be logged; write {parts.hostname} alone, keys go elsewhere",
+        )
+    elif parts.scheme not in ("http", "https") or not parts.hostname:
         yield "url", f"expected an address such as https://example.org/search, got '{url}'"
 
 

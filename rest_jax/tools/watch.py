@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 from rest_jax.core.files import write_json
 from rest_jax.tools.metrics import Sample, parse
 from rest_jax.tools.protocol import parse_health
-from rest_jax.tools.transport import TOKEN_VARIABLE
+from rest_jax.tools.redact import own_token
 
 RECORD = "adapter.json"
 
@@ -45,7 +44,7 @@ def _got(url: str, path: str, timeout_s: float) -> str:
     parts = urlsplit(url)
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = connect(parts.hostname or "", parts.port, timeout=timeout_s)
-    token = os.environ.get(TOKEN_VARIABLE)
+    token = own_token()
     try:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         connection.request("GET", f"{parts.path}{path}", headers=headers)

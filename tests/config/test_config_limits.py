@@ -61,6 +61,10 @@ def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
             "1:17: tools.config: the adapter at tools.url is started by others; leave one of the two out",
         ),
         (
+            "tools: {url: 'http://me:secret@a'}",
+            "1:9: tools.url: holds a name or a password, which would be noted; leave them out, a token goes elsewhere",
+        ),
+        (
             "pilot: {improve: {thresholds: [0.5, 1]}}",
             "1:37: pilot.improve.thresholds.1: expected less than 1, got 1.0",
         ),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import resource
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rest_jax.core.effects import ToolErrorKind, ToolReply
@@ -62,3 +65,15 @@ def limited(retry_after_s: float = 0.0) -> ToolFailure:
 
 def down() -> ToolFailure:
     return ToolFailure(ToolErrorKind.INFRA, "503")
+
+
+@contextmanager
+def full_disk(file: Path, *, room: int = 0) -> Iterator[None]:
+    """No file grows beyond what this one holds and `room` bytes: what is written beyond fails halfway."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = file.stat().st_size if file.exists() else 0
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from service_world import Backend, ask_for, down
+from service_world import Backend, ask_for, down, full_disk
 
 from rest_jax.core.canonical import digest_file
 from rest_jax.core.effects import ToolErrorKind, ToolReply
@@ -24,7 +24,7 @@ from rest_jax.tools.service.cassettes import (
     Recorder,
     read_cassette,
 )
-from rest_jax.tools.service.query import Query, run_tool
+from rest_jax.tools.service.query import Query, Trouble, run_tool
 from rest_jax.tools.service.service import Service
 from rest_jax.tools.service.settings import CacheSettings
 from rest_jax.tools.serving import replayed
@@ -184,6 +184,25 @@ async def test_a_killed_recording_goes_on_where_it_was_torn(path: Path):
             await service.answer(ask_for(backend.tool(), query))
     assert len(read_cassette(path).calls) == len(backend.calls) == 3
     assert not (path / UNFINISHED).exists()
+
+
+async def test_a_disk_that_is_full_stops_the_run_and_spoils_nothing(path: Path):
+    tool, trouble = Backend().tool(), Trouble()
+    recorder = Recorder(path, [tool], trouble=trouble)
+    service = Service(run_tool, [recorder])
+    await service.answer(ask_for(tool, "first"))
+    with full_disk(path / UNFINISHED, room=20):
+        with pytest.raises(ToolFailure, match="could not be recorded") as failure:
+            await service.answer(ask_for(tool, "second"))
+        mend = r"could not be finished .* make room, then record with it again"
+        with full_disk(path / "none"), pytest.raises(UserError, match=mend):
+            recorder.close()
+    assert (failure.value.kind, failure.value.retryable) == (ToolErrorKind.INFRA, False)
+    assert trouble.text == f"{path}: an answer could not be recorded (File too large); make room"
+    with Recorder(path, [tool]) as recorder:
+        await Service(run_tool, [recorder]).answer(ask_for(tool, "third"))
+    calls = read_cassette(path).calls.values()
+    assert sorted(row["arguments"]["query"] for row in calls) == ["first", "third"]
 
 
 def test_a_recording_that_cannot_go_on_is_one_line_for_the_user(path: Path):

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from service_world import Backend, FakeTime, ask_for, down, limited
+from service_world import Backend, FakeTime, ask_for, down, full_disk, limited
 
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import UserError
@@ -17,7 +17,7 @@ from rest_jax.tools.registry import ToolFailure
 from rest_jax.tools.service.breaker import CircuitOpen, breaking
 from rest_jax.tools.service.budget import Budget, BudgetSpent
 from rest_jax.tools.service.limits import Bucket, limiting
-from rest_jax.tools.service.query import run_tool
+from rest_jax.tools.service.query import Trouble, run_tool
 from rest_jax.tools.service.retries import pause_s, retrying
 from rest_jax.tools.service.service import asking
 from rest_jax.tools.service.settings import BreakerSettings, ProviderLimits, RetrySettings, ServiceSettings
@@ -277,6 +277,20 @@ async def test_many_calls_at_once_do_not_overspend():
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert len(backend.calls) == 5
     assert sum(isinstance(outcome, BudgetSpent) for outcome in outcomes) == 45
+
+
+async def test_what_cannot_be_noted_in_the_ledger_is_neither_asked_nor_paid(tmp_path: Path):
+    ledger, backend, trouble = tmp_path / "spent", Backend(), Trouble()
+    budget = Budget(5.0, ledger, trouble)
+    ask, query = budget.paying(run_tool), ask_for(backend.tool(cost=0.125))
+    await ask(query)
+    with full_disk(ledger, room=2), pytest.raises(ToolFailure, match="could not be noted") as failure:
+        await ask(query)
+    assert (failure.value.kind, failure.value.retryable) == (ToolErrorKind.INFRA, False)
+    assert f"{ledger}: what a call costs could not be noted (File too large); make room" == trouble.text
+    assert (len(backend.calls), budget.spent) == (1, 0.125)
+    await ask(query)
+    assert Budget(5.0, ledger).spent == 0.25
 
 
 def test_a_damaged_ledger_is_for_the_user_to_mend(tmp_path: Path):

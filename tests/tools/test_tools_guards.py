@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -52,8 +53,13 @@ def all_of(connection: socket.socket) -> bytes:
     return said
 
 
-def asked(url: str, *what: str) -> list[ToolReply]:
-    with ToolClient(url, ToolsSettings(retries=0)) as client:
+async def well(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+    return ToolReply("well")
+
+
+def asked(url: str, *what: str, retries: int = 0) -> list[ToolReply]:
+    with ToolClient(url, ToolsSettings(retries=retries)) as client:
+        client.check()
         for id, each in enumerate(what):
             client.submit(id, "give", {"what": each}, "e")
         replies: dict[int, ToolReply] = {}
@@ -109,6 +115,27 @@ def test_a_defect_of_the_adapter_shows_no_more_than_that(
     assert "the key is 1234" in caplog.text
 
 
+def test_a_client_sends_again_what_had_no_room(serve_app: ServeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_REPLY_BYTES", 200_000)
+    monkeypatch.setattr(protocol, "ROOMY_CALLS", 3)
+    url = serve_app(lambda: create_app([Tool("give", "1", "For tests.", {}, give)], timeout_s=20))
+    assert [reply.ok for reply in asked(url, *["some"] * 20, retries=1)] == [True] * 20
+
+
+def test_but_not_of_a_stateful_tool(serve_app: ServeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_REPLY_BYTES", 200_000)
+    tool = Tool("give", "1", "For tests.", {}, give, stateful=True)
+    url = serve_app(lambda: create_app([tool], timeout_s=20))
+    assert sum(reply.ok for reply in asked(url, *["some"] * 7, retries=1)) == 3
+
+
+def test_a_client_sends_no_more_than_an_adapter_takes(serve_app: ServeApp) -> None:
+    tool = Tool("give", "1", "For tests.", {}, give)
+    url = serve_app(lambda: create_app([replace(tool, run=well)], timeout_s=20))
+    long = "é" * (protocol.MAX_BODY_BYTES // 60)  # six bytes each
+    assert [reply.content for reply in asked(url, *[long] * 25)] == ["well"] * 25
+
+
 def test_replies_that_are_too_much_together_are_failures(serve_app: ServeApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "MAX_REPLY_BYTES", 200_000)  # room for three of seven
     url = serve_app(lambda: create_app([Tool("give", "1", "For tests.", {}, give)], timeout_s=20))
@@ -121,7 +148,7 @@ def test_replies_that_are_too_much_together_are_failures(serve_app: ServeApp, mo
     assert sum(result["ok"] for result in results) == 3
     refused = [result["error"] for result in results if not result["ok"]]
     assert len(refused) == 4
-    assert all("longer than 200000 bytes" in error["message"] and not error["retryable"] for error in refused)
+    assert all("longer than 200000 bytes" in error["message"] and error["retryable"] for error in refused)
 
 
 def test_a_reply_that_cannot_be_sent_is_the_tools_failure_alone(url: str) -> None:

@@ -320,6 +320,38 @@ def test_hostile_listings_are_refused(listed: dict[str, Any], says: str, tmp_pat
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("url", ["http://me:pass-1234@x.org/mcp", "ftp://x.org", "x"])
+def test_a_url_is_one_and_holds_no_password(url: str):
+    ((field, message),) = McpSettings("a", url=url).conflicts()
+    assert field == "url"
+    assert "pass-1234" not in message
+
+
+def test_what_a_server_says_beside_its_answers_is_passed_on_without_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("MCP_KEY", "s3cret-token")
+    script = f"""if True:
+        import os, runpy, sys
+        print("my key is", os.environ["MCP_KEY"], file=sys.stderr)
+        sys.argv[1:] = [{str(tmp_path / "notes")!r}]
+        runpy.run_path({str(SERVER)!r}, run_name="__main__")
+    """
+    command = (sys.executable, "-c", script)
+    settings = McpSettings("a", command=command, environment_variables=("MCP_KEY",))
+
+    async def run() -> str:
+        said = ""
+        async with open_mcp(settings) as tools:
+            assert tools
+            while "\n" not in said:
+                await asyncio.sleep(0.01)
+                said += capfd.readouterr().err
+        return said
+
+    assert "my key is [secret]\n" in asyncio.run(asyncio.wait_for(run(), 60))
+
+
 def test_a_token_goes_to_the_server_and_nowhere_else(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     monkeypatch.setenv("MCP_KEY", "s3cret-token")
     caplog.set_level(logging.DEBUG)

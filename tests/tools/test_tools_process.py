@@ -21,12 +21,26 @@ from rest_jax.tools import process, watch
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.metrics import LATENCY
 from rest_jax.tools.process import adapter
-from rest_jax.tools.transport import TOKEN_VARIABLE
+from rest_jax.tools.redact import TOKEN_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ToolsSettings(results=2, k1=1.2, timeout_s=60)
 ACCELERATORS = ("jaxlib", "libcuda", "libtpu")
 """What is mapped into a process that uses one."""
+
+
+HANGS_AT_ITS_SECOND_IMPORT = """if True:
+    import os
+    from pathlib import Path
+    imports = Path(__file__).with_name("imports")
+    with imports.open("a") as file:
+        print(os.getpid(), file=file)
+    if len(imports.read_text().split()) == 2:
+        import re
+        re.match("(a+)+$", "a" * 99 + "b")  # holds the interpreter's lock
+    def one() -> int:
+        return 1
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -51,14 +65,14 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def wait_until_gone(pid: int) -> None:
-    wait_until(lambda: is_gone(pid), f"process {pid} is gone")
+def wait_until_gone(pid: int, within_s: float = 60.0) -> None:
+    wait_until(lambda: is_gone(pid), f"process {pid} is gone", within_s)
 
 
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    give_up = time.monotonic() + 60
+def wait_until(holds: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
+    give_up = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < give_up, f"not in a minute: {what}"
+        assert time.monotonic() < give_up, f"not in {within_s:g} s: {what}"
         time.sleep(0.02)
 
 
@@ -70,6 +84,15 @@ def answered(folder: Path) -> float:
     return sum(
         sample.value for sample in record.samples if (sample.name, sample.labels) == (f"{LATENCY}_count", counted)
     )
+
+
+def functions(folder: Path, source: str, names: str) -> ToolsSettings:
+    """Settings of an adapter that serves functions of a module with this source."""
+    (folder / "mine.py").write_text(source)
+    (folder / "tools.yaml").write_text(
+        f"tools: [{{kind: functions, functions: [{names}]}}]\nservice: {{cache: null}}\n"
+    )
+    return ToolsSettings(config=str(folder / "tools.yaml"), timeout_s=60)
 
 
 def ask(client: ToolClient, ids: range) -> dict[int, ToolReply]:
@@ -152,6 +175,107 @@ def test_an_adapter_that_hangs_is_replaced(corpus: Path, tmp_path: Path, monkeyp
     assert record is not None
     assert (record.url, record.pid, record.restarts) == (url, last, 1)
     assert answered(tmp_path) == 200
+
+
+def test_a_restart_that_hangs_is_killed_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(process, "RESTART_S", 8.0)
+    monkeypatch.setattr(process, "RESTART_TIMES", 0)
+    settings = functions(tmp_path, HANGS_AT_ITS_SECOND_IMPORT, "'mine:one'")
+    imports = tmp_path / "imports"
+    with adapter(settings, tmp_path / "none", log=tmp_path / "tools.log") as url, ToolClient(url, settings) as client:
+        os.kill(client.check()["pid"], signal.SIGKILL)
+        wait_until(lambda: len(imports.read_text().split()) == 2, "the second import")
+        client.submit(1, "one", {}, "e")
+        ((_, reply),) = client.poll(None)
+        last = client.check()["pid"]
+    assert reply.content == "1"
+    assert "did not start again: it was silent for 8 s" in (tmp_path / "tools.log").read_text()
+    pids = [int(pid) for pid in imports.read_text().split()]
+    assert pids[-1] == last
+    assert all(is_gone(pid) for pid in pids)
+
+
+def test_the_end_of_a_run_waits_for_no_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = functions(tmp_path, HANGS_AT_ITS_SECOND_IMPORT, "'mine:one'")
+    imports = tmp_path / "imports"
+    with adapter(settings, tmp_path / "none", log=tmp_path / "tools.log") as url:
+        with ToolClient(url, settings) as client:
+            os.kill(client.check()["pid"], signal.SIGKILL)
+        wait_until(lambda: len(imports.read_text().split()) == 2, "the second import")
+    assert all(is_gone(int(pid)) for pid in imports.read_text().split())
+
+
+def test_what_a_function_prints_is_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = """if True:
+        print("imported")
+        def chatty(n: int) -> str:
+            print("called", n, flush=True)
+            return str(n)
+    """
+    settings = functions(tmp_path, source, "'mine:chatty'")
+    log = tmp_path / "tools.log"
+    with adapter(settings, tmp_path / "none", log=log) as url, ToolClient(url, settings) as client:
+        for id in range(3):
+            client.submit(id, "chatty", {"n": id}, "e")
+        replies: dict[int, ToolReply] = {}
+        while client.in_flight:
+            replies.update(client.poll(None))
+    assert {id: reply.content for id, reply in replies.items()} == {0: "0", 1: "1", 2: "2"}
+    assert sorted(log.read_text().splitlines()) == ["called 0", "called 1", "called 2", "imported"]
+
+
+@pytest.mark.parametrize(("state", "restarted"), [("stopped", True), ("in C", False)])
+def test_an_adapter_that_cannot_run_python_dies_with_its_run(tmp_path: Path, state: str, restarted: bool):
+    source = """if True:
+        import re
+        def stuck(n: int) -> str:
+            return str(re.match("(a+)+$", "a" * n + "b"))
+    """
+    functions(tmp_path, source, "'mine:stuck'")
+    script = """if True:
+        import os, signal, sys, time
+        from pathlib import Path
+        from rest_jax.config.settings import ToolsSettings
+        from rest_jax.tools import watch
+        from rest_jax.tools.client import ToolClient
+        from rest_jax.tools.process import adapter
+        settings = ToolsSettings(config="tools.yaml", timeout_s=60)
+        with adapter(settings, Path("none"), log=Path("tools.log")) as url, ToolClient(url, settings) as client:
+            pid = client.check()["pid"]
+            if sys.argv[2] == "True":
+                os.kill(pid, signal.SIGKILL)
+                client.submit(1, "stuck", {"n": 1}, "e")
+                assert client.poll(None)[0][1].ok
+                pid = client.check()["pid"]
+            if sys.argv[1] == "stopped":
+                os.kill(pid, signal.SIGSTOP)
+            else:
+                client.submit(2, "stuck", {"n": 99}, "e")
+                while True:
+                    try:
+                        watch.look(url, 1.0)
+                    except TimeoutError:
+                        break
+            print(pid, flush=True)
+            time.sleep(600)
+    """
+    run = subprocess.Popen(
+        [sys.executable, "-c", script, state, str(restarted)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    with run.stdout as printed:
+        pid = int(printed.readline())
+    assert not is_gone(pid)
+    run.kill()
+    run.wait()
+    wait_until_gone(pid, within_s=5.0)
 
 
 def test_killing_the_run_leaves_no_orphan(corpus: Path, tmp_path: Path):

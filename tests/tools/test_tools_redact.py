@@ -21,9 +21,17 @@ from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
-from rest_jax.tools.redact import HIDDEN, redacted, redacting, redacting_logs, secret, secrets_of
+from rest_jax.tools.redact import (
+    HIDDEN,
+    TOKEN_VARIABLE,
+    own_token,
+    redacted,
+    redacting,
+    redacting_logs,
+    secret,
+    secrets_of,
+)
 from rest_jax.tools.registry import Tool, ToolFailure
-from rest_jax.tools.transport import TOKEN_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 KEY = 'k-01234"/56789 abc'
@@ -62,6 +70,16 @@ def test_what_is_no_secret(monkeypatch: pytest.MonkeyPatch, value: str):
     with pytest.raises(UserError, match="A_KEY") as error:
         secret("A_KEY")
     assert not value.strip() or value.strip() not in str(error.value)
+
+
+def test_the_adapters_own_token_is_a_secret_like_others(monkeypatch: pytest.MonkeyPatch):
+    assert own_token() is None
+    monkeypatch.setenv(TOKEN_VARIABLE, "long-enough\n")
+    assert own_token() == "long-enough"
+    monkeypatch.setenv(TOKEN_VARIABLE, "short")
+    for use in (own_token, lambda: ToolClient("http://127.0.0.1:1", ToolsSettings())):
+        with pytest.raises(UserError, match=f"{TOKEN_VARIABLE} holds no key: 8 or more"):
+            use()
 
 
 def test_every_spelling_goes():

@@ -16,9 +16,9 @@ from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools.client import ToolClient
+from rest_jax.tools.redact import TOKEN_VARIABLE
 from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.server import create_app
-from rest_jax.tools.transport import TOKEN_VARIABLE
 
 ServeApp = Callable[[Callable[[], web.Application]], str]
 
@@ -166,6 +166,12 @@ def test_bad_requests(url: str, body: object, content_type: str, status: int, sa
         assert says in response.read().decode()
 
 
+def test_what_is_logged_of_a_defect_is_cut(url: str, caplog: pytest.LogCaptureFixture):
+    post(url, {"deadline_ms": 20_000, "calls": [{"id": 1, "tool": "broken", "arguments": {"text": "x" * 100_000}}]})
+    assert "broken failed on {'text': 'xxx" in caplog.text
+    assert caplog.text.count("x") < 2000
+
+
 def test_health_and_tools(url: str):
     with urllib.request.urlopen(f"{url}/v1/tools") as response:
         tools = json.load(response)["tools"]
@@ -180,8 +186,8 @@ def test_health_and_tools(url: str):
 
 
 def test_token(serve_app: ServeApp, monkeypatch: pytest.MonkeyPatch):
-    url = serve_app(lambda: create_app(TOOLS, timeout_s=20, token="secret"))
-    for token in ("", "wrong"):
+    url = serve_app(lambda: create_app(TOOLS, timeout_s=20, token="secret-token"))
+    for token in ("", "wrong-token"):
         monkeypatch.setenv(TOKEN_VARIABLE, token)
         with ToolClient(url, ToolsSettings()) as client:
             with pytest.raises(UserError, match=r"401.*set REST_JAX_TOOLS_TOKEN"):
@@ -191,7 +197,7 @@ def test_token(serve_app: ServeApp, monkeypatch: pytest.MonkeyPatch):
         assert fault is not None
         assert fault.kind is ToolErrorKind.INFRA
         assert "401" in fault.message
-    monkeypatch.setenv(TOKEN_VARIABLE, "secret")
+    monkeypatch.setenv(TOKEN_VARIABLE, "secret-token")
     with ToolClient(url, ToolsSettings()) as client:
         client.check()
         client.submit(1, "echo", {"text": "in"}, "e")

@@ -12,7 +12,8 @@ import logging
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,7 @@ from rest_jax.tools.bridges.kept import Kept
 from rest_jax.tools.protocol import MAX_BODY_BYTES
 from rest_jax.tools.redact import redacted, secret, secrets_of
 from rest_jax.tools.registry import Tool, ToolFailure
+from rest_jax.tools.upstream import url_conflicts
 
 CALLS = 64
 """Calls of one server in flight at once: with 1,000 waiting, httpx took 50 times as long as aiohttp (18.7 s)."""
@@ -54,6 +56,9 @@ DESCRIPTION_CHARS = 2_048
 
 PROBE_S = 5.0
 """After a call that ran out of time: how long a server that still lives may take to list its tools."""
+
+LINE_CHARS = 2**20
+"""A longer line of a server's standard error is passed on in pieces."""
 
 CONNECT_S = 30.0
 READ_S = 300.0
@@ -92,6 +97,8 @@ class McpSettings:
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if bool(self.command) == (self.url is not None):
             yield "command", "a server has either a command or a url; give one of them"
+        if self.url is not None:
+            yield from url_conflicts(self.url)
 
 
 @contextlib.asynccontextmanager
@@ -119,8 +126,8 @@ class _Server:
 
     def __init__(self, settings: McpSettings) -> None:
         self._settings = settings
-        self._transport = _transport(settings)
         self._secrets = secrets_of(settings)
+        self._transport = _transport(settings, self._secrets)
         self._session = Kept(self._connect, settings.start_s)
         self._places = asyncio.Semaphore(CALLS)
         self._probe: asyncio.Task[None] | None = None
@@ -234,15 +241,32 @@ class _Server:
             yield client
 
 
-def _transport(settings: McpSettings) -> Callable[[], Transport]:
+def _transport(settings: McpSettings, secrets: Sequence[str]) -> Callable[[], Transport]:
     """What begins a transport to the server. Raises UserError for an environment variable that is not set."""
     if settings.url is None:
         passed_on = {name: _variable(settings.name, name) for name in settings.environment_variables}
         command, *arguments = settings.command
         started = StdioServerParameters(command=command, args=arguments, env=passed_on)
-        return lambda: stdio_client(started, errlog=sys.stderr)
+        return functools.partial(_stdio, started, secrets)
     token = settings.token_variable and secret(settings.token_variable)
     return functools.partial(_http, settings.url, {"Authorization": f"Bearer {token}"} if token else {})
+
+
+@contextlib.asynccontextmanager
+async def _stdio(started: StdioServerParameters, secrets: Sequence[str]) -> AsyncIterator[Any]:
+    """What the server says on its standard error goes to ours, without our secrets."""
+    reading, writing = os.pipe()
+    threading.Thread(target=_pass_on, args=[reading, secrets], name="mcp-stderr", daemon=True).start()
+    with os.fdopen(writing, "w") as errors:
+        async with stdio_client(started, errlog=errors) as streams:
+            yield streams
+
+
+def _pass_on(reading: int, secrets: Sequence[str]) -> None:
+    with os.fdopen(reading, encoding="utf-8", errors="replace") as said:
+        while line := said.readline(LINE_CHARS):
+            sys.stderr.write(redacted(line, secrets))
+            sys.stderr.flush()
 
 
 @contextlib.asynccontextmanager

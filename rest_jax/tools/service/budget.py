@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import UserError
+from rest_jax.core.files import append_whole
 from rest_jax.tools.registry import ToolFailure
 from rest_jax.tools.service.query import Answer, Ask, Query, Trouble
 
@@ -69,10 +70,13 @@ class Budget:
     def _pay(self, dollars: float) -> None:
         if dollars <= 0:
             return
-        self.spent += dollars
         if self._ledger is not None:
-            with self._ledger.open("a", encoding="ascii") as file:
-                file.write(f"{dollars!r}\n")
+            try:
+                append_whole(self._ledger, f"{dollars!r}\n".encode())
+            except OSError as error:
+                message = f"{self._ledger}: what a call costs could not be noted ({error.strerror}); make room"
+                raise self._trouble.failure(message) from error
+        self.spent += dollars
 
 
 def _sum(ledger: Path) -> float:

@@ -28,7 +28,7 @@ from filelock import FileLock, Timeout
 from rest_jax.core.canonical import digest, digest_file
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
 from rest_jax.core.errors import UserError
-from rest_jax.core.files import write_json, written_whole
+from rest_jax.core.files import append_whole, write_json, written_whole
 from rest_jax.tools.protocol import CacheStatus
 from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.service.query import Answer, Query, Trouble
@@ -132,10 +132,17 @@ class Recorder:
     Raises UserError when the folder holds a recording of other tools, or when another process records there.
     """
 
-    def __init__(self, path: Path, tools: Sequence[Tool], clean: Callable[[str], str] = lambda text: text) -> None:
-        """`clean` takes the secrets out of a line of JSON before it is written."""
+    def __init__(
+        self,
+        path: Path,
+        tools: Sequence[Tool],
+        clean: Callable[[str], str] = lambda text: text,
+        trouble: Trouble | None = None,
+    ) -> None:
+        """`clean` takes the secrets out of a line of JSON before it is written; `trouble` hears of a full disk."""
         self.path = path
         self._clean = clean
+        self._trouble = trouble or Trouble()
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / ".lock")
         try:
@@ -152,7 +159,6 @@ class Recorder:
                     self._calls = _read_calls(path) if (path / CALLS).is_file() else {}
                 elif (path / MANIFEST).is_file():
                     self._add_to(read_cassette(path))
-                self._file = held.enter_context((path / UNFINISHED).open("ab+"))
                 self._go_on()
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise UserError(f"{path}: cannot be recorded into ({error}); name another folder") from error
@@ -182,12 +188,27 @@ class Recorder:
             "data": dict(answer.reply.data),
             "error": None if fault is None else {"kind": fault.kind.value, "message": fault.message},
         }
-        self._calls[query.key] = self._append(row)
+        try:
+            self._calls[query.key] = self._append(row)
+        except OSError as error:
+            message = f"{self.path}: an answer could not be recorded ({error.strerror}); make room"
+            raise self._trouble.failure(message) from error
         return answer
 
     def close(self) -> None:
-        """Write the cassette with what was added, sorted: equal recordings are equal files, whatever came first."""
-        self._file.close()
+        """Write the cassette with what was added, sorted: equal recordings are equal files, whatever came first.
+
+        Raises UserError when the disk is full: what was recorded waits in the unfinished file.
+        """
+        try:
+            self._finish()
+        except OSError as error:
+            mend = "make room, then record with it again"
+            raise UserError(f"{self.path}: could not be finished ({error.strerror}); {mend}") from error
+        finally:
+            self._held.close()
+
+    def _finish(self) -> None:
         with written_whole(self.path / CALLS) as part, pa.output_stream(part, compression="zstd") as file:
             for key in sorted(self._calls):
                 file.write(json.dumps(self._calls[key], sort_keys=True).encode() + b"\n")
@@ -201,13 +222,11 @@ class Recorder:
         }
         write_json(self.path / MANIFEST, manifest)
         (self.path / UNFINISHED).unlink()
-        self._held.close()
 
     def _append(self, row: Row) -> Row:
         """Hand a line to the system; returns it as it can be read back."""
         line = self._clean(json.dumps(row, allow_nan=False))
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        append_whole(self.path / UNFINISHED, line.encode() + b"\n")
         return json.loads(line)
 
     def _add_to(self, before: Cassette) -> None:
@@ -217,19 +236,20 @@ class Recorder:
     def _go_on(self) -> None:
         """Take over what a recording left that was killed, even while it was being finished; a last line that the kill
         tore is cut off."""
-        self._file.seek(0)
         whole = 0
-        for line in self._file:
-            if not line.endswith(b"\n"):
-                break
-            row = json.loads(line)
-            if whole == 0:
-                self._began = row["began"]
-                self._refuse_others(row["tools"])
-            else:
-                self._calls[row["key"]] = row
-            whole += len(line)
-        self._file.truncate(whole)
+        with (self.path / UNFINISHED).open("ab+") as file:
+            file.seek(0)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                row = json.loads(line)
+                if whole == 0:
+                    self._began = row["began"]
+                    self._refuse_others(row["tools"])
+                else:
+                    self._calls[row["key"]] = row
+                whole += len(line)
+            file.truncate(whole)
         if whole == 0:
             self._append({"began": self._began, "tools": self._tools})
 

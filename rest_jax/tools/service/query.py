@@ -11,9 +11,9 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from rest_jax.core.canonical import digest
-from rest_jax.core.effects import ToolReply
+from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.tools.protocol import CacheStatus
-from rest_jax.tools.registry import Tool
+from rest_jax.tools.registry import Tool, ToolFailure
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,13 @@ class Trouble:
     def report(self, text: str) -> None:
         """The first one stays."""
         self.text = self.text or text
+
+    def failure(self, text: str) -> ToolFailure:
+        """Report it; returns how the call that met it fails: not to be tried again."""
+        self.report(text)
+        failure = ToolFailure(ToolErrorKind.INFRA, text)
+        failure.retryable = False
+        return failure
 
 
 @dataclass(frozen=True)

@@ -133,11 +133,12 @@ async def open_service(
     *,
     recorder: Memory | None = None,
     ledger: Path | None = None,
+    trouble: Trouble | None = None,
 ) -> AsyncIterator[Service]:
     """The service of these settings for the length of a block, in which a recorder hears every answer."""
+    trouble = trouble or Trouble()
     async with AsyncExitStack() as opened:
         memories = [recorder] if recorder is not None else []
         if settings.cache is not None:
             memories.append(await opened.enter_async_context(open_cache(settings.cache)))
-        trouble = Trouble()
         yield Service(asking(settings, defaults, ledger=ledger, trouble=trouble), memories, trouble)
