@@ -2,8 +2,10 @@
 
     CASSETTE/
       manifest.json       what the tools were (versions, schemas, digests), when they were asked, sha256 of the calls
-      calls.jsonl.zst     a line per call: {"key", "tool", "arguments", "content", "data", "error"}, sorted by key
-      unfinished.jsonl    only while it is recorded: the tools, then calls as they come
+      calls.jsonl.zst     a line per call: {"key", "tool", "arguments", "content", "data", "error"}, sorted by key; of a
+                          stateful tool with its "episode"
+      unfinished.jsonl    only while it is recorded: the tools, then calls as they come; {"asked": EPISODE} before a
+                          stateful tool is asked
 
 Each call stands there once: who asks again while it is recorded gets the first answer, so that a replay, which knows
 nothing of time, answers everybody as the recording did. A stateful tool is asked each time, and its call is known by
@@ -82,7 +84,7 @@ def _read_calls(path: Path) -> dict[str, Row]:
 
 
 def tool_row(tool: Tool) -> Row:
-    """A tool as a manifest names it: all that it is but its code."""
+    """A tool as a manifest names it: all that it is but its code. (Its cost too; a replayed tool costs nothing.)"""
     return {**tool.described(), "provider": tool.provider, "about": dict(tool.about)}
 
 
@@ -147,6 +149,8 @@ class Recorder:
             self._tools = tuple(tool_row(tool) for tool in tools)
             self._began = _today()
             self._calls: dict[str, Row] = {}
+            self.histories: dict[str, str] = {}
+            """By episode, the key of its last call of a stateful tool, as the recorder before knew it that was killed."""
             try:
                 if (path / UNFINISHED).is_file():
                     self._calls = _read_calls(path) if (path / CALLS).is_file() else {}
@@ -165,7 +169,11 @@ class Recorder:
         self.close()
 
     async def recall(self, queries: Sequence[Query]) -> list[Answer | None]:
-        """What is recorded already. A stateful tool is asked all the same: later calls need its state."""
+        """What is recorded already. A stateful tool is asked all the same, for later calls need its state; that it is
+        asked is noted, because an episode that never hears the answer begins again."""
+        for query in queries:
+            if query.tool.stateful:
+                self._append({"asked": query.episode})
         return [None if query.tool.stateful else _recorded(self._calls, query) for query in queries]
 
     async def keep(self, query: Query, answer: Answer) -> Answer:
@@ -181,6 +189,7 @@ class Recorder:
             "content": answer.reply.content,
             "data": dict(answer.reply.data),
             "error": None if fault is None else {"kind": fault.kind.value, "message": fault.message},
+            **({"episode": query.episode} if query.tool.stateful else {}),
         }
         self._calls[query.key] = self._append(row)
         return answer
@@ -226,8 +235,12 @@ class Recorder:
             if whole == 0:
                 self._began = row["began"]
                 self._refuse_others(row["tools"])
+            elif "asked" in row:
+                self.histories.pop(row["asked"], None)
             else:
                 self._calls[row["key"]] = row
+                if "episode" in row:
+                    self.histories[row["episode"]] = row["key"]
             whole += len(line)
         self._file.truncate(whole)
         if whole == 0:
