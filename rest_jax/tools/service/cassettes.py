@@ -150,7 +150,7 @@ class Recorder:
             self._began = _today()
             self._calls: dict[str, Row] = {}
             self.histories: dict[str, str] = {}
-            """By episode, the key of its last call of a stateful tool, as the recorder before knew it that was killed."""
+            """By episode, the key of its last call of a stateful tool, as a recorder knew it that was killed."""
             try:
                 if (path / UNFINISHED).is_file():
                     self._calls = _read_calls(path) if (path / CALLS).is_file() else {}
