@@ -50,7 +50,7 @@ class Server:
         processes = 10**6 if tier == "unsafe" else PythonSettings().processes
         settings = PythonSettings(tier=tier, processes=processes, **SETTINGS)
         tools = await self._stack.enter_async_context(open_python(settings))
-        runner = web.AppRunner(create_app(tools, timeout_s=60, about={}), shutdown_timeout=0.1)
+        runner = web.AppRunner(create_app(tools, timeout_s=60), shutdown_timeout=0.1)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
