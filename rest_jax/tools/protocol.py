@@ -74,6 +74,8 @@ class Call:
     tool: str
     arguments: Mapping[str, Any]
     episode: str = ""
+    begins: bool = False
+    """Of a stateful tool: the episode begins, or begins again, with this call; what it asked before does not count."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def failure(id: int, kind: ToolErrorKind, message: str, *, retryable: bool | Non
 def dump_batch(batch: Batch) -> bytes:
     calls = [
         {"id": call.id, "episode": call.episode, "tool": call.tool, "arguments": dict(call.arguments)}
+        | ({"begins": True} if call.begins else {})
         for call in batch.calls
     ]
     return json.dumps({"deadline_ms": round(batch.deadline_s * 1000), "calls": calls}).encode()
@@ -124,7 +127,9 @@ def parse_batch(body: bytes) -> Batch:
 
 
 def _call(value: Any, where: str) -> Call:
-    fields = _fields(value, where, {"id": int, "tool": str, "arguments": dict}, optional={"episode": str})
+    fields = _fields(
+        value, where, {"id": int, "tool": str, "arguments": dict}, optional={"episode": str, "begins": bool}
+    )
     return Call(**fields)
 
 

@@ -4,8 +4,7 @@
       manifest.json       what the tools were (versions, schemas, digests), when they were asked, sha256 of the calls
       calls.jsonl.zst     a line per call: {"key", "tool", "arguments", "content", "data", "error"}, sorted by key; of a
                           stateful tool with its "episode"
-      unfinished.jsonl    only while it is recorded: the tools, then calls as they come; {"asked": EPISODE} before a
-                          stateful tool is asked
+      unfinished.jsonl    only while it is recorded: the tools, then calls as they come
 
 Each call stands there once: who asks again while it is recorded gets the first answer, so that a replay, which knows
 nothing of time, answers everybody as the recording did. A stateful tool is asked each time, and its call is known by
@@ -169,11 +168,7 @@ class Recorder:
         self.close()
 
     async def recall(self, queries: Sequence[Query]) -> list[Answer | None]:
-        """What is recorded already. A stateful tool is asked all the same, for later calls need its state; that it is
-        asked is noted, because an episode that never hears the answer begins again."""
-        for query in queries:
-            if query.tool.stateful:
-                self._append({"asked": query.episode})
+        """What is recorded already. A stateful tool is asked all the same: later calls need its state."""
         return [None if query.tool.stateful else _recorded(self._calls, query) for query in queries]
 
     async def keep(self, query: Query, answer: Answer) -> Answer:
@@ -235,8 +230,6 @@ class Recorder:
             if whole == 0:
                 self._began = row["began"]
                 self._refuse_others(row["tools"])
-            elif "asked" in row:
-                self.histories.pop(row["asked"], None)
             else:
                 self._calls[row["key"]] = row
                 if "episode" in row:

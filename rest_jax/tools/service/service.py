@@ -63,7 +63,8 @@ class Service:
             if query.key is None:
                 return await self._asked(query)
             if query.tool.stateful:
-                return await self._answer_in_session(replace(query, before=self._sessions.get(query.episode, "")))
+                before = "" if query.begins else self._sessions.get(query.episode, "")
+                return await self._answer_in_session(replace(query, before=before))
             return await self._answer_once(query, query.key)
         except BaseException:
             self._sessions.pop(query.episode, None)  # an episode that meets a failure begins again
