@@ -29,6 +29,8 @@ class Method:
     """The file in `prompts/` that tells a prompted model what to do."""
     cue: str
     lines: Lines
+    tools: tuple[str, ...] = ()
+    """The tools that it calls: an adapter without them would fail it, call by call, as by its own mistake."""
 
     def prompt(
         self, style: Literal["base", "chat"], shots: Sequence[Demonstration] = (), chat: ChatFormat | None = None
@@ -45,9 +47,16 @@ class Method:
 
 
 _METHODS = (
-    Method("react", react.react, "react.txt", react.CUE, react.react_lines),
+    Method("react", react.react, "react.txt", react.CUE, react.react_lines, tools=("search", "lookup")),
     Method("closed_book", closed_book.closed_book, "closed_book.txt", closed_book.CUE, closed_book.closed_book_lines),
-    Method("question_as_query", question_as_query.question_as_query, "react.txt", react.CUE, react.react_lines),
+    Method(
+        "question_as_query",
+        question_as_query.question_as_query,
+        "react.txt",
+        react.CUE,
+        react.react_lines,
+        tools=("search",),
+    ),
 )
 NAMES = tuple(method.name for method in _METHODS)
 

@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The message names what is wrong, where, and what to do about it; it never carries a traceback.
     """
+
+
+def reason(error: BaseException) -> str:
+    """What an exception says, or its type when it says nothing."""
+    return str(error) or type(error).__name__

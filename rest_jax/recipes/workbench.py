@@ -35,7 +35,7 @@ from rest_jax.rollout.runner import Job, rollout
 from rest_jax.sampling.replicas import Replicas
 from rest_jax.sampling.stats import Stats
 from rest_jax.tasks.task import Task
-from rest_jax.tools.agreement import refuse_another, refuse_another_recording, refuse_trouble
+from rest_jax.tools.agreement import refuse_another, refuse_another_recording, refuse_missing, refuse_trouble
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 
@@ -223,8 +223,8 @@ def open_workbench(
     """Load the model, start or check the tool adapter, and close both at the end.
 
     `log` receives what the adapter prints; without one it is thrown away in the end. `any_corpus` takes an adapter at
-    `tools.url` as it is. Raises UserError when none answers, when it serves another corpus or index than the task
-    would, or when the device will not hold the engine's rows.
+    `tools.url` as it is. Raises UserError when none answers, when it lacks a tool that the agent calls, when it serves
+    another corpus or index than the task would, or when the device will not hold the engine's rows.
     """
     keep_compiled(cache_folder() / "compiled")
     divide_cpu(engine.devices)
@@ -236,6 +236,7 @@ def open_workbench(
         client = opened.enter_context(ToolClient(url, tools))
         health = client.check()
         refuse_trouble(health)
+        refuse_missing(health, agent_settings.name, agent(agent_settings.name).tools)
         if tools.url is not None and not any_corpus:
             refuse_another(url, health, task.corpus(), tools, emit)
         if tools.mode == "replay":

@@ -71,6 +71,7 @@ def _add_address_options(command: argparse.ArgumentParser) -> None:
 
 def serve_until_stopped(options: argparse.Namespace) -> None:
     """Announce the address on stdout as one JSON line, then answer until SIGTERM. Raises UserError."""
+    os.environ["JAX_PLATFORMS"] = "cpu"  # bm25s imports jax where it is installed; the accelerator is the run's
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     announcements = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a tool prints is no announcement, and whoever started us reads but that

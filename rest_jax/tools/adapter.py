@@ -72,7 +72,8 @@ class Adapter:
             return replace(failure(call.id, error.kind, str(error)), attempts=0)
         try:
             async with asyncio.timeout(limit_s):
-                query = Query(tool, arguments, call.episode, until=time.monotonic() + limit_s)
+                until = time.monotonic() + limit_s
+                query = Query(tool, arguments, call.episode, until=until, begins=call.begins)
                 return _result(call, await self._service.answer(query))
         except ToolFailure as error:
             failed = failure(call.id, error.kind, str(error), retryable=error.retryable)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,17 @@ def refuse_another_recording(health: Mapping[str, Any], settings: ToolsSettings)
     served = health.get("about", {}).get("search", {})
     if wrong := _differences(served, {name: value for name, value in shown_by(settings).items() if name in served}):
         raise UserError(f"{settings.cassette}: recorded with {wrong}; say so under tools, or record it again")
+
+
+def refuse_missing(health: Mapping[str, Any], agent: str, called: Sequence[str]) -> None:
+    """Raise UserError unless an adapter that says `health` of itself serves all tools that this agent calls."""
+    served = health.get("tools", {})
+    if missing := [name for name in called if name not in served]:
+        raise UserError(
+            f"the agent '{agent}' calls {' and '.join(missing)}, and the adapter serves only "
+            f"{', '.join(served) or 'nothing'}; add what is missing to tools.config under exactly this name (an mcp "
+            f"entry without `prefix`), or choose another agent.name"
+        )
 
 
 def refuse_trouble(health: Mapping[str, Any]) -> None:

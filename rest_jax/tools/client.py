@@ -13,7 +13,7 @@ import aiohttp
 
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolReply
-from rest_jax.core.errors import UserError
+from rest_jax.core.errors import UserError, reason
 from rest_jax.tools import protocol
 from rest_jax.tools.protocol import Call, ProtocolError
 from rest_jax.tools.redact import TOKEN_VARIABLE, own_token
@@ -33,7 +33,9 @@ class ToolClient:
     def __init__(self, url: str, settings: ToolsSettings) -> None:
         token = own_token()
         self.url = url.rstrip("/")
-        self._in_flight: set[int] = set()
+        self._in_flight: dict[int, str] = {}
+        self._begun: set[str] = set()
+        """Episodes that have a state with their tools, as far as is known here."""
         self._replies: queue.SimpleQueue[tuple[int, ToolReply] | BaseException] = queue.SimpleQueue()
         self._outbox: list[Call] = []
         self._requests: set[asyncio.Task[None]] = set()
@@ -57,18 +59,21 @@ class ToolClient:
         try:
             return self._wait_for(self._transport.health())
         except (aiohttp.ClientError, TimeoutError, OSError, ProtocolError) as error:
-            reason = str(error) or type(error).__name__
             raise UserError(
-                f"no tool adapter answers at {self.url} ({reason}); start one with "
+                f"no tool adapter answers at {self.url} ({reason(error)}); start one with "
                 f"`rest-jax tools serve --corpus FILE`, correct tools.url, or set {TOKEN_VARIABLE} to its token"
             ) from error
 
     def submit(self, id: int, tool: str, arguments: Mapping[str, Any], episode: str) -> None:
-        """Send a call. `id` is the caller's own and must not be in flight; `episode` names the trajectory."""
+        """Send a call. `id` is the caller's own and must not be in flight; `episode` names the trajectory, which begins
+        again when it meets a failure of the infrastructure."""
         if id in self._in_flight:
             raise ValueError(f"call {id} is in flight already")
-        self._in_flight.add(id)
-        self._loop.call_soon_threadsafe(self._collect, Call(id, tool, dict(arguments), episode))
+        self._in_flight[id] = episode
+        begins = tool in self.stateful and episode not in self._begun
+        if begins:
+            self._begun.add(episode)
+        self._loop.call_soon_threadsafe(self._collect, Call(id, tool, dict(arguments), episode, begins))
 
     def poll(self, timeout_s: float | None) -> list[tuple[int, ToolReply]]:
         """The replies that are there, waiting for the first at most `timeout_s` seconds (None: as long as it takes).
@@ -84,7 +89,10 @@ class ToolClient:
             if isinstance(reply, BaseException):
                 raise reply
             replies.append(reply)
-        self._in_flight.difference_update(id for id, _ in replies)
+        for id, reply in replies:
+            episode = self._in_flight.pop(id)
+            if reply.fault is not None and reply.fault.kind.is_infrastructure:
+                self._begun.discard(episode)
         return replies
 
     def close(self) -> None:

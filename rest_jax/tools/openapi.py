@@ -100,7 +100,7 @@ _NUMBER: Schema = {"type": "number"}
 _BOOLEAN: Schema = {"type": "boolean"}
 _ANY_OBJECT: Schema = {"type": "object"}
 
-_CALL = _object({"id": _WHOLE, "tool": _TEXT, "arguments": _ANY_OBJECT}, {"episode": _TEXT})
+_CALL = _object({"id": _WHOLE, "tool": _TEXT, "arguments": _ANY_OBJECT}, {"episode": _TEXT, "begins": _BOOLEAN})
 _FAULT = _object({"kind": _one_of(ToolErrorKind), "message": _TEXT, "retryable": _BOOLEAN})
 _DOCUMENT = _object({"id": _TEXT, "contents": _TEXT})
 _QUERIES = {
@@ -122,7 +122,11 @@ _SCHEMAS: Schema = {
         }
     )
     | {"description": f"At most {protocol.MAX_BODY_BYTES} bytes; ids are unique."},
-    "Call": _CALL | {"description": "`episode` names the trajectory on whose behalf the call is made."},
+    "Call": _CALL
+    | {
+        "description": "`episode` names the trajectory on whose behalf the call is made; with a call that `begins` it, "
+        "what it asked of stateful tools before is forgotten."
+    },
     "Results": _object({"results": _list(_ref("Result"), maxItems=MAX_CALLS)})
     | {"description": "Each names its call, in any order."},
     "Result": _object(

@@ -83,6 +83,8 @@ class Call:
     tool: str
     arguments: Mapping[str, Any]
     episode: str = ""
+    begins: bool = False
+    """Of a stateful tool: the episode begins, or begins again, with this call; what it asked before does not count."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,8 @@ def divided(calls: Sequence[Call]) -> Iterator[Sequence[Call]]:
 
 
 def _fields_of(call: Call) -> dict[str, Any]:
-    return {"id": call.id, "episode": call.episode, "tool": call.tool, "arguments": dict(call.arguments)}
+    fields = {"id": call.id, "episode": call.episode, "tool": call.tool, "arguments": dict(call.arguments)}
+    return fields | ({"begins": True} if call.begins else {})
 
 
 def parse_batch(body: bytes) -> Batch:
@@ -164,7 +167,9 @@ def parse_batch(body: bytes) -> Batch:
 
 
 def _call(value: Any, where: str) -> Call:
-    fields = _fields(value, where, {"id": int, "tool": str, "arguments": dict}, optional={"episode": str})
+    fields = _fields(
+        value, where, {"id": int, "tool": str, "arguments": dict}, optional={"episode": str, "begins": bool}
+    )
     return Call(**fields)
 
 

@@ -12,6 +12,7 @@ import aiohttp
 
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
+from rest_jax.core.errors import reason
 from rest_jax.tools import protocol
 from rest_jax.tools.protocol import Batch, Call, ProtocolError, Result
 
@@ -144,7 +145,7 @@ class Transport:
             message = f"the adapter at {self._url} did not answer within {self._settings.timeout_s:g} s"
             raise _RequestFailed(ToolErrorKind.TIMEOUT, message) from None
         except (aiohttp.ClientError, OSError) as error:
-            message = f"lost the adapter at {self._url} ({str(error) or type(error).__name__})"
+            message = f"lost the adapter at {self._url} ({reason(error)})"
             raise _RequestFailed(ToolErrorKind.INFRA, message, retryable=True, lost=True) from error
         except ValueError as error:
             message = f"the adapter at {self._url} does not speak this protocol ({error})"

@@ -15,6 +15,7 @@ import aiohttp
 
 from rest_jax import __version__
 from rest_jax.core.effects import ToolErrorKind
+from rest_jax.core.errors import reason
 from rest_jax.core.text import printable
 from rest_jax.tools.redact import redacted
 from rest_jax.tools.registry import Refusal, ToolFailure
@@ -39,6 +40,10 @@ T = TypeVar("T")
 
 class TooLong(Exception):
     """A body holds more bytes than are read."""
+
+
+class TooLongAnswer(ToolFailure):
+    """A service answered with more bytes than are read of it."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +94,14 @@ class Upstream:
         secrets: tuple[str, ...],
         wait_s: Callable[[Headers], float],
         turns: asyncio.Semaphore | None,
+        most_bytes: int,
     ) -> None:
         self.name = name
         self._session = session
         self._secrets = secrets
         self._wait_s = wait_s
         self._turns = turns or nullcontext()
+        self._most_bytes = most_bytes
 
     async def ask(self, request: Request, read: Callable[[Any], T]) -> T:
         """What `read` finds in the JSON of an answer 200. Redirects are not followed: they would take a key elsewhere.
@@ -126,9 +133,10 @@ class Upstream:
                 json=request.body,
                 allow_redirects=False,
             ) as response:
-                return response.status, response.headers, await read_body(response, MAX_BYTES)
+                return response.status, response.headers, await read_body(response, self._most_bytes)
         except TooLong:
-            raise self._failure(f"answered more than {MAX_BYTES} bytes") from None
+            message = f"{self.name} answered more than {self._most_bytes} bytes"
+            raise TooLongAnswer(ToolErrorKind.INFRA, message) from None
         except TimeoutError:
             message = f"{self.name} did not answer within {self._session.timeout.total:g} s"
             raise ToolFailure(ToolErrorKind.TIMEOUT, message) from None
@@ -159,12 +167,13 @@ async def open_upstream(
     secrets: tuple[str, ...] = (),
     wait_s: Callable[[Headers], float] = retry_after_s,
     at_once: int | None = None,
+    most_bytes: int = MAX_BYTES,
 ) -> AsyncIterator[Upstream]:
     """A service by its name, over connections that are kept, without cookies.
 
     timeout_s: the most seconds of one request, its body included, its turn not. secrets: they are taken out of whatever
     the service says. wait_s: how the headers of a refusal say when to come back, in seconds. at_once: the most requests
-    at one time, where that is not for the settings to say.
+    at one time, where that is not for the settings to say. most_bytes: the longest answer that is read.
     """
     async with aiohttp.ClientSession(
         headers={"User-Agent": user_agent},
@@ -173,7 +182,7 @@ async def open_upstream(
         connector=aiohttp.TCPConnector(limit=0),
     ) as session:
         turns = asyncio.Semaphore(at_once) if at_once is not None else None
-        yield Upstream(session, name, secrets, wait_s, turns)
+        yield Upstream(session, name, secrets, wait_s, turns, most_bytes)
 
 
 async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
@@ -184,11 +193,6 @@ async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
         if len(body) > most:
             raise TooLong
     return bytes(body)
-
-
-def reason(error: BaseException) -> str:
-    """What an exception says, or its type when it says nothing."""
-    return str(error) or type(error).__name__
 
 
 def _not_json(constant: str) -> NoReturn:

@@ -80,6 +80,22 @@ def test_a_file_of_tools_serves_the_run(tiny_model: Path, atlas: Task, tmp_path:
     assert {call.tool_version for t in by_file for call in t.tool_calls} == {bench.versions["search"]}
 
 
+def test_an_adapter_without_the_agents_tools_is_refused(
+    tiny_model: Path, atlas: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every call would be the agent's own mistake, and every trajectory a wrong answer."""
+    (tmp_path / "own.py").write_text('def wiki_search(query: str) -> str:\n    """Search."""\n    return query\n')
+    monkeypatch.syspath_prepend(tmp_path)  # the adapter inherits our path
+    config = tmp_path / "tools.yaml"
+    config.write_text("tools: [{kind: functions, functions: ['own:wiki_search']}]\n")
+    running = adapter(ToolsSettings(config=str(config)), atlas.corpus(), log=tmp_path / "log")
+    with running as url, pytest.raises(UserError) as error, bench_at(url, tiny_model, atlas):
+        pass
+    assert str(error.value).startswith(
+        "the agent 'react' calls search and lookup, and the adapter serves only wiki_search; add what is missing to "
+    )
+
+
 def test_an_adapter_of_another_corpus_or_index_is_refused(tiny_model: Path, atlas: Task, tmp_path: Path) -> None:
     other = tmp_path / "other.jsonl"
     other.write_text('{"title": "Vell", "text": "A town."}\n')

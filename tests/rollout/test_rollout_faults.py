@@ -27,6 +27,8 @@ from rest_jax.tools import process, watch
 from rest_jax.tools.client import ToolClient
 
 FAULTS = ["500", "429", "timeout", "garbage", "slow-loris"]
+# The core suite has the cheap part of the matrix: a kill, 429, lost sessions.
+ONE_BY_ONE = [fault if fault == "429" else pytest.param(fault, marks=pytest.mark.slow) for fault in FAULTS]
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +73,7 @@ def test_the_adapter_is_killed(provider: Provider, sound: list[Trajectory], tmp_
     assert record.restarts == 1
 
 
+@pytest.mark.slow
 def test_the_adapter_hangs(
     provider: Provider, sound: list[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -81,7 +84,7 @@ def test_the_adapter_hangs(
     assert "the adapter was silent for 3 s: killed" in (tmp_path / "tools.log").read_text()
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", ONE_BY_ONE)
 def test_the_provider_fails_for_a_while(fault: str, provider: Provider, sound: list[Trajectory], tmp_path: Path):
     provider.fault = lambda number, query: fault if 100 < number <= 125 else ""
     config = tools_file(tmp_path / "tools.yaml", provider)
@@ -89,6 +92,7 @@ def test_the_provider_fails_for_a_while(fault: str, provider: Provider, sound: l
     assert provider.met == {fault: 25}
 
 
+@pytest.mark.slow
 def test_the_provider_fails_in_every_way_and_some_queries_always(
     provider: Provider, sound: list[Trajectory], tmp_path: Path
 ):
@@ -111,6 +115,7 @@ def test_the_provider_fails_in_every_way_and_some_queries_always(
     assert set(provider.met) == set(FAULTS)
 
 
+@pytest.mark.slow
 def test_the_disk_is_full_for_the_cache(provider: Provider, sound: list[Trajectory], tmp_path: Path):
     path = tmp_path / "tools.sqlite"
     config = tools_file(tmp_path / "tools.yaml", provider, cache={"path": str(path)})
@@ -124,6 +129,7 @@ def test_the_disk_is_full_for_the_cache(provider: Provider, sound: list[Trajecto
     assert (tmp_path / "tools.log").read_text().count("is off from here on (") == 1
 
 
+@pytest.mark.slow
 def test_the_clock_jumps(provider: Provider, sound: list[Trajectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Ten years ahead, and eleven back, as the adapter sees it; its cache is asked again after each jump."""
     jump = tmp_path / "jump"
@@ -193,6 +199,7 @@ def test_sessions_are_lost_and_what_was_recorded_is_replayed_without_them(
     assert {trajectory.attempts for trajectory in replayed} == {1}
 
 
+@pytest.mark.slow
 def test_a_grow_that_is_recorded_is_replayed_without_its_provider(
     provider: Provider, sound: list[Trajectory], tmp_path: Path
 ):
@@ -212,6 +219,7 @@ def test_a_grow_that_is_recorded_is_replayed_without_its_provider(
     assert provider.asked == asked
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_spent_stops_the_calls_and_says_so(
     provider: Provider, sound: list[Trajectory], tmp_path: Path
 ):

@@ -78,6 +78,16 @@ def test_a_trajectory_is_in_the_file_before_it_is_yielded(tmp_path):
     assert all(in_file >= done for done, in_file in seen)
 
 
+@pytest.fixture
+def new_objects_alone():
+    """What was there before is not looked through: after other tests that is millions of objects, many times over."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("new_objects_alone")
 def test_what_was_yielded_is_held_by_nobody_but_its_taker(tmp_path):
     """A rollout of days would fill the memory: what is done is in the file."""
 

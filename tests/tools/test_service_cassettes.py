@@ -168,6 +168,31 @@ async def test_an_episode_that_lost_its_session_while_it_was_recorded_is_replaye
     assert [answer.reply.content for answer in replayed] == again
 
 
+async def test_an_episode_goes_on_after_its_recorder_was_killed_unless_it_begins_again(path: Path):
+    """A server elsewhere keeps its state while the adapter is killed: what was asked of it before is not forgotten."""
+    said: list[str] = []
+
+    async def elsewhere(arguments, episode):
+        said.append(episode)
+        return ToolReply(f"call {len(said)}")
+
+    tool = replace(Backend().tool(stateful=True), run=elsewhere)
+    killed = Recorder(path, [tool])
+    before = Service(run_tool, [killed])
+    for episode in ("goes on", "goes on", "begins again"):
+        await before.answer(ask_for(tool, "x", episode))
+    killed._held.close()
+    with Recorder(path, [tool]) as recorder:
+        after = Service(run_tool, [recorder], histories=recorder.histories)
+        await after.answer(ask_for(tool, "x", "goes on"))
+        await after.answer(replace(ask_for(tool, "x", "begins again"), begins=True))
+        await after.answer(ask_for(tool, "x", "begins again"))
+    service, tools = replaying(path)
+    asked = (*["goes on"] * 3, *["begins again"] * 2)
+    replayed = [(await service.answer(ask_for(tools["search"], "x", episode))).reply.content for episode in asked]
+    assert replayed == ["call 1", "call 2", "call 4", "call 5", "call 6"]
+
+
 async def test_a_killed_recording_goes_on_where_it_was_torn(path: Path):
     backend = Backend()
     killed = Recorder(path, [backend.tool()])

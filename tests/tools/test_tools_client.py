@@ -221,3 +221,20 @@ def test_works_inside_a_running_loop(serve_app: ServeApp):
         return answers(url, ToolsSettings())
 
     assert json.dumps([reply.content for reply in asyncio.run(notebook())]) == '["well"]'
+
+
+def test_it_says_when_an_episode_begins_and_begins_again(serve_app: ServeApp):
+    said: list[bool] = []
+
+    async def listening(request: web.Request, ids: list[int]) -> web.StreamResponse:
+        said.extend(call.get("begins", False) for call in (await request.json())["calls"])
+        return await (forgetful if len(said) == 3 else well)(request, ids)
+
+    raw = Raw(*[listening] * 5, stateful=("act",))
+    url = serve_app(raw.app)
+    with ToolClient(url, ToolsSettings(retries=0)) as client:
+        client.check()
+        for id, tool in enumerate(("act", "act", "act", "act", "search")):
+            client.submit(id, tool, {}, "e")
+            client.poll(None)
+    assert said == [True, False, False, True, False]

@@ -12,13 +12,16 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.tools.adapter import Adapter
+from rest_jax.tools.client import ToolClient
+from rest_jax.tools.process import adapter
 from rest_jax.tools.protocol import MAX_CONTENT_CHARS, Call, Result, dump_result, parse_result
 from rest_jax.tools.registry import Tool
 from rest_jax.tools.service.cache import open_cache
@@ -374,3 +377,36 @@ def test_a_token_goes_to_the_server_and_nowhere_else(monkeypatch: pytest.MonkeyP
     told = asyncio.run(run())
     assert all(b"authorization: bearer s3cret-token" in head.lower() for head in seen)
     assert "s3cret" not in told + caplog.text
+
+
+@pytest.mark.slow  # three adapters; test_service_cassettes.py has the contract itself
+@pytest.mark.parametrize("served", ["http"], indirect=True)
+def test_a_recording_in_which_the_adapter_was_killed_is_replayed(served: Served, tmp_path: Path):
+    """The server lives on, and with it the state of what was asked before."""
+    config = tmp_path / "tools.yaml"
+    config.write_text(f"tools: [{{kind: mcp, name: articles, url: '{served.settings.url}'}}]")
+
+    def pid_of(client: ToolClient) -> int | None:
+        with contextlib.suppress(UserError):
+            return client.check()["pid"]
+        return None
+
+    def kept(mode: Literal["record", "replay"], *, killed: bool) -> list[str]:
+        settings = ToolsSettings(config=str(config), mode=mode, cassette=str(tmp_path / "cassette"))
+        said = []
+        with adapter(settings, tmp_path / "none", log=tmp_path / "log") as url, ToolClient(url, settings) as client:
+            pid = client.check()["pid"]
+            for word in ("one", "two", "two", "three"):
+                client.submit(len(said), "keep", {"word": word}, "e")
+                ((_, reply),) = client.poll(None)
+                said.append(reply.content)
+                if killed and word == "one":
+                    os.kill(pid, signal.SIGKILL)
+                    while pid_of(client) in (None, pid):
+                        pass
+        return said
+
+    recorded = kept("record", killed=True)
+    assert "three" in recorded[-1]
+    served.stop()
+    assert kept("replay", killed=False) == recorded

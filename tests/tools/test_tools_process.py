@@ -400,6 +400,25 @@ def test_a_given_url_is_used_and_left_running(corpus: Path, tmp_path: Path):
     assert (server.returncode, errors) == (0, "")
 
 
+def test_an_adapter_of_its_own_leaves_the_accelerator_alone(corpus: Path, tmp_path: Path):
+    (tmp_path / "own.py").write_text(
+        'import os\ndef platform() -> str:\n    """Where."""\n    return os.environ["JAX_PLATFORMS"]\n'
+    )
+    config = tmp_path / "tools.yaml"
+    config.write_text("tools: [{kind: functions, functions: ['own:platform']}]")
+    path = os.pathsep.join([str(ROOT), str(tmp_path)])
+    server = serve(corpus, f"--config={config}", "--port=0", JAX_PLATFORMS="cuda", PYTHONPATH=path)
+    assert server.stdout is not None
+    url = json.loads(server.stdout.readline())["url"]
+    with ToolClient(url, ToolsSettings(url=url)) as client:
+        client.check()
+        client.submit(1, "platform", {}, "e")
+        ((_, reply),) = client.poll(None)
+    server.terminate()
+    server.communicate()
+    assert reply.content == "cpu"
+
+
 def test_whatever_goes_wrong_at_a_restart_the_next_one_is_tried(corpus: Path, tmp_path: Path):
     log = tmp_path / "run" / "tools.log"
     with adapter(SETTINGS, corpus, log=log) as url, ToolClient(url, SETTINGS) as client:

@@ -361,6 +361,7 @@ ENDLESS = {
     "fork bomb": "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass",
     "threads": "import threading\nwhile True:\n    threading.Thread(target=threading.Event().wait).start()",
     "loop": "while True:\n    pass",
+    "files without end": "n = 0\nwhile True:\n    open(f'/tmp/{n}', 'w').close()\n    n += 1",
     "sleep": "import time\ntime.sleep(1000)",
     "silent sleep": "import os, time\nos.close(1)\nos.close(2)\ntime.sleep(1000)",
     "recursion without a limit": "import sys\nsys.setrecursionlimit(10**9)\ndef f():\n    return f()\nf()",

@@ -197,12 +197,12 @@ def answering(reply: Any, status: int = 200) -> Callable[[web.Request], Any]:
     ("reply", "status", "kind", "message"),
     [
         ({"status": "SandboxError", "message": "no slot"}, 200, ToolErrorKind.INFRA, "failed: no slot"),
-        ({"status": "Success"}, 200, ToolErrorKind.INFRA, "does not speak as SandboxFusion"),
-        ([], 200, ToolErrorKind.INFRA, "does not speak as SandboxFusion"),
-        ({"status": "Failed", "run_result": None}, 200, ToolErrorKind.INFRA, "does not speak as SandboxFusion"),
-        (b"<html>", 200, ToolErrorKind.INFRA, "does not speak as SandboxFusion"),
-        (b"\xff", 200, ToolErrorKind.INFRA, "does not speak as SandboxFusion"),
-        (b"[" * 100_000, 200, ToolErrorKind.INFRA, "does not speak as SandboxFusion"),
+        ({"status": "Success"}, 200, ToolErrorKind.INFRA, "did not answer in"),
+        ([], 200, ToolErrorKind.INFRA, "did not answer in"),
+        ({"status": "Failed", "run_result": None}, 200, ToolErrorKind.INFRA, "did not answer in"),
+        (b"<html>", 200, ToolErrorKind.INFRA, "did not answer in"),
+        (b"\xff", 200, ToolErrorKind.INFRA, "did not answer in"),
+        (b"[" * 100_000, 200, ToolErrorKind.INFRA, "did not answer in"),
         ({}, 500, ToolErrorKind.INFRA, "answered 500"),
         ({}, 302, ToolErrorKind.INFRA, "answered 302"),
         ({}, 429, ToolErrorKind.RATE_LIMITED, "answered 429"),
@@ -216,6 +216,18 @@ def test_failures_of_a_remote_sandbox(serve_app: ServeApp, reply: Any, status: i
     assert "hunter2" not in str(error.value)
 
 
+def test_a_remote_sandbox_says_when_to_come_back(serve_app: ServeApp):
+    async def busy(request: web.Request) -> web.Response:
+        if "6 * 7" in (await request.json())["code"]:
+            return await run_code(request)
+        return web.Response(status=429, headers={"Retry-After": "7"})
+
+    url = serve_app(lambda: sandbox_fusion(busy))
+    with pytest.raises(ToolFailure, match="answered 429") as error:
+        python(PythonSettings(tier="remote", url=url), "1")
+    assert error.value.retry_after_s == 7
+
+
 def test_an_oversized_reply_of_a_remote_sandbox(serve_app: ServeApp):
     url = serve_app(lambda: sandbox_fusion(answering(b"x" * 2**20)))
     _, (reply,) = python(PythonSettings(tier="remote", url=url, output_kib=64), "1")
@@ -224,7 +236,7 @@ def test_an_oversized_reply_of_a_remote_sandbox(serve_app: ServeApp):
 
 def test_a_remote_sandbox_that_is_not_there(unused_tcp_port: int):
     with pytest.raises(
-        UserError, match=r"remote: lost the sandbox at 127.0.0.1:\d+ .*; start the server, or correct its"
+        UserError, match=r"remote: the sandbox at 127.0.0.1:\d+ is out of reach .*; start the server, or correct its"
     ):
         python(PythonSettings(tier="remote", url=f"http://127.0.0.1:{unused_tcp_port}"))
 

@@ -143,6 +143,7 @@ def test_when_the_engine_dies_its_sessions_are_lost_and_others_begin(cache: Path
     with_games(SMALL, work)
 
 
+@pytest.mark.slow  # test_rollout_faults.py loses sessions too, and test_tools_sessions.py has the contract
 def test_an_adapter_that_was_restarted_has_lost_its_sessions(cache: Path, tmp_path: Path):
     config = tmp_path / "tools.yaml"
     config.write_text("tools: [{kind: textworld, games: 2, rooms: 2, objects: 4, quest_length: 2}]\n")

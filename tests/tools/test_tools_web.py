@@ -148,6 +148,41 @@ def test_brave(serve: Serve):
     assert (request["query"]["q"], request["query"]["count"]) == ("ice", "5")
 
 
+@pytest.mark.parametrize("provider", ["serper", "brave"])
+def test_lookup_looks_in_the_snippets_of_pages_of_that_title(serve: Serve, provider: str):
+    pages = [
+        ("Oslo", "Oslo is a capital. It was founded in 1048."),
+        ("Oslo Opera", "Founded in 1957."),
+        ("OSLO", "No."),
+    ]
+    if provider == "serper":
+        payload: dict = {
+            "organic": [{"title": title, "link": "https://a.org", "snippet": text} for title, text in pages]
+        }
+    else:
+        found = [{"title": title, "url": "https://a.org", "description": text} for title, text in pages]
+        payload = {"type": "search", "web": {"type": "search", "results": found}}
+    requests: list[dict] = []
+    opened = OPENERS[provider]
+    url = serve(noting(requests, payload))
+    reply = call(opened(url), "lookup", title="oslo", keyword="founded")
+    assert (reply.content, reply.data) == ("(Result 1 / 1) It was founded in 1048.", {"index": 0, "count": 1})
+    for arguments in ({"title": "Oslo", "keyword": "founded", "index": 1}, {"title": "Bergen", "keyword": "founded"}):
+        assert call(opened(url), "lookup", **arguments).content == "No more results."
+    asked = [(request["body"] or request["query"])["q"] for request in requests]
+    assert asked == ["oslo", "Oslo", "Bergen"]
+
+
+def test_a_lookup_is_its_providers_as_a_search_is():
+    async def both() -> tuple:
+        async with open_serper(SerperSettings(cost=0.5)) as tools:
+            return tools
+
+    search, lookup = asyncio.run(both())
+    for name in ("version", "provider", "cost", "deterministic", "stateful"):
+        assert getattr(search, name) == getattr(lookup, name)
+
+
 def test_brave_says_in_its_own_headers_when_to_come_back(serve: Serve):
     quotas = {"X-RateLimit-Remaining": "0, 1000", "X-RateLimit-Reset": "1, 1419704"}
     failure = failed(OPENERS["brave"](serve(answering({}, status=429, headers=quotas))), "search", query="ice")
@@ -343,7 +378,7 @@ def versions(opened: Opened) -> list[str]:
 
 def test_what_a_tool_says_of_itself(serve: Serve):
     async def run() -> None:
-        async with open_brave(BraveSettings(cost=0.009)) as (search,):
+        async with open_brave(BraveSettings(cost=0.009)) as (search, _):
             assert (search.provider, search.cost, search.deterministic) == ("brave", 0.009, False)
             assert search.is_kept
             assert KEY not in repr(search)

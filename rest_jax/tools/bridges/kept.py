@@ -9,6 +9,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from rest_jax.core.errors import reason
+
 CLOSE_S = 10.0
 """How long closing may take before it is broken off."""
 
@@ -104,4 +106,4 @@ def _reason(error: BaseException) -> str:
     """The first error of a group in a few words."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return str(error) or type(error).__name__
+    return reason(error)

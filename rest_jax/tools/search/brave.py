@@ -13,7 +13,7 @@ from rest_jax.core.effects import ToolErrorKind
 from rest_jax.tools.redact import secret
 from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.search.readable import unescape
-from rest_jax.tools.search.web import Form, Result, WebSettings, search_tool, text
+from rest_jax.tools.search.web import Form, Result, WebSettings, lookup_tool, search_tool, text
 from rest_jax.tools.upstream import Headers, Request, open_upstream, retry_after_s
 
 MAX_WORDS = 50
@@ -38,7 +38,7 @@ class BraveSettings(WebSettings):
 
 @asynccontextmanager
 async def open_brave(settings: BraveSettings) -> AsyncIterator[tuple[Tool, ...]]:
-    """`search`, as `search_tool` describes it. Raises UserError without a key."""
+    """`search` and `lookup`, as `search_tool` and `lookup_tool` describe them. Raises UserError without a key."""
     checked(settings, "brave")
     key = secret(settings.key_variable)
 
@@ -57,7 +57,8 @@ async def open_brave(settings: BraveSettings) -> AsyncIterator[tuple[Tool, ...]]
         return Request(settings.url, headers, params)
 
     async with open_upstream("brave", settings.timeout_s, secrets=(key,), wait_s=until_reset_s) as upstream:
-        yield (search_tool(upstream, Form(request, _results, query_chars=400, max_results=20), settings),)
+        search = search_tool(upstream, Form(request, _results, query_chars=400, max_results=20), settings)
+        yield search, lookup_tool(search)
 
 
 def until_reset_s(headers: Headers) -> float:

@@ -11,7 +11,7 @@ from rest_jax.config.limits import NotNegative, checked
 from rest_jax.config.plain import FREE
 from rest_jax.tools.redact import secret
 from rest_jax.tools.registry import Tool
-from rest_jax.tools.search.web import Form, Result, WebSettings, search_tool, text
+from rest_jax.tools.search.web import Form, Result, WebSettings, lookup_tool, search_tool, text
 from rest_jax.tools.upstream import Request, open_upstream
 
 
@@ -33,7 +33,7 @@ class SerperSettings(WebSettings):
 
 @asynccontextmanager
 async def open_serper(settings: SerperSettings) -> AsyncIterator[tuple[Tool, ...]]:
-    """`search`, as `search_tool` describes it. Raises UserError without a key."""
+    """`search` and `lookup`, as `search_tool` and `lookup_tool` describe them. Raises UserError without a key."""
     checked(settings, "serper")
     key = secret(settings.key_variable)
 
@@ -42,7 +42,8 @@ async def open_serper(settings: SerperSettings) -> AsyncIterator[tuple[Tool, ...
         return Request(settings.url, {"X-API-KEY": key}, body=body)
 
     async with open_upstream("serper", settings.timeout_s, secrets=(key,)) as upstream:
-        yield (search_tool(upstream, Form(request, _results, query_chars=2048, max_results=100), settings),)
+        search = search_tool(upstream, Form(request, _results, query_chars=2048, max_results=100), settings)
+        yield search, lookup_tool(search)
 
 
 def _results(answer: Any) -> list[Result]:

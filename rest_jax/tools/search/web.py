@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rest_jax.config.limits import AboveZero, NotNegative, Positive
 from rest_jax.config.plain import FREE, settings_digest
-from rest_jax.core.effects import NOT_FOUND, ToolReply
+from rest_jax.core.effects import NO_MORE, NOT_FOUND, ToolReply
 from rest_jax.core.text import valid_unicode
 from rest_jax.tools.registry import Schema, Tool
-from rest_jax.tools.search.replies import PASSAGE_CHARS
+from rest_jax.tools.search.corpus import Passage
+from rest_jax.tools.search.replies import LOOKUP, PASSAGE_CHARS, looked_up
+from rest_jax.tools.search.text import normalise
 from rest_jax.tools.upstream import Request, Upstream, url_conflicts
 
 
@@ -89,6 +91,27 @@ def search_tool(upstream: Upstream, form: Form, settings: WebSettings) -> Tool:
         cost=settings.cost,
         about={"provider": upstream.name, "results": settings.results},
     )
+
+
+def lookup_tool(search: Tool) -> Tool:
+    """`lookup` by way of a provider that gives snippets, not pages: it costs a search.
+
+    It keeps nothing of earlier searches, so it answers the same to whoever asks: it searches for the title, and looks
+    in the snippets of the results that carry exactly that one; a title that is not found again has no more results.
+    """
+    most = search.parameters["properties"]["query"]["maxLength"]
+
+    async def lookup(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+        title = normalise(arguments["title"])
+        found = await search.run({"query": arguments["title"][:most]}, episode)
+        passages = [Passage(one["title"], one["snippet"]) for one in found.data["results"]]
+        titled = [passage for passage in passages if normalise(passage.title) == title]
+        if not titled:
+            return ToolReply(f"{NO_MORE}.", {"index": arguments.get("index", 0), "count": 0})
+        return looked_up(titled, arguments)
+
+    description = "Find the next sentence with a keyword in what a search showed of a page."
+    return replace(search, name="lookup", description=description, parameters=LOOKUP, run=lookup)
 
 
 def text(item: Mapping[str, Any], key: str) -> str:

@@ -2,7 +2,8 @@
 
     CASSETTE/
       manifest.json       what the tools were (versions, schemas, digests), when they were asked, sha256 of the calls
-      calls.jsonl.zst     a line per call: {"key", "tool", "arguments", "content", "data", "error"}, sorted by key
+      calls.jsonl.zst     a line per call: {"key", "tool", "arguments", "content", "data", "error"}, sorted by key; of a
+                          stateful tool with its "episode"
       unfinished.jsonl    only while it is recorded: the tools, then calls as they come
 
 Each call stands there once: who asks again while it is recorded gets the first answer, so that a replay, which knows
@@ -82,7 +83,7 @@ def _read_calls(path: Path) -> dict[str, Row]:
 
 
 def tool_row(tool: Tool) -> Row:
-    """A tool as a manifest names it: all that it is but its code."""
+    """A tool as a manifest names it: all that it is but its code. (Its cost too; a replayed tool costs nothing.)"""
     return {**tool.described(), "provider": tool.provider, "about": dict(tool.about)}
 
 
@@ -154,6 +155,8 @@ class Recorder:
             self._tools = tuple(tool_row(tool) for tool in tools)
             self._began = _today()
             self._calls: dict[str, Row] = {}
+            self.histories: dict[str, str] = {}
+            """By episode, the key of its last call of a stateful tool, as a recorder knew it that was killed."""
             try:
                 if (path / UNFINISHED).is_file():
                     self._calls = _read_calls(path) if (path / CALLS).is_file() else {}
@@ -187,6 +190,7 @@ class Recorder:
             "content": answer.reply.content,
             "data": dict(answer.reply.data),
             "error": None if fault is None else {"kind": fault.kind.value, "message": fault.message},
+            **({"episode": query.episode} if query.tool.stateful else {}),
         }
         try:
             self._calls[query.key] = self._append(row)
@@ -248,6 +252,8 @@ class Recorder:
                     self._refuse_others(row["tools"])
                 else:
                     self._calls[row["key"]] = row
+                    if "episode" in row:
+                        self.histories[row["episode"]] = row["key"]
                 whole += len(line)
             file.truncate(whole)
         if whole == 0:

@@ -25,6 +25,8 @@ class Query:
     episode: str = ""
     until: float = math.inf
     """When its caller gives up, by the service's clock: what cannot be done until then fails at once, and says why."""
+    begins: bool = False
+    """Of a stateful tool: its episode has asked such tools nothing before, whatever is remembered of it."""
     before: str = ""
     """Of a stateful tool: the key of what its episode asked such tools before."""
 

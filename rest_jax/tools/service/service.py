@@ -1,6 +1,6 @@
 """The service: what the adapter asks instead of its tools.
 
-memories (a cassette, the cache) → single flight → budget → retries → breaker → limits → budget → tool
+single flight (stateless tools) → memories (a cassette, the cache) → budget → retries → breaker → limits → budget → tool
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from rest_jax.tools.registry import Refusal, ToolFailure
 from rest_jax.tools.service.breaker import breaking
 from rest_jax.tools.service.budget import Budget
 from rest_jax.tools.service.cache import open_cache
+from rest_jax.tools.service.cassettes import Recorder
 from rest_jax.tools.service.flights import Flights
 from rest_jax.tools.service.limits import limiting
 from rest_jax.tools.service.query import Answer, Ask, Clock, Memory, Query, Trouble, run_tool
@@ -33,12 +34,19 @@ class Service:
     are kept: of another tool, one that comes later may have another answer.
     """
 
-    def __init__(self, ask: Ask = run_tool, memories: Sequence[Memory] = (), trouble: Trouble | None = None) -> None:
+    def __init__(
+        self,
+        ask: Ask = run_tool,
+        memories: Sequence[Memory] = (),
+        trouble: Trouble | None = None,
+        histories: Mapping[str, str] | None = None,
+    ) -> None:
+        """`histories`: by episode, the key of its last call of a stateful tool, where a process before asked it."""
         self.trouble = trouble or Trouble()
         self._ask = ask
         self._memories = tuple(memories)
         self._flights: Flights[Answer] = Flights()
-        self._sessions: dict[str, str] = {}
+        self._sessions = dict(histories or {})
         """By episode, the key of its last call of a stateful tool."""
 
     async def recall(self, queries: Sequence[Query]) -> list[Answer | None]:
@@ -56,7 +64,8 @@ class Service:
             if query.key is None:
                 return await self._asked(query)
             if query.tool.stateful:
-                return await self._answer_in_session(replace(query, before=self._sessions.get(query.episode, "")))
+                before = "" if query.begins else self._sessions.get(query.episode, "")
+                return await self._answer_in_session(replace(query, before=before))
             if query.tool.is_kept:
                 return await self._answer_once(query, query.key)
             return await self._remembered_or_asked(query)
@@ -131,14 +140,15 @@ async def open_service(
     settings: ServiceSettings,
     defaults: Mapping[str, ProviderLimits],
     *,
-    recorder: Memory | None = None,
+    recorder: Recorder | None = None,
     ledger: Path | None = None,
     trouble: Trouble | None = None,
 ) -> AsyncIterator[Service]:
     """The service of these settings for the length of a block, in which a recorder hears every answer."""
     trouble = trouble or Trouble()
     async with AsyncExitStack() as opened:
-        memories = [recorder] if recorder is not None else []
+        memories: list[Memory] = [recorder] if recorder is not None else []
         if settings.cache is not None:
             memories.append(await opened.enter_async_context(open_cache(settings.cache)))
-        yield Service(asking(settings, defaults, ledger=ledger, trouble=trouble), memories, trouble)
+        histories = recorder.histories if recorder is not None else None
+        yield Service(asking(settings, defaults, ledger=ledger, trouble=trouble), memories, trouble, histories)
