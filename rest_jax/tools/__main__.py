@@ -73,8 +73,6 @@ def serve_until_stopped(options: argparse.Namespace) -> None:
     """Announce the address on stdout as one JSON line, then answer until SIGTERM. Raises UserError."""
     os.environ["JAX_PLATFORMS"] = "cpu"  # bm25s imports jax where it is installed; the accelerator is the run's
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    announcements = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a tool prints is no announcement, and whoever started us reads but that
     if options.lifeline:
         _die_with_parent()
         threading.Thread(target=_end_with_stdin, args=[os.getppid()], name="lifeline", daemon=True).start()
@@ -84,15 +82,19 @@ def serve_until_stopped(options: argparse.Namespace) -> None:
     token = own_token()
     if token is None and not _is_loopback(options.host):
         raise UserError(f"--host {options.host} is open to others; set {TOKEN_VARIABLE} or listen on 127.0.0.1")
-    asyncio.run(_serve(options, token, announcements))
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as announcements:
+        os.dup2(2, 1)  # what a tool prints is no announcement, and whoever started us reads but that
+        try:
+            asyncio.run(_serve(options, token, announcements))
+        finally:
+            os.dup2(announcements.fileno(), 1)
 
 
 async def _serve(options: argparse.Namespace, token: str | None, announcements: TextIO) -> None:
     from rest_jax.tools.server import create_app, serve
 
     def announce(url: str) -> None:
-        with announcements:
-            print(json.dumps({"url": url, "pid": os.getpid()}), file=announcements)
+        print(json.dumps({"url": url, "pid": os.getpid()}), file=announcements, flush=True)
 
     async with _served(options) as served:
         app = create_app(served.tools, timeout_s=options.timeout_s, service=served.service, token=token)

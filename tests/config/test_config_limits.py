@@ -62,7 +62,7 @@ def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
         ),
         (
             "tools: {url: 'http://me:secret@a'}",
-            "1:9: tools.url: holds a name or a password, which would be noted; leave them out, a token goes elsewhere",
+            "1:14: tools.url: holds a name or a password, which would be noted; leave them out, a token goes elsewhere",
         ),
         (
             "pilot: {improve: {thresholds: [0.5, 1]}}",
