@@ -137,7 +137,13 @@ class ToolClient:
         request.add_done_callback(self._done)
 
     async def _deliver(self, calls: list[Call]) -> None:
-        await asyncio.gather(*(self._transport.deliver(batch, self._reply) for batch in protocol.divided(calls)))
+        sound: list[Call] = []
+        for call in calls:
+            if protocol.is_too_deep(call.arguments):
+                self._reply(call.id, ToolReply("", fault=protocol.too_deep()))
+            else:
+                sound.append(call)
+        await asyncio.gather(*(self._transport.deliver(batch, self._reply) for batch in protocol.divided(sound)))
 
     def _reply(self, id: int, reply: ToolReply) -> None:
         self._replies.put((id, reply))

@@ -85,10 +85,6 @@ class Transport:
     async def deliver(self, calls: Sequence[Call], report: Report) -> None:
         """Send calls as one batch and report exactly one reply for each, as soon as it is final."""
         waiting = {call.id: call for call in calls}
-        for call in calls:
-            if protocol.is_too_deep(call.arguments):
-                del waiting[call.id]
-                report(call.id, ToolReply("", fault=protocol.too_deep()))
         losses = dict.fromkeys(waiting, 0)
         for retry in range(self._settings.retries + 1):
             if not waiting:
