@@ -233,18 +233,16 @@ class Engine:
             if self._running[slot.width].pop(slot.row, None):  # else its start has failed
                 self._wipe(slot)  # a block in flight may have met a NaN
 
-    def programs(
-        self, stops: Sequence[Sequence[str]] = (), *, sharing: bool = False, scoring: bool = False
-    ) -> list[Program]:
-        """All that sampling with these stop sets runs, with shared beginnings or without, and with `scoring` all that
-        that runs: once `compile_all` is through, nothing compiles later."""
+    def programs(self, stops: Sequence[Sequence[str]] = (), *, sharing: bool = False) -> list[Program]:
+        """All that sampling with these stop sets runs, with shared beginnings or without: once `compile_all` is
+        through, nothing compiles later. Scoring compiles when first used."""
         for stop in stops:
             self._stops.root(stop)
         table = jax.ShapeDtypeStruct(self._stops.rows.shape, self._stops.rows.dtype, sharding=self._layout.whole)
         weights = shapes_of(self._weights)
         widths = tuple(self._scheduler.widths)
         shapes = Shapes(self._config, self._settings, widths, self._layout, self._dtype, weights, table)
-        return list(shapes.programs(sharing=sharing, scoring=scoring))
+        return list(shapes.programs(sharing=sharing))
 
     @property
     def _token_bytes(self) -> int:

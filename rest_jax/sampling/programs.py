@@ -14,7 +14,6 @@ from jax.stages import Lowered
 from rest_jax.config.settings import EngineSettings
 from rest_jax.distributed.cpu import cores
 from rest_jax.models.config import ModelConfig
-from rest_jax.models.finite import all_finite
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.chunks import buckets
 from rest_jax.sampling.layout import Layout
@@ -64,11 +63,12 @@ class Shapes:
     table: jax.ShapeDtypeStruct
     """Of all stop sets."""
 
-    def programs(self, *, sharing: bool, scoring: bool) -> Iterator[Program]:
-        """Those of sampling with shared beginnings, or without; and of scoring."""
+    def programs(self, *, sharing: bool) -> Iterator[Program]:
+        """Those of sampling with shared beginnings, or without. Compiled when first used are scoring, and what looks
+        for the weights that are no numbers."""
         shared = self._shared if sharing else None
         for width in self.widths:
-            yield from self._of_rows(width, shared, scoring=scoring)
+            yield from self._of_rows(width, shared)
             for narrower in self.widths[: self.widths.index(width) + 1]:
                 content = self._cache(1, narrower)
                 yield Program(
@@ -79,12 +79,10 @@ class Shapes:
                 )
         rows = jax.tree.map(lambda leaf: _shape(leaf, self.layout.whole), state.idle_rows(self.settings.rows))
         yield Program("place a row", lambda: steps.place.lower(rows, np.int32(0), state.idle_row(0)))
-        for leaf in dict.fromkeys(jax.tree.leaves(self.weights)):
-            yield Program(f"look for numbers in {leaf.shape}", lambda leaf=leaf: all_finite.lower(leaf))
         if shared is not None:
             yield from self._of_beginnings(shared)
 
-    def _of_rows(self, width: int, shared: state.Shared | None, *, scoring: bool) -> Iterator[Program]:
+    def _of_rows(self, width: int, shared: state.Shared | None) -> Iterator[Program]:
         settings = self.settings
         cache = self._cache(settings.rows, width)
         rows = jax.tree.map(lambda leaf: _shape(leaf, self.layout.whole), state.idle_rows(settings.rows))
@@ -100,8 +98,6 @@ class Shapes:
         )
         for size in buckets(settings.chunk):
             yield self._extend(cache, settings.extend_rows, size, f"in rows of {width}", shared)
-            if scoring:
-                yield self._score(cache, size, width, shared)
 
     def _of_beginnings(self, shared: state.Shared) -> Iterator[Program]:
         content = self._cache(1, self.settings.room)
@@ -118,16 +114,6 @@ class Shapes:
             f"extend {rows} by {size} tokens {where}",
             lambda: steps.extend.lower(
                 self.config, self.layout.abstract, self.weights, cache, row_e, row_e, ids_et, beginnings
-            ),
-        )
-
-    def _score(self, cache: state.Cache, size: int, width: int, shared: state.Shared | None) -> Program:
-        zero, ids_t, row_1 = np.int32(0), np.zeros(size, np.int32), np.zeros(1, np.int32)
-        beginnings = None if shared is None else steps.Beginnings(shared, row_1, row_1)
-        return Program(
-            f"score {size} tokens in rows of {width}",
-            lambda: steps.score.lower(
-                self.config, self.layout.abstract, self.weights, cache, zero, zero, ids_t, ids_t, beginnings
             ),
         )
 

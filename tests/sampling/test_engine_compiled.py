@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from sampling_toys import CONFIG, SETTINGS, prompt, request, run, tiny_model
 
-from rest_jax.core.effects import Finish, Sampling
-from rest_jax.core.policy import ScoreRequest
+from rest_jax.core.effects import Sampling
 from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models import decoder
 from rest_jax.sampling import state, steps
@@ -87,17 +86,6 @@ def test_nothing_compiles_after_the_programs_of_shared_beginnings_are(compilatio
     begin = prompt(100, 45)
     engine.share([begin])
     run(engine, *(request(id, (*begin, *prompt(id, 10 + 9 * id))) for id in range(4)))
-    assert compilations == []
-
-
-def test_neither_a_score_nor_a_reply_without_a_number_compiles_anything_new(compilations):
-    model = tiny_model()
-    broken = replace(model, params={**model.params, "embed": model.params["embed"].at[255].set(jnp.nan)})
-    engine = Engine(broken, replace(SETTINGS, rows=3, widths=(WIDTH,), chunk=48))
-    compile_all(engine.programs(scoring=True))
-    compilations.clear()
-    replies = run(engine, ScoreRequest(0, 0, prompt(0, 30), prompt(1, 20)), request(1, (*prompt(2, 20), 255)))
-    assert (len(replies[0].ids), replies[1].finish) == (20, Finish.NONFINITE)
     assert compilations == []
 
 
