@@ -82,11 +82,6 @@ class Sessions(Generic[State]):
                 raise
             self._touch(episode, session)
 
-    def close(self) -> None:
-        """End all sessions."""
-        for episode in tuple(self._sessions):
-            self._end(episode)
-
     def _touch(self, episode: str, session: _Session[State]) -> None:
         """Note that the session is used. Raises ToolFailure (infra) when it has ended by now."""
         if self._sessions.get(episode) is not session:
