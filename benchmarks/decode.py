@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,7 +26,7 @@ from typing import Any
 import jax
 
 from benchmarks.hf import Absent, HuggingFace
-from benchmarks.measure import Spread, circumstances, interleaved, publish, show
+from benchmarks.measure import Spread, circumstances, interleaved, named, publish, show
 from benchmarks.models import SHAPES, endless, prompts, replies, write
 from benchmarks.roofline import Ceilings, ceilings
 from rest_jax.config.overrides import overridden
@@ -204,9 +204,9 @@ def _row(name: str, cell: Cell, timed: Sequence[Timed], ours: Sequence[Timed], c
         "context": cell.context,
         "prompt": cell.prompt,
         "repeats": len(timed),
-        **_spread("prefill_tok_s", prefill),
-        **_spread("decode_tok_s", decode),
-        **_spread("total_s", total),
+        **named("prefill_tok_s", prefill),
+        **named("decode_tok_s", decode),
+        **named("total_s", total),
         "roofline": decode and decode.median / ceiling,
         "ours_decode_times": decode_times and decode_times.median if name != OURS else None,
         "ours_total_times": total_times and total_times.median if name != OURS else None,
@@ -217,11 +217,6 @@ def rates(amount: float, seconds: Sequence[float]) -> Spread | None:
     """Amount per second; None where noise ate more than half of the measurements."""
     rates = [amount / some for some in seconds if some > 0]
     return Spread.of(rates) if 2 * len(rates) > len(seconds) else None
-
-
-def _spread(key: str, values: Spread | None) -> Mapping[str, float | None]:
-    least, median, most = (values.least, values.median, values.most) if values else (None, None, None)
-    return {key: median, f"{key}_least": least, f"{key}_most": most}
 
 
 Published = tuple[dict[str, Any], list[dict[str, Any]], list[str]]

@@ -12,11 +12,11 @@ from itertools import count, cycle, islice, pairwise
 from benchmarks.models import GREEDY
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Prompt
-from rest_jax.agents.registry import Method, agent
+from rest_jax.agents.registry import Method
 from rest_jax.config.settings import AgentSettings
 from rest_jax.core.effects import Agent, Candidate, Finish, Role, Status, ToolReply
 from rest_jax.core.policy import Policy, Request, ScoreRequest
-from rest_jax.core.trajectory import Call
+from rest_jax.core.trajectory import Call, Trajectory
 from rest_jax.rollout.episode import Episode, Job, ToolRequest
 from rest_jax.rollout.recording import encoder, ids_of
 from rest_jax.rollout.runner import rollout
@@ -43,10 +43,9 @@ class Script:
         return self.method.run(job.question, self.prompt, self.limits)
 
 
-def script(task: Task, turns: int, turn_tokens: int, trajectories: int) -> Script:
-    """ReAct with two worked examples on the task's first train questions: in all turns but the last it searches what
-    the gold demonstration searches (again from the beginning when that is short), in the last it answers."""
-    method = agent("react")
+def script(task: Task, turns: int, turn_tokens: int, trajectories: int, method: Method) -> Script:
+    """An agent with two worked examples on the task's first train questions. In all turns but the last it says what it
+    says in the gold demonstration (again from the beginning when that is short), in the last what ends that one."""
     gold = task.sources["gold"][:trajectories]
     lines = {demonstration.question.id: method.lines(demonstration) for demonstration in gold}
     said = {
@@ -62,7 +61,8 @@ def script(task: Task, turns: int, turn_tokens: int, trajectories: int) -> Scrip
 
 
 class Dubbed:
-    """An engine whose replies have all the tokens that they may have, and for the agent the script's words."""
+    """An engine whose replies have all the tokens that they may have, and for the agent the script's words, as if they
+    had ended a turn: the last ones again for an agent that asks for more turns."""
 
     def __init__(self, engine: Policy, said: Mapping[str, tuple[str, ...]]) -> None:
         self.codec, self.weights_digest, self.context = engine.codec, engine.weights_digest, engine.context
@@ -80,7 +80,8 @@ class Dubbed:
 
     def submit(self, request: Request | ScoreRequest) -> None:
         assert isinstance(request, Request)
-        self._words[request.id] = self._said[request.key.question_id][request.key.call]
+        said = self._said[request.key.question_id]
+        self._words[request.id] = said[min(request.key.call, len(said) - 1)]
         self._engine.submit(replace(request, stop=()))
 
     def step(self) -> list[tuple[int, Candidate]]:
@@ -91,7 +92,7 @@ class Dubbed:
 
     def _dubbed(self, id: int, candidate: Candidate) -> Candidate:
         words = self._words.pop(id)
-        return replace(candidate, text=words) if candidate.finish is Finish.LENGTH else candidate
+        return replace(candidate, text=words, finish=Finish.STOP) if candidate.finish is Finish.LENGTH else candidate
 
 
 def in_lockstep(
@@ -145,17 +146,25 @@ def in_lockstep(
 def by_the_runner(engine: Engine, script: Script, jobs: Sequence[Job], tools: ToolClient) -> Trajectories:
     """Trajectories as a run makes them: as many at once as are resident, each at its own pace."""
     done: Trajectories = []
-    for trajectory in rollout(jobs, script.agent, {Role.ACTOR: Dubbed(engine, script.said)}, tools, sampling=GREEDY):
+    for trajectory in played_out(engine, script, jobs, tools):
         _refuse_unfinished(trajectory.status)
         done.append(trajectory.calls)
     return done
 
 
+def played_out(engine: Engine, script: Script, jobs: Sequence[Job], tools: ToolClient) -> Iterator[Trajectory]:
+    """The same, however they end."""
+    policies = dict.fromkeys(Role, Dubbed(engine, script.said))
+    return rollout(jobs, script.agent, policies, tools, sampling=GREEDY)
+
+
 def unique_tokens(trajectories: Trajectories) -> int:
-    """Tokens that some system must prefill: those that the model did not write, common beginnings counted once."""
-    openings = sorted(ids_of(calls[0].segments) for calls in trajectories)
+    """Tokens that some system must prefill: those that a transcript opens with or a reply is followed by, common
+    beginnings counted once."""
+    every = [call for calls in trajectories for call in calls]
+    openings = sorted(ids_of(call.segments) for call in every if call.parent is None)
     shared = sum(_common(one, other) for one, other in pairwise(openings))
-    later = sum(len(ids_of(call.segments)) for calls in trajectories for call in calls[1:])
+    later = sum(len(ids_of(call.segments)) for call in every if call.parent is not None)
     return sum(map(len, openings)) - shared + later
 
 

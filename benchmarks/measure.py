@@ -8,12 +8,14 @@ import shlex
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
 from rich.console import Console
 from rich.table import Table
 
@@ -40,6 +42,12 @@ class Spread:
         return Spread(statistics.median(values), min(values), max(values))
 
 
+def named(key: str, values: Spread | None) -> dict[str, float | None]:
+    """A spread as entries of a row: `key`, `key_least`, `key_most`; None where nothing was measured."""
+    least, median, most = (values.least, values.median, values.most) if values else (None, None, None)
+    return {key: median, f"{key}_least": least, f"{key}_most": most}
+
+
 def interleaved(contenders: Mapping[Name, Callable[[int], T]], repeats: int, what: str) -> dict[Name, list[T]]:
     """Run every contender once per repeat (it is given the repeat's number) and collect what it returns.
 
@@ -56,6 +64,22 @@ def interleaved(contenders: Mapping[Name, Callable[[int], T]], repeats: int, wha
     return results
 
 
+def chained(step: Callable[[T], T], x: T, *, calls: int, repeats: int) -> Spread:
+    """Seconds of one step on the device, each fed with what the one before made; without the first, which compiles.
+
+    `calls` of them are dispatched before the last is waited for, so that the host's part hides behind the device's.
+    """
+    x = jax.block_until_ready(step(x))
+    taken = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        for _ in range(calls):
+            x = step(x)
+        jax.block_until_ready(x)
+        taken.append((time.perf_counter() - began) / calls)
+    return Spread.of(taken)
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -70,8 +94,13 @@ def circumstances(module: str, dtype: str) -> dict[str, Any]:
         "load_before": round(os.getloadavg()[0], 2),
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
+        "command": command(module),
     }
+
+
+def command(module: str) -> str:
+    """What was typed to measure this."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
 def publish(path: Path, about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
@@ -113,9 +142,9 @@ def _cpu() -> str:
 
 def _commit() -> str:
     """The commit of this checkout, marked when files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    describe = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        told = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+        told = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True)
     except OSError:  # no git here
         return "unknown"
     return told.stdout.strip() if told.returncode == 0 else "unknown"

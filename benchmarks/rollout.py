@@ -14,8 +14,14 @@ its words are scripted, its replies have a fixed length. The systems take turns;
 
     hiding_efficiency      the time without latency over the time with it
     prefill_amplification  prefilled tokens over those that the model did not write, common beginnings counted once
-    device_idle            the share of time outside of `Engine.step`, when nothing is dispatched
+    device_idle            the share of a run in which the device computes nothing: it waits for tools, or for the host.
+                           At least this much: the device's seconds are those of one more run in which every program is
+                           waited for (`benchmarks.device_time`), their dispatch included; 0 where they fill the run
+    outside_engine         the share of a run outside of `Engine.step`: tools waited for, agents, transcripts
     of_decode_rate         sampled tokens per second over those of full rows that do nothing but decode
+
+Then `methods`: every registered agent plays a few trajectories on S3 and on S4, and its prefilled tokens are counted.
+It says what its own lines of the gold demonstrations say; how it ends does not matter here.
 """
 
 from __future__ import annotations
@@ -30,13 +36,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ladder import Script, Trajectories, by_the_runner, in_lockstep, script, unique_tokens
+from benchmarks.device_time import device_seconds
+from benchmarks.ladder import Script, Trajectories, by_the_runner, in_lockstep, played_out, script, unique_tokens
 from benchmarks.late_tools import SETTINGS, SetLatency, late_adapter
 from benchmarks.measure import Spread, circumstances, interleaved, publish, show
 from benchmarks.models import SHAPES, prompts, random_model, replies
+from rest_jax.agents.registry import NAMES, agent
 from rest_jax.config.overrides import overridden
 from rest_jax.config.settings import EngineSettings, TaskSettings
 from rest_jax.core.cache import cache_folder
+from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
 from rest_jax.distributed.compilation import keep_compiled
 from rest_jax.models.checkpoint import Model
@@ -45,12 +54,15 @@ from rest_jax.recipes.workbench import beginnings
 from rest_jax.sampling.engine import Engine
 from rest_jax.sampling.programs import compile_all
 from rest_jax.tasks.registry import task
+from rest_jax.tasks.task import Task
 from rest_jax.tools.client import ToolClient
 
 LATENCIES = (0.0, 0.3, 1.0, 3.0)
 """Of a tool call, in turns."""
 WIDTH = 768
 """Cached tokens of a row: the prompt and all turns of a trajectory fit in."""
+Cell = tuple[str, float]
+"""A system, and a latency in turns."""
 DECODING = "pure decoding"
 COLUMNS = {
     "system": "system",
@@ -61,9 +73,18 @@ COLUMNS = {
     "most": "seconds_most",
     "prefill ×": "prefill_amplification",
     "idle": "device_idle",
+    "outside": "outside_engine",
     "hiding": "hiding_efficiency",
     "of decode": "of_decode_rate",
     "× S0": "times_s0",
+}
+METHOD_COLUMNS = {
+    "method": "method",
+    "system": "system",
+    "trajectories": "trajectories",
+    "finished": "finished",
+    "calls": "calls",
+    "prefill ×": "prefill_amplification",
 }
 
 
@@ -91,6 +112,7 @@ class Run:
     trajectories: int
     seconds: float
     engine_seconds: float
+    """In `Engine.step`."""
     prefilled: int
     unique: int
     decoded: int
@@ -187,10 +209,18 @@ def ladder(
         set_latency(latency * turn_s)
         return system.run(model)
 
+    def worked_at(latency: float, system: System, repeat: int) -> float:
+        with device_seconds() as worked:
+            at(latency, system, repeat)
+        return worked.total()
+
+    both = [(name, latency) for latency in LATENCIES for name in steps]
     cells: dict[Any, Callable[[int], Any]] = {DECODING: decoding}
-    cells |= {(name, latency): partial(at, latency, system) for latency in LATENCIES for name, system in steps.items()}
+    cells |= {(name, latency): partial(at, latency, steps[name]) for name, latency in both}
     runs = interleaved(cells, plan.repeats, f"{len(cells)} runs")
     rate = Spread.of(runs.pop(DECODING)).median
+    waiting = {(name, latency): partial(worked_at, latency, steps[name]) for name, latency in both}
+    worked = {cell: taken for cell, (taken,) in interleaved(waiting, 1, "the device's own time").items()}
     timed = oversubscribed(plan, model, base, tools, played, time_copies=True)
     set_latency(turn_s)
     seconds, did = timed.run(model).seconds, timed.engine.stats
@@ -199,11 +229,14 @@ def ladder(
         f"S3 at one turn's latency, waiting for every copy of a row: {did.parks} parked, {did.unparks} put back, "
         f"{did.copies} copied to others, {did.copied_bytes / 1e6:,.0f} MB, {did.copy_seconds:.2f} of {seconds:.2f} s",
     ]
-    return table(runs, turn_s, rate), notes
+    return table(runs, worked, turn_s, rate), notes
 
 
-def table(runs: Mapping[tuple[str, float], Sequence[Run]], turn_s: float, rate: float) -> list[dict[str, Any]]:
-    """A row for each system and latency (in turns) from their runs. `rate`: tokens per second of pure decoding."""
+def table(
+    runs: Mapping[Cell, Sequence[Run]], worked: Mapping[Cell, float], turn_s: float, rate: float
+) -> list[dict[str, Any]]:
+    """A row for each system and latency from their runs. `worked`: the device's seconds; `rate`: tokens per second of
+    pure decoding."""
     seconds = {cell: Spread.of([run.seconds for run in some]) for cell, some in runs.items()}
     per_minute = {cell: 60 * some[0].trajectories / seconds[cell].median for cell, some in runs.items()}
     return [
@@ -219,7 +252,9 @@ def table(runs: Mapping[tuple[str, float], Sequence[Run]], turn_s: float, rate: 
             "seconds_most": seconds[name, latency].most,
             "trajectories_per_minute": per_minute[name, latency],
             "prefill_amplification": some[0].prefilled / some[0].unique,
-            "device_idle": Spread.of([1 - run.engine_seconds / run.seconds for run in some]).median,
+            "device_s": worked[name, latency],
+            "device_idle": max(0.0, 1 - worked[name, latency] / seconds[name, latency].median),
+            "outside_engine": Spread.of([1 - run.engine_seconds / run.seconds for run in some]).median,
             "hiding_efficiency": seconds[name, 0.0].median / seconds[name, latency].median,
             "of_decode_rate": some[0].decoded / seconds[name, latency].median / rate,
             "times_s0": per_minute[name, latency] / per_minute["S0", latency],
@@ -228,17 +263,45 @@ def table(runs: Mapping[tuple[str, float], Sequence[Run]], turn_s: float, rate: 
     ]
 
 
+def by_method(plan: Plan, model: Model, base: EngineSettings, tools: ToolClient, atlas: Task) -> list[dict[str, Any]]:
+    """A row for every registered agent on S3 and on S4: prefilled over unique tokens, a count that no load changes."""
+    scripts = {name: script(atlas, plan.turns, plan.turn_tokens, plan.resident, agent(name)) for name in NAMES}
+    longest = max(scripts.values(), key=lambda played: len(*beginnings(played.prompt, model.codec)))
+    rows = []
+    for name, played in scripts.items():
+        # One room for all prompts, so that all have the same compiled programs.
+        for system, settings in {"S3": base, "S4": sharing(base, longest, model)}.items():
+            engine = Engine(model, replace(settings, rows=plan.rows, resident=plan.resident))
+            engine.share(beginnings(played.prompt, model.codec))
+            made = list(played_out(engine, played, played.jobs, tools))
+            calls = [trajectory.calls for trajectory in made]
+            rows.append(
+                {
+                    "method": name,
+                    "system": system,
+                    "trajectories": len(made),
+                    "finished": sum(trajectory.status is Status.FINISHED for trajectory in made),
+                    "calls": sum(map(len, calls)),
+                    "prefill_amplification": engine.stats.prefilled / unique_tokens(calls),
+                }
+            )
+    return rows
+
+
 def measure(plan: Plan, *, dtype: str, base: EngineSettings) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
-    """What is to be known of the measurement, its rows, and its notes."""
+    """What is to be known of the measurement (and `methods`), its rows, and its notes."""
     about = {**circumstances("benchmarks.rollout", dtype), "plan": asdict(plan), "engine": asdict(base)}
     atlas = task(TaskSettings())
-    played = script(atlas, plan.turns, plan.turn_tokens, plan.rounds * plan.resident)
+    played = script(atlas, plan.turns, plan.turn_tokens, plan.rounds * plan.resident, agent("react"))
+    model = random_model(plan.shape, dtype)
     with ExitStack() as opened:
         url, set_latency = opened.enter_context(late_adapter(atlas.corpus()))
         tools = opened.enter_context(ToolClient(url, SETTINGS))
         tools.check()
-        rows, notes = ladder(plan, random_model(plan.shape, dtype), base, tools, set_latency, played)
-    return about, rows, notes
+        rows, notes = ladder(plan, model, base, tools, set_latency, played)
+        set_latency(0)
+        methods = by_method(plan, model, base, tools, atlas)
+    return {**about, "methods": methods}, rows, notes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -263,6 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     publish(options.json, about, rows, notes)
     turn_s = rows[0]["turn_s"]
     show(f"shape {plan.shape}, {about['device']}, {about['cores']} cores, turn {turn_s:.3g} s", COLUMNS, rows, notes)
+    show("every agent method", METHOD_COLUMNS, about["methods"], [])
     return 0
 
 

@@ -37,6 +37,7 @@ from benchmarks.measure import circumstances, publish, show
 from benchmarks.models import GREEDY, random_model
 from rest_jax.agents.actions import Search, parse_action
 from rest_jax.agents.limits import Limits
+from rest_jax.agents.registry import agent
 from rest_jax.config.settings import EngineSettings, TaskSettings
 from rest_jax.core.cache import cache_folder
 from rest_jax.core.effects import Role, Status
@@ -121,7 +122,7 @@ class Ledger:
 
 def played(atlas: Task, trajectories: int) -> Script:
     """Each question of the task's gold demonstrations as often as it takes; no worked examples."""
-    once = script(atlas, LIMITS.turns, LIMITS.turn_tokens, trajectories)
+    once = script(atlas, LIMITS.turns, LIMITS.turn_tokens, trajectories, agent("react"))
     rounds = -(-trajectories // len(once.jobs))
     jobs = [replace(job, sample=sample) for sample in range(rounds) for job in once.jobs]
     return replace(once, prompt=once.prompt.bare(), limits=LIMITS, jobs=tuple(jobs[:trajectories]))

@@ -5,10 +5,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rest_jax.api import Grown, Policy, Row, Task, evaluate, grow, improve, register_reward, run
+    from rest_jax.api import (
+        Completion,
+        Grown,
+        Policy,
+        Row,
+        Task,
+        evaluate,
+        generate,
+        grow,
+        improve,
+        register_reward,
+        run,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["Grown", "Policy", "Row", "Task", "evaluate", "grow", "improve", "register_reward", "run"]
+__all__ = [
+    "Completion",
+    "Grown",
+    "Policy",
+    "Row",
+    "Task",
+    "evaluate",
+    "generate",
+    "grow",
+    "improve",
+    "register_reward",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,8 @@
     better = rest_jax.improve(pilot, grown, threshold=0.5, steps=15, folder="better")
     print(rest_jax.evaluate(better, task, n=100))
 
+`generate` continues plain prompts, with neither agent nor tools.
+
 It needs no event loop of the caller's, so it works inside Jupyter's running one. Every function raises
 `core.errors.UserError` for what its caller can mend. Warnings and notices go to stderr, and those of `run` with its
 progress; a listener given as `emit` is told every event instead.
@@ -34,16 +36,18 @@ from rest_jax.config.settings import (
     TaskSettings,
     ToolsSettings,
 )
-from rest_jax.core.effects import Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener
 from rest_jax.evaluation.records import judge
 from rest_jax.evaluation.table import Row, row
 from rest_jax.models import catalog
+from rest_jax.recipes import generate as generating
 from rest_jax.recipes import improve as improving
 from rest_jax.recipes import run as running
 from rest_jax.recipes.agent_file import agent_of, tools_of
+from rest_jax.recipes.generate import Completion
 from rest_jax.recipes.mixture import Grown, rewarded, thresholded
+from rest_jax.recipes.sampler import open_sampler
 from rest_jax.recipes.stages import discard
 from rest_jax.recipes.workbench import GREEDY, RolloutSpec, Workbench, open_workbench
 from rest_jax.reporting.stderr import to_stderr
@@ -52,7 +56,19 @@ from rest_jax.tasks.registry import register_reward
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 
-__all__ = ["Grown", "Policy", "Row", "Task", "evaluate", "grow", "improve", "register_reward", "run"]
+__all__ = [
+    "Completion",
+    "Grown",
+    "Policy",
+    "Row",
+    "Task",
+    "evaluate",
+    "generate",
+    "grow",
+    "improve",
+    "register_reward",
+    "run",
+]
 
 OF_A_RUN = {"include_seed", "start"}
 """Fields of `ImproveSettings` that mean nothing where there are neither demonstrations nor a base model."""
@@ -70,7 +86,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Policy:
-    """A model that plays an agent: a name of `rest-jax models list`, or a folder in Hugging Face's layout.
+    """A model that plays an agent: a name of `rest-jax models list`, a folder in Hugging Face's layout, or a GGUF file.
 
     `agent` and `tools` None: what the folder's agent.json says, else the defaults of their settings.
     """
@@ -100,6 +116,45 @@ def run(
         return running.run(loaded, folder, offline=offline, emit=listener)
 
 
+def generate(
+    policy: Policy,
+    prompts: Sequence[str],
+    *,
+    max_tokens: int,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+    stop: Sequence[str] = (),
+    seed: int = 0,
+    offline: bool = False,
+    emit: Listener = to_stderr,
+) -> list[Completion]:
+    """Continue prompts with the policy's model, neither agent nor tools: a completion for each, in order; greedy unless
+    a temperature is given.
+
+    A prompt is as it is, without a chat's turns; control tokens in it are control tokens. `top_k` 0 keeps all tokens,
+    `top_p` the fewest that together have this probability, `min_p` those at least this likely beside the likeliest.
+    `stop`: strings each of which ends a completion, beside the model's own end of sequence. What is drawn for a prompt
+    depends on its text, its place and the seed, not on the prompts around it. `offline`: never wait for a network.
+    """
+    checked(policy, "policy")
+    drawn = checked(GrowSettings(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p), "generate")
+    for name, given in (("prompts", prompts), ("stop", stop)):
+        if isinstance(given, str):
+            raise UserError(f"generate: {name} is one string; give a list of them")
+    if max_tokens < 1:
+        raise UserError(f"generate: max_tokens: expected at least 1, got {max_tokens}")
+    if "" in stop:
+        raise UserError("generate: a stop string is empty, and every completion would end at once; leave it out")
+    home = catalog.resolve(policy.model, offline=offline)
+    sampler = open_sampler(home, policy.engine, dtype=policy.dtype, emit=emit)
+    completions = generating.generate(
+        sampler, prompts, max_tokens=max_tokens, sampling=drawn.sampling, stop=stop, seed=seed
+    )
+    return list(completions)
+
+
 def grow(
     policy: Policy,
     task: Task,
@@ -107,15 +162,21 @@ def grow(
     questions: int,
     samples: int = 1,
     temperature: float = 0.8,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
     seed: int = 0,
     emit: Listener = to_stderr,
 ) -> Grown:
-    """Sample trajectories on the first train questions of a task, and reward them."""
-    checked(GrowSettings(questions, samples, temperature), "grow")
+    """Sample trajectories on the first train questions of a task, and reward them.
+
+    `temperature` to `min_p`: as of `GrowSettings`. What ends a turn is the agent's own.
+    """
+    sampling = checked(GrowSettings(questions, samples, temperature, top_k, top_p, min_p), "grow").sampling
     with _bench(policy, task, emit) as (bench, scratch):
         bench.task.reward(task.reward)  # none of this name: refused before the sampling
         asked = bench.task.questions("train", Reader.TRAINING, questions)
-        spec = RolloutSpec(asked, "train", samples, Sampling(temperature), seed, generation=1)
+        spec = RolloutSpec(asked, "train", samples, sampling, seed, generation=1)
         return rewarded(bench.play(scratch, bench.base, spec), asked, bench.task, task.reward, emit)
 
 

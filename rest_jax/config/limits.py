@@ -32,6 +32,7 @@ Natural = Annotated[int, Limit("minimum", 0)]
 AboveZero = Annotated[float, Limit("exclusiveMinimum", 0)]
 NotNegative = Annotated[float, Limit("minimum", 0)]
 Share = Annotated[float, Limit("minimum", 0), Limit("maximum", 1)]
+ShareAboveZero = Annotated[float, Limit("exclusiveMinimum", 0), Limit("maximum", 1)]
 Seed = Annotated[int, Limit("minimum", 0), Limit("maximum", 2**32 - 1)]
 """Half of a random key is the seed: 32 bits."""
 Some = Annotated[tuple[T, ...], Limit("minItems", 1)]

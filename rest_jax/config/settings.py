@@ -8,7 +8,18 @@ from itertools import pairwise
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from rest_jax.config.limits import AboveZero, Distinct, Limit, Natural, NotNegative, Positive, Seed, Share, Some
+from rest_jax.config.limits import (
+    AboveZero,
+    Distinct,
+    Limit,
+    Natural,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    ShareAboveZero,
+    Some,
+)
 from rest_jax.config.plain import FREE
 from rest_jax.core.effects import Sampling
 
@@ -175,7 +186,7 @@ class GrowSettings:
     """Sampling temperature."""
     top_k: Natural = 0
     """Keep the k likeliest tokens; 0 keeps all."""
-    top_p: Annotated[float, Limit("exclusiveMinimum", 0), Limit("maximum", 1)] = 1.0
+    top_p: ShareAboveZero = 1.0
     """Keep the smallest set of tokens with this probability."""
     min_p: Share = 0.0
     """Keep the tokens at least this many times as likely as the likeliest; 0 keeps all."""

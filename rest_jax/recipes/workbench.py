@@ -13,20 +13,16 @@ from rest_jax.agents.limits import Limits, cut
 from rest_jax.agents.prompt import OBSERVATION, QUESTION, Prompt
 from rest_jax.agents.registry import Method, agent
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, ToolsSettings
-from rest_jax.core.cache import cache_folder
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, Role, Sampling, Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, Listener
 from rest_jax.core.policy import Policy, TextCodec
 from rest_jax.core.trajectory import Question, Trajectory
-from rest_jax.distributed.compilation import keep_compiled
-from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import catalog, checkpoint
-from rest_jax.models.dtypes import compute_dtype
 from rest_jax.policies.scripted import ScriptedPolicy
-from rest_jax.recipes.memory import memory, refuse_too_large
 from rest_jax.recipes.plan import Lengths
+from rest_jax.recipes.sampler import open_sampler
 from rest_jax.recipes.stages import JOURNAL
 from rest_jax.rollout import store
 from rest_jax.rollout.journal import Journal
@@ -226,8 +222,6 @@ def open_workbench(
     `tools.url` as it is. Raises UserError when none answers, when it lacks a tool that the agent calls, when it serves
     another corpus or index than the task would, or when the device will not hold the engine's rows.
     """
-    keep_compiled(cache_folder() / "compiled")
-    divide_cpu(engine.devices)
     base_folder = catalog.resolve(model.name, offline=offline)
     with contextlib.ExitStack() as opened:
         if log is None:
@@ -241,8 +235,7 @@ def open_workbench(
             refuse_another(url, health, task.corpus(), tools, emit)
         if tools.mode == "replay":
             refuse_another_recording(health, tools)
-        policy = Replicas(checkpoint.load(base_folder), engine, dtype=compute_dtype(model.dtype), emit=emit)
-        refuse_too_large(memory(policy), engine)
+        policy = open_sampler(base_folder, engine, dtype=model.dtype, emit=emit)
         yield Workbench(
             task=task,
             base=Player(base_folder, policy.weights_digest, agent_settings.bare),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.decode import Cell, Plan, Timed, rates
+from benchmarks.device_time import device_seconds
 from benchmarks.ladder import unique_tokens
 from benchmarks.measure import Spread, cell, interleaved
 from benchmarks.models import SHAPES, WordCodec, prompts, random_model, replies
@@ -86,15 +87,34 @@ def test_words_have_their_ids_wherever_they_stand() -> None:
     assert not codec.eos_ids
 
 
+def test_the_device_s_own_time_is_part_of_the_engine_s_and_changes_no_reply() -> None:
+    model = random_model("tiny")
+    engine = Engine(model, EngineSettings(rows=3, widths=(64,), chunk=32, block=4))
+    asked = prompts((0,), 3, 20, model.config.vocab)
+    said = replies(engine, asked, 10)
+    before = engine.stats.seconds
+    with device_seconds() as worked:
+        assert replies(engine, asked, 10) == said
+    within = engine.stats.seconds - before
+    assert {"extend", "place", "decode_block"} <= worked.keys()
+    assert 0 < worked.total() < within
+    known = worked.total()
+    replies(engine, asked, 10)
+    assert worked.total() == known
+
+
 def test_common_beginnings_count_once() -> None:
     def call(index: int, ids: tuple[int, ...]) -> Call:
-        return Call(index, "act", 0, Role.ACTOR, (Segment(Source.PROMPT, "", ids),), (), parent=index - 1)
+        segments = (Segment(Source.PROMPT, "", ids),)
+        return Call(index, "act", 0, Role.ACTOR, segments, (), parent=index - 1 if index else None)
 
     one = (call(0, (1, 2, 3, 4)), call(1, (9, 9)))
     other = (call(0, (1, 2, 5)), call(1, (9,)))
     assert unique_tokens([one]) == 6
     assert unique_tokens([one, other]) == 4 + 1 + 3
     assert unique_tokens([one, other, one]) == 4 + 1 + 3 + 2
+    anew = Call(2, "reflect", 1, Role.ACTOR, (Segment(Source.PROMPT, "", (1, 2, 3, 4, 5)),), ())
+    assert unique_tokens([(*one, anew)]) == 6 + 1
 
 
 def test_rates_and_ratios_of_the_ladder() -> None:
@@ -107,12 +127,15 @@ def test_rates_and_ratios_of_the_ladder() -> None:
         ("S0", 1.0): [run(1, 8.0)],
         ("S3", 1.0): [run(8, 5.0), run(8, 5.0), run(8, 5.0)],
     }
-    rows = {(row["system"], row["latency_turns"]): row for row in table(runs, turn_s=0.5, rate=400)}
+    worked = {("S0", 0.0): 4.5, ("S3", 0.0): 3.0, ("S0", 1.0): 2.0, ("S3", 1.0): 1.5}
+    rows = {(row["system"], row["latency_turns"]): row for row in table(runs, worked, turn_s=0.5, rate=400)}
     late = rows["S3", 1.0]
     assert late["latency_s"] == 0.5
     assert late["trajectories_per_minute"] == 96
     assert late["hiding_efficiency"] == pytest.approx(0.8)
-    assert late["device_idle"] == pytest.approx(0.6)
+    assert late["device_idle"] == pytest.approx(0.7)
+    assert rows["S0", 0.0]["device_idle"] == 0
+    assert late["outside_engine"] == pytest.approx(0.6)
     assert late["of_decode_rate"] == pytest.approx(0.4)
     assert late["prefill_amplification"] == 1.5
     assert late["times_s0"] == pytest.approx(96 / 7.5)

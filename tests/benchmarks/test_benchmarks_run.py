@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from benchmarks import decode, rollout
+from benchmarks import decode, probes, questions, rollout
+from rest_jax.agents.registry import NAMES
 
 TINY_DECODE = ["--model", "tiny", "--batches", "2", "--contexts", "96", "--repeats", "2", "--dtype", "float32"]
 
@@ -76,4 +78,50 @@ def test_the_ladder_does_the_same_work_on_every_step(tmp_path: Path) -> None:
         assert row["turn_s"] == rows["S0", 0]["turn_s"]
         assert row["latency_s"] == pytest.approx(latency * row["turn_s"])
         assert 0 <= row["device_idle"] < 1
+        assert 0 < row["outside_engine"] < 1
+        assert row["device_s"] > 0
     assert "parked" in told["notes"][1]
+    methods = {(row["method"], row["system"]): row for row in told["about"]["methods"]}
+    assert methods.keys() == {(name, system) for name in NAMES for system in ("S3", "S4")}
+    for name in NAMES:
+        assert methods[name, "S3"]["finished"] == methods[name, "S4"]["trajectories"] == 4
+        assert methods[name, "S3"]["prefill_amplification"] > methods[name, "S4"]["prefill_amplification"] >= 1
+    assert methods["react", "S4"]["calls"] == 4 * 3
+
+
+def test_every_probe_of_a_gpu_runs_tiny_and_what_does_not_run_here_is_said(tmp_path: Path) -> None:
+    asked = [word for question in probes.QUESTIONS for word in ("--ask", question)]
+    assert probes.main(["--json", str(tmp_path / "out.json"), "--flags", "default", "--dtype", "float32", *asked]) == 0
+    told = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert {row["question"] for row in told["rows"]} == probes.QUESTIONS.keys()
+    assert {"jax", "device", "commit", "bytes_per_s"} <= told["about"].keys()
+    kernels = {row["what"]: row for row in told["rows"] if row["question"] == "attention" and row["filled"] == 0.5}
+    assert kernels.keys() == {"xla", "pallas split", "pallas paged"}
+    assert all(row["difference"] < 1e-5 for row in kernels.values())
+    assert any("cudnn does not run here" in note for note in told["notes"])
+
+
+@pytest.mark.multiprocess
+def test_xla_itself_says_which_command_buffers_are_its_default(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    assert questions.main(["--json", str(out), "--ask", "defaults"]) == 0
+    told = json.loads(out.read_text(encoding="utf-8"))
+    (row,) = told["rows"]
+    assert row["what"].startswith(f"jaxlib {version('jaxlib')}: ")
+    assert {"CUBLAS", "CUDNN", "FUSION"} <= set(row["what"].partition(": ")[2].split(", "))
+    assert not told["notes"]
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+def test_the_questions_are_asked_under_all_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert questions.main(["--json", str(tmp_path / "out.json"), "--quick"]) == 0
+    told = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    asked = {(row["question"], row["flags"]) for row in told["rows"]}
+    assert asked == {(questions.DEFAULTS, "default")} | {
+        (question, flags) for question, under in questions.ASKED.items() for flags in under
+    }
+    assert "cuBLAS" in capsys.readouterr().out
+    refused = questions.measured("default", ["gemm"], ["--no-such-option"])
+    assert refused["rows"] == []
+    assert "unrecognized arguments: --no-such-option" in refused["notes"][0]

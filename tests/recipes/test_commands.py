@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,51 @@ def test_generate_says_what_cannot_be_continued(
     assert "prompt 2 is empty" in capsys.readouterr().err
 
 
+def test_generate_draws_as_it_is_told(tiny_model: Path, tmp_path: Path) -> None:
+    policy = rest_jax.Policy(str(tiny_model))
+    prompts = [f"Say {i}" for i in range(3)]
+    greedy = rest_jax.generate(policy, prompts, max_tokens=6)
+    assert [said.prompt for said in greedy] == prompts
+    assert all(len(said.ids) == len(said.logprobs) == 6 for said in greedy)
+    free = rest_jax.generate(policy, prompts, max_tokens=6, temperature=5.0)
+    assert [said.ids for said in free] != [said.ids for said in greedy]
+    for filters in ({"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
+        assert rest_jax.generate(policy, prompts, max_tokens=6, temperature=5.0, **filters) == greedy
+    whole = greedy[0].text
+    assert len(whole) > 2
+    (stopped,) = rest_jax.generate(policy, prompts[:1], max_tokens=6, stop=["no such text", whole[1:3]])
+    assert stopped.finish == "stop"
+    assert stopped.text == whole[: whole.index(whole[1:3])]
+    assert stopped.ids == greedy[0].ids[: len(stopped.ids)]
+
+    written = tmp_path / "out.jsonl"
+    asked = write_lines(tmp_path / "p.jsonl", [{"prompt": prompt} for prompt in prompts])
+    arguments = ["generate", "--model", str(tiny_model), "--prompts", str(asked), "--max-tokens", "6"]
+    options = ["--temperature", "1", "--top-k", "9", "--top-p", "0.8", "--min-p", "0.1", "--stop", "a", "--stop", "e"]
+    assert main([*arguments, *options, "--seed", "3", "--json", str(written)]) == 0
+    drawn = {"temperature": 1.0, "top_k": 9, "top_p": 0.8, "min_p": 0.1, "stop": ["a", "e"], "seed": 3}
+    told = rest_jax.generate(policy, prompts, max_tokens=6, **drawn)
+    lines = [json.loads(line) for line in written.read_text().splitlines()]
+    assert lines == json.loads(json.dumps([asdict(said) for said in told]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"prompts": "Say"}, "prompts is one string; give a list"),
+        ({"stop": "\n"}, "stop is one string; give a list"),
+        ({"stop": [""]}, "a stop string is empty"),
+        ({"max_tokens": 0}, "max_tokens: expected at least 1, got 0"),
+        ({"top_p": 0.0}, "top_p: expected more than 0"),
+        ({"min_p": 1.5}, "min_p: expected at most 1"),
+        ({"top_k": -1}, "top_k: expected at least 0"),
+    ],
+)
+def test_generate_refuses_what_will_not_do_before_a_model_is_loaded(wrong: dict, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        rest_jax.generate(rest_jax.Policy("no such model"), **{"prompts": ["Say"], "max_tokens": 2} | wrong)
+
+
 def test_ask_narrates_a_run(finished_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = shutil.copytree(finished_run, tmp_path / "copy")
     config = (copy / "config.yaml").read_text()
@@ -205,6 +251,8 @@ def test_the_python_api(finished_run: Path, tmp_path: Path, capsys: pytest.Captu
     policy = rest_jax.Policy(str(finished_run / "stages" / "seed-0" / "pilot" / "model"))
     grown = rest_jax.grow(policy, task, questions=2, samples=2, temperature=1.0)
     assert len(grown.trajectories) == len(grown.rewards) == 4
+    alike = rest_jax.grow(policy, task, questions=1, samples=2, temperature=1.0, top_k=1)
+    assert len({trajectory.calls[0].candidates[0].ids for trajectory in alike.trajectories}) == 1
     better = rest_jax.improve(policy, grown, threshold=-1.0, folder=tmp_path / "better", steps=1, warmup=0)
     assert "rest_jax: kept 4 of 4 trajectories" in capsys.readouterr().err
     row = rest_jax.evaluate(better, task, n=2, split="select")

@@ -1,0 +1,27 @@
+"""The sampler of a command: the one place where a model's weights meet the devices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rest_jax.config.settings import EngineSettings
+from rest_jax.core.cache import cache_folder
+from rest_jax.core.events import Listener
+from rest_jax.distributed.compilation import keep_compiled
+from rest_jax.distributed.cpu import divide_cpu
+from rest_jax.models import checkpoint
+from rest_jax.models.dtypes import compute_dtype
+from rest_jax.recipes.memory import memory, refuse_too_large
+from rest_jax.sampling.replicas import Replicas
+
+
+def open_sampler(folder: Path, engine: EngineSettings, *, dtype: str, emit: Listener) -> Replicas:
+    """The engines of these settings over the model in `folder`; what they compile is kept for the next process.
+
+    `dtype`: as `ModelSettings.dtype`. Raises UserError when the devices will not hold the rows.
+    """
+    keep_compiled(cache_folder() / "compiled")
+    divide_cpu(engine.devices)
+    policy = Replicas(checkpoint.load(folder), engine, dtype=compute_dtype(dtype), emit=emit)
+    refuse_too_large(memory(policy), engine)
+    return policy
