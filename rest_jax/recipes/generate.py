@@ -52,9 +52,9 @@ def generate_file(
     keep_compiled(cache_folder() / "compiled")
     divide_cpu(engine.devices)
     rows = list(read_jsonl(prompts, {"prompt": str}, "prompt"))
-    loaded = checkpoint.load(catalog.resolve(model, offline=offline))
-    policy = Replicas(loaded, engine, dtype=compute_dtype("auto"), emit=emit)
-    refuse_too_large(memory(policy), engine)
+    folder, dtype = catalog.resolve(model, offline=offline), compute_dtype("auto")
+    refuse_too_large(memory(folder, engine, dtype), engine)
+    policy = Replicas(checkpoint.on_disk(folder), engine, dtype=dtype, emit=emit)
     texts = [row["prompt"] for row in rows]
     if "" in texts and not policy.codec.bos_ids:
         raise UserError(f"{prompts}: prompt {texts.index('') + 1} is empty, and this model has no token to begin with")

@@ -24,8 +24,9 @@ from rest_jax.distributed.compilation import keep_compiled
 from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import catalog, checkpoint
 from rest_jax.models.dtypes import compute_dtype
+from rest_jax.models.tensors import stored_params
 from rest_jax.policies.scripted import ScriptedPolicy
-from rest_jax.recipes.memory import memory, refuse_too_large
+from rest_jax.recipes.memory import Memory, memory, refuse_too_large
 from rest_jax.recipes.plan import Lengths
 from rest_jax.recipes.stages import JOURNAL
 from rest_jax.rollout import store
@@ -41,6 +42,17 @@ from rest_jax.tools.process import adapter
 
 TRAJECTORIES = "trajectories.parquet"
 GREEDY = Sampling(temperature=0.0)
+ROLLOUT = {
+    "sampled_tokens": "decoded",
+    "prefilled_tokens": "prefilled",
+    "occupancy": "occupancy",
+    "parked": "parks",
+    "unparked": "unparks",
+    "copied": "copies",
+    "copied_bytes": "copied_bytes",
+    "engine_seconds": "seconds",
+}
+"""What metrics.jsonl says of a rollout, each with its field of `Stats`."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,8 @@ class Workbench:
     """The adapter's tools, each with its version."""
     emit: Listener
     engine: Replicas
+    memory: Memory
+    """What all of it holds, once it works."""
 
     def play(self, folder: Path, player: Player, spec: RolloutSpec, method: str | None = None) -> list[Trajectory]:
         """Trajectories of a player, kept in `folder`; what is already there is not made again.
@@ -105,7 +119,7 @@ class Workbench:
 
     def seat(self, folder: Path, *, bare: bool) -> Player:
         """A player of the base model's architecture and tokenizer from its weights' folder, ready to play."""
-        loaded = checkpoint.load(folder)
+        loaded = checkpoint.on_disk(folder)
         self.engine.load(loaded.params, loaded.weights_digest)
         return Player(folder, loaded.weights_digest, bare)
 
@@ -124,19 +138,14 @@ class Workbench:
         return prompt.bare() if bare else prompt
 
     def _tell(self, did: Stats, trajectories: int) -> None:
-        """A line of metrics on what a rollout took."""
-        numbers = {
-            "sampled_tokens": did.decoded,
-            "prefilled_tokens": did.prefilled,
-            "occupancy": did.occupancy,
-            "parked": did.parks,
-            "engine_seconds": did.seconds,
-        }
+        """A line of metrics on what a rollout took; the seconds hold those of the copies."""
+        numbers = {name: getattr(did, field) for name, field in ROLLOUT.items()}
         self.emit(Event("metrics", {"stage": "rollout", "step": trajectories, **numbers}))
 
     def _seat(self, player: Player) -> None:
         if self.engine.weights_digest != player.weights_digest:
-            self.engine.load(checkpoint.load(player.folder).params, player.weights_digest)
+            params = stored_params(player.folder, checkpoint.config_of(player.folder))
+            self.engine.load(params, player.weights_digest)
 
     def _roll(
         self, folder: Path, policy: Policy, method: Method, prompt: Prompt, spec: RolloutSpec
@@ -219,16 +228,20 @@ def open_workbench(
     offline: bool = False,
     log: Path | None = None,
     any_corpus: bool = False,
+    trains: bool = False,
 ) -> Iterator[Workbench]:
     """Load the model, start or check the tool adapter, and close both at the end.
 
     `log` receives what the adapter prints; without one it is thrown away in the end. `any_corpus` takes an adapter at
     `tools.url` as it is. Raises UserError when none answers, when it lacks a tool that the agent calls, when it serves
-    another corpus or index than the task would, or when the device will not hold the engine's rows.
+    another corpus or index than the task would, or, before anything is begun, when the device will not hold the
+    engine's rows or, where the caller `trains`, an Improve.
     """
     keep_compiled(cache_folder() / "compiled")
     divide_cpu(engine.devices)
-    base_folder = catalog.resolve(model.name, offline=offline)
+    base_folder, dtype = catalog.resolve(model.name, offline=offline), compute_dtype(model.dtype)
+    held = memory(base_folder, engine, dtype, trains=trains)
+    refuse_too_large(held, engine)
     with contextlib.ExitStack() as opened:
         if log is None:
             log = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="rest_jax-"))) / "tools.log"
@@ -241,8 +254,7 @@ def open_workbench(
             refuse_another(url, health, task.corpus(), tools, emit)
         if tools.mode == "replay":
             refuse_another_recording(health, tools)
-        policy = Replicas(checkpoint.load(base_folder), engine, dtype=compute_dtype(model.dtype), emit=emit)
-        refuse_too_large(memory(policy), engine)
+        policy = Replicas(checkpoint.on_disk(base_folder), engine, dtype=dtype, emit=emit)
         yield Workbench(
             task=task,
             base=Player(base_folder, policy.weights_digest, agent_settings.bare),
@@ -251,4 +263,5 @@ def open_workbench(
             versions=health.get("tools", {}),
             emit=emit,
             engine=policy,
+            memory=held,
         )

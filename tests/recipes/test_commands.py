@@ -101,11 +101,13 @@ def test_generate_says_what_cannot_be_continued(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["generate", "--model", str(tiny_model), "--max-tokens", "5", "--json", str(tmp_path / "out.jsonl")]
-    long = write_lines(tmp_path / "long.jsonl", [{"prompt": "word " * 9000}, {"prompt": "Say"}])
+    long = write_lines(tmp_path / "long.jsonl", [*[{"prompt": "word " * 9000}] * 2, {"prompt": "Say"}])
     assert main([*arguments, "--prompts", str(long)]) == 0
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    assert rows[0]["finish"] == "context"
-    assert rows[1]["finish"] != "context"
+    assert [row["finish"] == "context" for row in rows] == [True, True, False]
+    told = capsys.readouterr().err
+    assert told.count("warning") == 1
+    assert "has no room and ends as 'context': the model's context is 2048 tokens, whatever engine.widths say" in told
     empty = write_lines(tmp_path / "empty.jsonl", [{"prompt": "Say"}, {"prompt": ""}])
     assert main([*arguments, "--prompts", str(empty)]) == 2
     assert "prompt 2 is empty" in capsys.readouterr().err
