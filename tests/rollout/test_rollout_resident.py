@@ -68,4 +68,4 @@ def test_an_agent_is_told_why_a_score_has_no_numbers(model):
     embed = model.params["embed"].at["\u00e9".encode()[1]].set(jnp.nan)
     engine = Engine(replace(model, params={**model.params, "embed": embed}), EngineSettings(rows=2, widths=(128,)))
     (made,) = roll(jobs(1, 1), engine, LateTools(article), judge)
-    assert made.why == "no finite number for token 3 of what is scored: not finite in the weights are embed"
+    assert made.why == "no finite number for token 1 of what is scored: not finite in the weights are embed"

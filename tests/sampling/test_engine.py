@@ -226,7 +226,8 @@ def test_a_score_without_a_number_tells_the_token_and_the_parameters(model):
     scored = finish(engine)
     assert (scored[1].ids, scored[1].finish) == ((65, 255), Finish.LENGTH)
     assert (scored[2].ids, scored[2].finish) == ((), Finish.NONFINITE)
-    assert scored[2].why == "no finite number for token 3 of what is scored: not finite in the weights are embed"
+    # The NaN meets all tokens of its chunk: attention multiplies what is masked by zero.
+    assert scored[2].why == "no finite number for token 1 of what is scored: not finite in the weights are embed"
 
 
 def test_new_weights_make_what_is_cached_void(model):
