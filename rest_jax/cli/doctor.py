@@ -84,9 +84,11 @@ def _show(found: list[Finding]) -> None:
 
 
 def _machine() -> Iterator[Finding]:
+    from rest_jax.distributed.cpu import available_memory
+
     yield Finding("machine", "Python", f"{platform.python_version()} in {sys.prefix}")
     yield Finding("machine", "platform", f"{platform.platform()}, {os.cpu_count()} CPUs")
-    memory = _available_memory()
+    memory = available_memory()
     if memory is None:
         yield Finding("machine", "memory", "unknown: this platform does not say")
     else:
@@ -99,14 +101,6 @@ def _machine() -> Iterator[Finding]:
 
 def _amount(name: str, size: int, needed: int, mend: str) -> Finding:
     return Finding("machine", name, f"{size / GIB:.1f} GiB", "" if size >= needed else mend)
-
-
-def _available_memory() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _devices() -> Iterator[Finding]:

@@ -95,6 +95,9 @@ class EngineSettings:
     samplers where there are too few devices. A CPU is divided into as many as are needed."""
     tensor: Positive = 1
     """Devices that one sampler is divided over: by head, hidden unit and token of the vocabulary."""
+    attention: Literal["auto", "xla"] = field(default="auto", metadata=FREE)
+    """What computes attention: auto takes the fastest that serves device, head size and dtype, and says why; xla serves
+    all."""
 
     @property
     def devices(self) -> int:
@@ -110,6 +113,11 @@ class EngineSettings:
     def parkable(self) -> int:
         """The most rows that are parked at once."""
         return (self.resident or self.rows) - self.rows
+
+    def widths_within(self, longest: int) -> list[int]:
+        """The cache widths in use, ascending: none wider than the first that holds a model's longest context."""
+        ascending = sorted(set(self.widths))
+        return [width for index, width in enumerate(ascending) if index == 0 or ascending[index - 1] < longest]
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         for width in self.widths:

@@ -122,8 +122,8 @@ class Candidate:
     finish: Finish
     overhang: str = ""
     why: str = field(default="", compare=False)
-    """Of a reply that ended as NONFINITE: at which token, and what is to blame. It is for the agent's outcome, and not
-    stored here."""
+    """Of a reply that ended as NONFINITE: at which token, and what is to blame; of one that had no room: which limit.
+    It is for the agent's outcome, and not stored here."""
 
     @property
     def mean_logprob(self) -> float:
@@ -157,6 +157,8 @@ class Scored:
 
     ids: tuple[tuple[int, ...], ...]
     logprobs: tuple[tuple[float, ...], ...]
+    why: str = field(default="", compare=False)
+    """Why the first continuation that has neither got none, as `Candidate.why` says it; not stored."""
 
 
 class ToolErrorKind(StrEnum):

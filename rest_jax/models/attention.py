@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import NamedTuple
 
 import jax
@@ -44,6 +45,19 @@ class Shared(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Case:
+    """Where attention is to be computed, and over what."""
+
+    platform: str
+    """cpu, gpu or tpu."""
+    head_dim: int
+    dtype: str
+
+    def __str__(self) -> str:
+        return f"{self.platform}, heads of {self.head_dim}, {self.dtype}"
+
+
+@dataclass(frozen=True)
 class Backend:
     """One implementation of the two attentions, and the cache layout that it is fastest with."""
 
@@ -51,6 +65,18 @@ class Backend:
     """(q_btnh, k_btkh, v_btkh, spec, segments_bt) -> o_btnh: see `packed_causal`."""
     cached: Callable[[jax.Array, jax.Array, jax.Array, Spec, jax.Array, Shared | None], jax.Array]
     """(q_btnh, k_bkhs, v_bksh, spec, positions_bt, shared) -> o_btnh: see `cached`."""
+    token_axes: tuple[int, int]
+    """Where the tokens lie in cached keys and in cached values, counted from the end of [..., K, H]: -1 is [..., K, H,
+    S], -2 is [..., K, S, H]."""
+    unfit: Callable[[Case], str]
+    """Why it cannot serve a case; empty where it can."""
+
+
+class Chosen(NamedTuple):
+    """A backend's name, and why it is this one."""
+
+    name: str
+    why: str
 
 
 def packed_causal(
@@ -103,7 +129,8 @@ def cached(
     return _attend_both(q_btnh, k_bkhs, v_bksh, shared, spec, visible_bts, seen_btp)
 
 
-BACKENDS: dict[str, Backend] = {"xla": Backend(packed_causal, cached)}
+BACKENDS: dict[str, Backend] = {"xla": Backend(packed_causal, cached, token_axes=(-1, -2), unfit=lambda case: "")}
+"""The fastest first; the last serves every case. One comes in once it was measured to be faster on its hardware."""
 
 
 def backend(name: str) -> Backend:
@@ -111,6 +138,20 @@ def backend(name: str) -> Backend:
     if name not in BACKENDS:
         raise UserError(f"attention: no backend {name!r}; choose one of {', '.join(BACKENDS)}")
     return BACKENDS[name]
+
+
+def choose(wanted: str, case: Case) -> Chosen:
+    """The backend for a case: the one that is wanted by name, or by `auto` the first that serves it.
+
+    UserError for an unknown name, and for one that does not serve the case.
+    """
+    if wanted != "auto":
+        if unfit := backend(wanted).unfit(case):
+            raise UserError(f"engine.attention: {wanted} does not serve {case}: {unfit}; set it to auto")
+        return Chosen(wanted, f"attention: {wanted} ({case}), as engine.attention says")
+    passed = list(takewhile(lambda entry: entry[1], ((name, one.unfit(case)) for name, one in BACKENDS.items())))
+    name = tuple(BACKENDS)[len(passed)]
+    return Chosen(name, "; ".join([f"attention: {name} ({case})", *(f"not {other}: {why}" for other, why in passed)]))
 
 
 def softcapped(x: jax.Array, cap: float | None) -> jax.Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from rest_jax.models import tokenizer
 from rest_jax.models.config import ModelConfig
 from rest_jax.models.decoder import Params
 from rest_jax.models.digest import weights_digest
-from rest_jax.models.tensors import SINGLE, read_params, write_params
+from rest_jax.models.tensors import SINGLE, read_params, stored_params, write_params
 
 AGENT = "agent.json"
 COPIED = (
@@ -57,12 +57,18 @@ def load(folder: Path, dtype: Any = jnp.float32, shardings: Mapping[str, Any] | 
     Weights are cast to `dtype` and placed leaf by leaf, by `shardings` (the parameters' tree of `jax.sharding`
     objects) or on the default device. UserError, one line, for whatever is missing, corrupt or not supported.
     """
-    folder = Path(folder)
-    config = ModelConfig.from_hf(read_json(folder, "config.json"))
-    codec = tokenizer.load(folder).without_ids_from(config.vocab)
-    agent = read_json(folder, AGENT) if (folder / AGENT).is_file() else None
-    params = read_params(folder, config, jnp.dtype(dtype), shardings)
-    return Model(config, params, codec, weights_digest(params), folder.name, agent)
+    return _model(Path(folder), lambda folder, config: read_params(folder, config, jnp.dtype(dtype), shardings))
+
+
+def on_disk(folder: Path) -> Model:
+    """The same model in float32, but its weights stay on disk until somebody places them (each leaf a
+    `tensors.Stored`): they are read once, tensor by tensor, for their digest. UserError as of `load`."""
+    return _model(Path(folder), stored_params)
+
+
+def config_of(folder: Path) -> ModelConfig:
+    """What the model of a folder computes. UserError for a family or a setting that is not supported."""
+    return ModelConfig.from_hf(read_json(Path(folder), "config.json"))
 
 
 def save(
@@ -94,6 +100,14 @@ def save(
         raise UserError(
             f"{folder}: cannot write the model ({error.strerror or error}); free some space or choose another folder"
         ) from error
+
+
+def _model(folder: Path, read: Callable[[Path, ModelConfig], Params]) -> Model:
+    config = config_of(folder)
+    codec = tokenizer.load(folder).without_ids_from(config.vocab)
+    agent = read_json(folder, AGENT) if (folder / AGENT).is_file() else None
+    params = read(folder, config)
+    return Model(config, params, codec, weights_digest(params), folder.name, agent)
 
 
 def read_json(folder: Path, name: str) -> dict[str, Any]:

@@ -72,8 +72,8 @@ class ModelConfig:
     family: str = "llama"
     """Under which `model_type` it is written. It computes nothing."""
     attention: str = "xla"
-    """How attention is computed here, by training and sampling alike: a name of `attention.BACKENDS`. No part of
-    config.json."""
+    """What computes attention here, a name of `attention.BACKENDS`: in training this one, in sampling what
+    `engine.attention` comes to. No part of config.json."""
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:

@@ -1,16 +1,15 @@
 """Weights in safetensors files under Hugging Face's names, to and from the decoder's stacked parameters.
 
-Both ways stream: in, one stacked leaf is on the host at a time; out, one tensor.
+Both ways stream: one tensor is on the host at a time, or one stacked leaf where that is what is wanted.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -35,8 +34,13 @@ class _Source:
     name: str
     transposed: bool = False
 
+    @property
+    def stacked(self) -> bool:
+        """Whether there is one for every layer."""
+        return "{}" in self.name
+
     def names(self, layers: int) -> list[str]:
-        return [self.name.format(index) for index in range(layers)] if "{}" in self.name else [self.name]
+        return [self.name.format(index) for index in range(layers)] if self.stacked else [self.name]
 
 
 _EMBED, _HEAD = _Source("model.embed_tokens.weight"), _Source("lm_head.weight", transposed=True)
@@ -72,25 +76,73 @@ def _sources(config: ModelConfig) -> dict[str, _Source]:
     return {path: sources[path] for path in (_joined(path) for path, _ in leaves)}
 
 
+@dataclass(frozen=True)
+class Stored:
+    """One leaf of the parameters, still on disk. Read, it is f32 on the host, and its file is mapped no longer than
+    that."""
+
+    shape: tuple[int, ...]
+    parts: tuple[tuple[str, Path], ...]
+    """The tensors that it consists of, each with its file: one for every layer, or a single one."""
+    stacked: bool
+    transposed: bool
+    """The tensors are stored [out, in]."""
+    dtype: ClassVar[np.dtype] = np.dtype(np.float32)
+
+    @property
+    def part_shape(self) -> tuple[int, ...]:
+        return self.shape[1:] if self.stacked else self.shape
+
+    def part(self, index: int) -> np.ndarray:
+        """One of its tensors, as [in, out]: that of a layer, or 0 for all of a leaf that is not stacked. UserError when
+        it is of another shape, or no float."""
+        name, file = self.parts[index]
+        with safe_open(file, framework="np") as opened:
+            tensor = opened.get_tensor(name)
+        stored = _stored_shape(self.part_shape, self.transposed)
+        if tensor.shape != stored or tensor.dtype.name not in _FLOATS:
+            raise UserError(
+                f"{file.parent}: {name} is {tensor.dtype.name} {list(tensor.shape)}, config.json asks for a float "
+                f"tensor {list(stored)}; config.json and weights must belong together"
+            )
+        return np.ascontiguousarray(tensor.T if self.transposed else tensor, self.dtype)
+
+    def whole(self, dtype: Any) -> np.ndarray:
+        """All of it in a dtype, its layers side by side."""
+        if not self.stacked:
+            return self.part(0).astype(dtype, copy=False)
+        host = np.empty(self.shape, dtype)
+        for index in range(len(self.parts)):
+            host[index] = self.part(index)
+        return host
+
+
+def stored_params(folder: Path, config: ModelConfig) -> Params:
+    """The parameters of a folder's safetensors (one file, or sharded with an index), each leaf a `Stored`.
+
+    UserError for corrupt files and for tensors that are missing or unexpected.
+    """
+    files = _files(folder)
+    sources = _sources(config)
+    _refuse_other_names(folder, config, sources, set(files))
+    _refuse_untied_head(folder, config, files)
+
+    def leaf(path: Any, wanted: jax.ShapeDtypeStruct) -> Stored:
+        source = sources[_joined(path)]
+        parts = tuple((name, files[name]) for name in source.names(config.layers))
+        return Stored(wanted.shape, parts, source.stacked, source.transposed)
+
+    return jax.tree_util.tree_map_with_path(leaf, abstract_params(config))
+
+
 def read_params(
     folder: Path, config: ModelConfig, dtype: np.dtype, shardings: Mapping[str, Any] | None = None
 ) -> Params:
-    """The parameters of a folder's safetensors (one file, or sharded with an index), placed leaf by leaf.
-
-    UserError for corrupt files and for tensors that are missing, unexpected or of another shape.
-    """
-    with ExitStack() as stack:
-        files = _open(folder, stack)
-        sources = _sources(config)
-        _refuse_other_names(folder, config, sources, set(files))
-        _refuse_untied_head(folder, config, files)
-        abstract = abstract_params(config, dtype)
-        places = jax.tree.map(lambda _: None, abstract) if shardings is None else dict(shardings)
-
-        def place(path: Any, wanted: jax.ShapeDtypeStruct, where: Any) -> jax.Array:
-            return jax.device_put(_stack(folder, config, files, sources[_joined(path)], wanted), where)
-
-        return jax.tree_util.tree_map_with_path(place, abstract, places)
+    """The parameters of a folder's safetensors, placed leaf by leaf. UserError as of `stored_params`, and for tensors
+    of another shape."""
+    stored = stored_params(folder, config)
+    places = jax.tree.map(lambda _: None, stored) if shardings is None else dict(shardings)
+    return jax.tree.map(lambda leaf, where: jax.device_put(leaf.whole(dtype), where), stored, places)
 
 
 def write_params(config: ModelConfig, params: Params, file: Path) -> None:
@@ -98,7 +150,7 @@ def write_params(config: ModelConfig, params: Params, file: Path) -> None:
     sources = _sources(config)
     leaves = [(sources[_joined(path)], leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
     layout = [
-        (name, np.dtype(leaf.dtype), _stored_shape(source, leaf.shape))
+        (name, np.dtype(leaf.dtype), _stored_shape(leaf.shape[source.stacked :], source.transposed))
         for source, leaf in leaves
         for name in source.names(config.layers)
     ]
@@ -107,8 +159,8 @@ def write_params(config: ModelConfig, params: Params, file: Path) -> None:
     )
 
 
-def _open(folder: Path, stack: ExitStack) -> dict[str, Any]:
-    """Each tensor's name with the open file that holds it."""
+def _files(folder: Path) -> dict[str, Path]:
+    """Each tensor's name with the file that holds it; every file has been looked at."""
     index = folder / INDEX
     if index.is_file():
         try:
@@ -117,15 +169,15 @@ def _open(folder: Path, stack: ExitStack) -> dict[str, Any]:
             raise UserError(f"{index}: not a safetensors index; fetch the model again") from error
     else:
         paths = [folder / SINGLE]
-    files: dict[str, Any] = {}
+    files: dict[str, Path] = {}
     for path in paths:
         if not path.is_file():
             raise UserError(f"{path}: missing; give a folder that holds {SINGLE}, or {INDEX} and all of its shards")
         try:
-            handle = stack.enter_context(safe_open(path, framework="np"))
+            with safe_open(path, framework="np") as opened:
+                files |= dict.fromkeys(opened.keys(), path)
         except SafetensorError as error:
             raise UserError(f"{path}: corrupt safetensors ({error}); fetch the model again") from error
-        files |= dict.fromkeys(handle.keys(), handle)
     return files
 
 
@@ -145,12 +197,13 @@ def _refuse_other_names(folder: Path, config: ModelConfig, sources: Mapping[str,
         )
 
 
-def _refuse_untied_head(folder: Path, config: ModelConfig, files: Mapping[str, Any]) -> None:
+def _refuse_untied_head(folder: Path, config: ModelConfig, files: Mapping[str, Path]) -> None:
     """Some publishers store a tied head beside the embedding; that is harmless only while the two are one."""
     if not config.tied or _HEAD.name not in files:
         return
-    head, embed = (files[name].get_tensor(name) for name in (_HEAD.name, _EMBED.name))
-    if not np.array_equal(head, embed):
+    shape = (config.vocab, config.width)
+    head, embed = (Stored(shape, ((name, files[name]),), False, False) for name in (_HEAD.name, _EMBED.name))
+    if not np.array_equal(head.part(0), embed.part(0)):
         raise UserError(
             f"{folder}: {_HEAD.name} is not the embedding; set tie_word_embeddings to false in its config.json"
         )
@@ -160,32 +213,13 @@ def _some(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more tensors"
 
 
-def _stack(
-    folder: Path, config: ModelConfig, files: Mapping[str, Any], source: _Source, wanted: jax.ShapeDtypeStruct
-) -> np.ndarray:
-    """A leaf on the host, its layers side by side, each as [in, out]."""
-    names = source.names(config.layers)
-    host = np.empty(wanted.shape, wanted.dtype)
-    stored = _stored_shape(source, wanted.shape)
-    for name, row in zip(names, _unstack(source, host), strict=True):
-        tensor = files[name].get_tensor(name)
-        if tensor.shape != stored or tensor.dtype.name not in _FLOATS:
-            raise UserError(
-                f"{folder}: {name} is {tensor.dtype.name} {list(tensor.shape)}, config.json asks for a float tensor "
-                f"{list(stored)}; config.json and weights must belong together"
-            )
-        row[...] = tensor
-    return host
-
-
-def _stored_shape(source: _Source, leaf: tuple[int, ...]) -> tuple[int, ...]:
-    one = leaf[1:] if "{}" in source.name else leaf
-    return one[::-1] if source.transposed else one
+def _stored_shape(part: tuple[int, ...], transposed: bool) -> tuple[int, ...]:
+    return part[::-1] if transposed else part
 
 
 def _unstack(source: _Source, leaf: np.ndarray) -> Iterator[np.ndarray]:
     """Views of a leaf's tensors, laid out as the file stores them."""
-    for one in leaf if "{}" in source.name else [leaf]:
+    for one in leaf if source.stacked else [leaf]:
         yield one.T if source.transposed else one
 
 

@@ -26,6 +26,6 @@ def run_digest(path: Path) -> str:
             rows = [canonical_row(trajectory) for trajectory in store.read(done.folder / TRAJECTORIES)]
             parts["trajectories"] = digest_lines(sorted(rows, key=canonical_json))
         if (done.folder / MODEL).is_dir():
-            parts["weights"] = checkpoint.load(done.folder / MODEL).weights_digest
+            parts["weights"] = checkpoint.on_disk(done.folder / MODEL).weights_digest
         stages[done.name] = parts
     return digest(stages)

@@ -1,48 +1,63 @@
-"""What a run will hold on a device, said before it begins."""
+"""What a command will hold in memory, said and checked before any of it is taken."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 
+from rest_jax.config.limits import checked
 from rest_jax.config.settings import EngineSettings
 from rest_jax.core.errors import UserError
+from rest_jax.distributed.cpu import available_memory
 from rest_jax.models import checkpoint
-from rest_jax.models.config import ModelConfig
 from rest_jax.models.decoder import abstract_params
 from rest_jax.sampling.exhaustion import fewer_rows
-from rest_jax.sampling.replicas import Replicas
+from rest_jax.sampling.footprint import Footprint, footprint
+from rest_jax.sampling.layout import layout
+from rest_jax.sampling.replicas import meshes
 
 TRAINED_BYTES = 20
 """Of one parameter in training, all in f32: as loaded, as trained, its gradient, Adam's two moments."""
+LEFT_ALONE = 2**29
+"""Bytes of a host's memory that are not counted on: for the compiler, the tool adapter and the machine's other work."""
+
+
+@dataclass(frozen=True)
+class Available:
+    """Bytes that are free; None where nobody says."""
+
+    device: int | None
+    """On each device."""
+    host: int | None
+    shared: bool
+    """A CPU: its devices have the host's memory, and no other."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on a device, as shapes and dtypes foretell them. Activations come on top."""
+    """Bytes that sampling, and an Improve where there is one, will hold. Activations of the Improve come on top."""
 
-    token: int
-    """Keys and values of one token of one row."""
-    caches: int
-    """The rows of every cache width, once all are in use."""
-    parked: int
-    """Rows that wait while others decode, in the memory that `engine.park` names."""
-    weights: int
-    """As sampled from."""
+    each: Footprint
+    """Of one sampler, on each of its devices."""
+    devices: int
+    """How many devices hold that much."""
+    loading: int
+    """On the host while weights are read: four tensors, in f32."""
     training: int
     """What an Improve takes on the first device while it runs; caches and parked rows are freed then. 0 where nothing
     is trained."""
-    devices: int
-    """How many hold caches and weights; the devices of a CPU share its memory."""
 
     def line(self, engine: EngineSettings) -> str:
         """For a person."""
         on = "" if self.devices == 1 else f" on each of {self.devices} devices"
         return (
-            f"memory{on}: weights {_size(self.weights)}, and beside them caches {_size(self.caches)} ({engine.rows} "
-            f"rows of each width, {self.token / 1000:.3g} KB a token){self._parked(engine)}{self._trained()}"
+            f"memory{on}: weights {_size(self.each.weights)}, and beside them caches {_size(self.each.caches)} "
+            f"({engine.rows} rows of each width, {self.each.token / 1000:.3g} KB a token){self._parked(engine)} and "
+            f"{_size(self.each.working)} to work in{self._trained()}"
         )
 
     def _trained(self) -> str:
@@ -54,48 +69,73 @@ class Memory:
         if not engine.parkable:
             return ""
         where = "pinned in the host" if engine.park == "host" else "on the device"
-        return f" and parked rows up to {_size(self.parked)} ({engine.parkable}, {where})"
+        return f", parked rows up to {_size(self.each.parked)} ({engine.parkable}, {where})"
 
-    def refuse_more_than(self, available: int, engine: EngineSettings) -> None:
-        """Raises UserError, naming the setting to turn, when a device of `available` bytes will not hold this."""
-        parked = self.parked if engine.park == "device" else 0
-        sampling, training = self.caches + parked + self.weights, self.weights + self.training
-        if max(sampling, training) <= available:
-            return
-        if training > available:
-            mend = "choose a smaller model, or a device with more memory"
-        elif sampling - parked <= available:
+    def refuse_more_than(self, available: Available, engine: EngineSettings) -> None:
+        """Raises UserError, naming the setting to turn, when this is more than there is."""
+        needs = self._on_a_cpu(engine) if available.shared else self._on_devices(engine)
+        for where, needed, mend in needs:
+            free = available.host if where == "host" else available.device
+            if free is not None and needed > free:
+                raise UserError(
+                    f"{self.line(engine)}: {_size(needed)} in all, of {_size(max(free, 0))} that the {where} has left; "
+                    f"{mend}"
+                )
+
+    def _on_devices(self, engine: EngineSettings) -> Iterator[tuple[str, int, str]]:
+        """Where how much is needed at once, and what would take less: each adds to the one before."""
+        yield "device", self.each.weights + self.training, "choose a smaller model, or a device with more memory"
+        sampling = self.each.weights + self.each.caches + self.each.working
+        yield "device", sampling, fewer_rows(engine)
+        if engine.park == "device":
             mend = f"lower engine.resident ({engine.resident}), or set engine.park to host"
-        else:
-            mend = fewer_rows(engine)
-        needed = max(sampling, training)
-        raise UserError(f"{self.line(engine)}: {_size(needed)} of {_size(available)} that the device has; {mend}")
+            yield "device", sampling + self.each.parked, mend
+        yield "host", self.loading, "choose a smaller model, or a machine with more memory"
+        if engine.park == "host":
+            mend = f"lower engine.resident ({engine.resident}), or set engine.park to device"
+            yield "host", self.loading + self.devices * self.each.parked, mend
+
+    def _on_a_cpu(self, engine: EngineSettings) -> Iterator[tuple[str, int, str]]:
+        """The same where all of it is the host's memory."""
+        fewer = f"lower engine.replicas ({engine.replicas}), or " if engine.replicas > 1 else ""
+        weights = self.devices * self.each.weights
+        mend = f"{fewer}choose a smaller model, or a machine with more memory"
+        yield "host", weights + max(self.training, self.loading), mend
+        sampling = weights + self.devices * (self.each.caches + self.each.working)
+        yield "host", sampling, f"{fewer}{fewer_rows(engine)}"
+        yield "host", sampling + self.devices * self.each.parked, f"{fewer}lower engine.resident ({engine.resident})"
 
 
-def memory(policy: Replicas, *, training: int = 0) -> Memory:
-    """What sampling with these engines will hold, and beside it so many bytes in training."""
-    one = policy.engines[0]
+def memory(folder: Path, engine: EngineSettings, dtype: Any, *, trains: bool = False) -> Memory:
+    """What sampling with the model of this folder will hold, and training it where a command `trains`. UserError as of
+    `checkpoint.config_of`, and for settings that will not do."""
+    config, samplers = checkpoint.config_of(folder), meshes(checked(engine, "engine"))
+    sizes = jax.tree.map(lambda leaf: leaf.size, abstract_params(config))
+    layer = jax.tree.map(lambda size: size // config.layers, sizes["blocks"])
     return Memory(
-        token=one.pool_bytes(1) // one.rows,
-        caches=one.cache_bytes,
-        parked=one.parked_bytes,
-        weights=one.weight_bytes,
-        training=training,
-        devices=len(policy.engines) * one.devices,
+        each=footprint(config, engine, dtype, layout(config, samplers[0])),
+        devices=sum(mesh.size for mesh in samplers),
+        loading=4 * 4 * max(jax.tree.leaves({**sizes, "blocks": layer})),
+        training=TRAINED_BYTES * sum(jax.tree.leaves(sizes)) if trains else 0,
     )
 
 
-def training_bytes(folder: Path) -> int:
-    """What training the model of this folder will hold."""
-    config = ModelConfig.from_hf(checkpoint.read_json(folder, "config.json"))
-    return TRAINED_BYTES * sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config)))
+def available() -> Available:
+    """What is free now, but for what a host is left."""
+    free = available_memory()
+    host = None if free is None else free - LEFT_ALONE
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() or {}
+    limit = stats.get("bytes_limit")
+    return Available(
+        None if limit is None else limit - stats.get("bytes_in_use", 0), host, shared=device.platform == "cpu"
+    )
 
 
 def refuse_too_large(held: Memory, engine: EngineSettings) -> None:
-    """Raises UserError when the device will not hold this, before it is allocated. A CPU does not say what it has."""
-    stats = jax.devices()[0].memory_stats()
-    if stats and "bytes_limit" in stats:
-        held.refuse_more_than(stats["bytes_limit"], engine)
+    """Raises UserError, naming the setting to turn, when this machine will not hold it. To be called before the first
+    of it is allocated."""
+    held.refuse_more_than(available(), engine)
 
 
 def _size(count: int) -> str:

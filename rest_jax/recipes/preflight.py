@@ -15,7 +15,6 @@ from rest_jax.evaluation.statistics import pass_at_k, smallest_effect
 from rest_jax.recipes import plan
 from rest_jax.recipes.agent_file import agent_of
 from rest_jax.recipes.calibrate import measured_rates
-from rest_jax.recipes.memory import memory, refuse_too_large, training_bytes
 from rest_jax.recipes.mixture import kept_fraction, rewarded
 from rest_jax.recipes.players import models_of_run
 from rest_jax.recipes.stages import is_run
@@ -76,6 +75,7 @@ def estimate(
         tools=config.tools,
         emit=emit,
         offline=offline,
+        trains=True,
     )
     with opened as bench, tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
         return preflight(config, bench, Path(scratch), bench.base, questions=questions, samples=samples)
@@ -88,8 +88,6 @@ def preflight(
 
     `player` is the policy that grows: the prompted model, or the pilot of a run that has one.
     """
-    held = memory(bench.engine, training=training_bytes(bench.base.folder))
-    refuse_too_large(held, config.engine)
     grow = config.generations[0].grow
     bench.task.reward(config.task.reward)  # none of this name: refused before the sampling
     asked = bench.task.questions("train", Reader.TRAINING, questions)
@@ -111,7 +109,7 @@ def preflight(
         pass_at_k=sum(pass_at_k(samples, n, samples) for n in right.values()) / len(asked),
         kept=kept,
         minutes=plan.seconds(work, measured_rates(bench.engine)) / 60,
-        memory=held.line(config.engine),
+        memory=bench.memory.line(config.engine),
         smallest_effect=smallest_effect(config.evaluate.final),
         advice=_advice(config, player, kept),
     )

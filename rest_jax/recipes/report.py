@@ -14,7 +14,7 @@ from rest_jax.recipes.mixture import kept_fraction
 from rest_jax.recipes.rest import REWARDS, read_grown
 from rest_jax.recipes.stages import Done
 from rest_jax.recipes.summary import curve
-from rest_jax.recipes.workbench import TRAJECTORIES
+from rest_jax.recipes.workbench import ROLLOUT, TRAJECTORIES
 from rest_jax.reporting.html import GrowSummary, Judged, Report, write_report
 from rest_jax.rollout import store
 from rest_jax.tasks.task import Task
@@ -32,8 +32,9 @@ def write_run_report(
     stages: Sequence[Done],
     task: Task,
     environment: Mapping[str, Any],
+    metrics: Path,
 ) -> None:
-    """Write the page. `environment` is run.json's."""
+    """Write the page. `environment` is run.json's, `metrics` the run's metrics.jsonl."""
     questions = _questions(task)
     report = Report(
         title=summary["title"],
@@ -41,6 +42,7 @@ def write_run_report(
         curve=curve(summary),
         grown=[_grown(done, loaded.value) for done in stages if done.name.endswith("/grow")],
         losses={done.name: done.results["losses"] for done in stages if "losses" in done.results},
+        rollouts=_rollouts(metrics),
         galleries={
             done.name: _gallery(done, questions, task) for done in stages if (done.folder / TRAJECTORIES).is_file()
         },
@@ -49,6 +51,13 @@ def write_run_report(
         config=loaded.text,
     )
     write_report(path, report)
+
+
+def _rollouts(metrics: Path) -> list[dict[str, Any]]:
+    """What the rollouts took whose every number is there (those of earlier versions lack some)."""
+    wanted = {"step", *ROLLOUT}
+    lines = (json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()) if metrics.is_file() else ()
+    return [line for line in lines if line["kind"] == "metrics" and wanted <= line.keys()]
 
 
 def _grown(done: Done, config: RestConfig) -> GrowSummary:

@@ -20,7 +20,6 @@ from rest_jax.recipes import plan
 from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.controls import ROWS, control, floor
 from rest_jax.recipes.environment import environment
-from rest_jax.recipes.memory import memory, refuse_too_large, training_bytes
 from rest_jax.recipes.report import write_run_report
 from rest_jax.recipes.rest import Loop
 from rest_jax.recipes.stages import SUMMARY, Done, finished_stages, open_run, read_environment
@@ -62,6 +61,7 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
             emit=folder.emit,
             offline=offline,
             log=run_dir / "tools.log",
+            trains=True,
         ) as bench:
             announce(config, bench, folder.emit)
             shared = Loop(config, config.seeds[0], folder, bench)
@@ -100,7 +100,8 @@ def report_again(run_dir: Path) -> Path:
 def _write_report(
     run_dir: Path, summary: dict[str, Any], loaded: Loaded[RestConfig], stages: Sequence[Done], task: Task
 ) -> None:
-    write_run_report(run_dir / REPORT, summary, loaded, stages, task, read_environment(run_dir))
+    environment, metrics = read_environment(run_dir), run_dir / METRICS
+    write_run_report(run_dir / REPORT, summary, loaded, stages, task, environment, metrics)
 
 
 def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
@@ -138,10 +139,8 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
 
 def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
     """Say, before the work begins, what it is about, what it will be, and what it will take here: memory and time."""
-    held = memory(bench.engine, training=training_bytes(bench.base.folder))
-    for line in (*about(bench.task), held.line(config.engine)):
+    for line in (*about(bench.task), bench.memory.line(config.engine)):
         notice(emit, line)
-    refuse_too_large(held, config.engine)
     work = plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent))
     whole = plan.total(work)
     prompt = bench.prompt(agent(config.agent.name), bare=True)

@@ -11,17 +11,26 @@ from rest_jax.distributed.compilation import keep_compiled
 from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import checkpoint
 from rest_jax.models.dtypes import compute_dtype
-from rest_jax.recipes.memory import memory, refuse_too_large
+from rest_jax.recipes.memory import Memory, memory, refuse_too_large
 from rest_jax.sampling.replicas import Replicas
+
+
+def room_for(folder: Path, engine: EngineSettings, *, dtype: str, trains: bool = False) -> Memory:
+    """What a sampler of the model in `folder`, and an Improve where the command `trains`, will hold in memory.
+
+    `dtype`: as `ModelSettings.dtype`. Raises UserError when the devices will not hold it.
+    """
+    divide_cpu(engine.devices)
+    held = memory(folder, engine, compute_dtype(dtype), trains=trains)
+    refuse_too_large(held, engine)
+    return held
 
 
 def open_sampler(folder: Path, engine: EngineSettings, *, dtype: str, emit: Listener) -> Replicas:
     """The engines of these settings over the model in `folder`; what they compile is kept for the next process.
 
-    `dtype`: as `ModelSettings.dtype`. Raises UserError when the devices will not hold the rows.
+    Raises UserError as `room_for` does, before any weight is read.
     """
     keep_compiled(cache_folder() / "compiled")
-    divide_cpu(engine.devices)
-    policy = Replicas(checkpoint.load(folder), engine, dtype=compute_dtype(dtype), emit=emit)
-    refuse_too_large(memory(policy), engine)
-    return policy
+    room_for(folder, engine, dtype=dtype)
+    return Replicas(checkpoint.on_disk(folder), engine, dtype=compute_dtype(dtype), emit=emit)

@@ -20,9 +20,11 @@ from rest_jax.core.events import Event, Listener
 from rest_jax.core.policy import Policy, TextCodec
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.models import catalog, checkpoint
+from rest_jax.models.tensors import stored_params
 from rest_jax.policies.scripted import ScriptedPolicy
+from rest_jax.recipes.memory import Memory
 from rest_jax.recipes.plan import Lengths
-from rest_jax.recipes.sampler import open_sampler
+from rest_jax.recipes.sampler import open_sampler, room_for
 from rest_jax.recipes.stages import JOURNAL
 from rest_jax.rollout import store
 from rest_jax.rollout.journal import Journal
@@ -37,6 +39,17 @@ from rest_jax.tools.process import adapter
 
 TRAJECTORIES = "trajectories.parquet"
 GREEDY = Sampling(temperature=0.0)
+ROLLOUT = {
+    "sampled_tokens": "decoded",
+    "prefilled_tokens": "prefilled",
+    "occupancy": "occupancy",
+    "parked": "parks",
+    "unparked": "unparks",
+    "copied": "copies",
+    "copied_bytes": "copied_bytes",
+    "engine_seconds": "seconds",
+}
+"""What metrics.jsonl says of a rollout, each with its field of `Stats`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +87,8 @@ class Workbench:
     """The adapter's tools, each with its version."""
     emit: Listener
     engine: Replicas
+    memory: Memory
+    """What all of it holds, once it works."""
 
     def play(self, folder: Path, player: Player, spec: RolloutSpec, method: str | None = None) -> list[Trajectory]:
         """Trajectories of a player, kept in `folder`; what is already there is not made again.
@@ -101,7 +116,7 @@ class Workbench:
 
     def seat(self, folder: Path, *, bare: bool) -> Player:
         """A player of the base model's architecture and tokenizer from its weights' folder, ready to play."""
-        loaded = checkpoint.load(folder)
+        loaded = checkpoint.on_disk(folder)
         self.engine.load(loaded.params, loaded.weights_digest)
         return Player(folder, loaded.weights_digest, bare)
 
@@ -120,19 +135,14 @@ class Workbench:
         return prompt.bare() if bare else prompt
 
     def _tell(self, did: Stats, trajectories: int) -> None:
-        """A line of metrics on what a rollout took."""
-        numbers = {
-            "sampled_tokens": did.decoded,
-            "prefilled_tokens": did.prefilled,
-            "occupancy": did.occupancy,
-            "parked": did.parks,
-            "engine_seconds": did.seconds,
-        }
+        """A line of metrics on what a rollout took; the seconds hold those of the copies."""
+        numbers = {name: getattr(did, field) for name, field in ROLLOUT.items()}
         self.emit(Event("metrics", {"stage": "rollout", "step": trajectories, **numbers}))
 
     def _seat(self, player: Player) -> None:
         if self.engine.weights_digest != player.weights_digest:
-            self.engine.load(checkpoint.load(player.folder).params, player.weights_digest)
+            params = stored_params(player.folder, checkpoint.config_of(player.folder))
+            self.engine.load(params, player.weights_digest)
 
     def _roll(
         self, folder: Path, policy: Policy, method: Method, prompt: Prompt, spec: RolloutSpec
@@ -215,14 +225,17 @@ def open_workbench(
     offline: bool = False,
     log: Path | None = None,
     any_corpus: bool = False,
+    trains: bool = False,
 ) -> Iterator[Workbench]:
     """Load the model, start or check the tool adapter, and close both at the end.
 
     `log` receives what the adapter prints; without one it is thrown away in the end. `any_corpus` takes an adapter at
     `tools.url` as it is. Raises UserError when none answers, when it lacks a tool that the agent calls, when it serves
-    another corpus or index than the task would, or when the device will not hold the engine's rows.
+    another corpus or index than the task would, or, before anything is begun, when the device will not hold the
+    engine's rows or, where the caller `trains`, an Improve.
     """
     base_folder = catalog.resolve(model.name, offline=offline)
+    held = room_for(base_folder, engine, dtype=model.dtype, trains=trains)
     with contextlib.ExitStack() as opened:
         if log is None:
             log = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="rest_jax-"))) / "tools.log"
@@ -244,4 +257,5 @@ def open_workbench(
             versions=health.get("tools", {}),
             emit=emit,
             engine=policy,
+            memory=held,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -23,6 +23,19 @@ from rest_jax.core.trajectory import Trajectory
 from rest_jax.core.transcript import Source
 from rest_jax.reporting import charts
 from rest_jax.reporting.table import COLUMNS, LEGEND, cell, comparison_line, remarks
+
+TAKEN: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
+    ("trajectories", lambda line: f"{line['step']}"),
+    ("sampled tokens", lambda line: f"{line['sampled_tokens']:,}"),
+    ("prefilled tokens", lambda line: f"{line['prefilled_tokens']:,}"),
+    ("rows busy %", lambda line: cell("occupancy", line["occupancy"])),
+    ("rows parked", lambda line: f"{line['parked']:,}"),
+    ("put back", lambda line: f"{line['unparked']:,}"),
+    ("copied to others", lambda line: f"{line['copied']:,}"),
+    ("MB copied", lambda line: f"{line['copied_bytes'] / 1e6:,.0f}"),
+    ("engine seconds", lambda line: f"{line['engine_seconds']:,.1f}"),
+)
+"""What the page says of a rollout; the seconds hold those of the copies."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +67,8 @@ class Report:
     """The rows of summary.json that form the curve over generations, in order."""
     grown: Sequence[GrowSummary] = ()
     losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    rollouts: Sequence[Mapping[str, Any]] = ()
+    """Lines of metrics.jsonl: what each rollout took."""
     galleries: Mapping[str, Sequence[Judged]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     config: str = ""
@@ -86,6 +101,8 @@ def write_report(path: Path, report: Report) -> None:
         legend=LEGEND,
         cards=cards,
         charts=_charts(report),
+        rollouts=[(line["stage"], [show(line) for _, show in TAKEN]) for line in report.rollouts],
+        taken=[heading for heading, _ in TAKEN],
         style=Markup((template_folder / "report.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -118,7 +118,8 @@ class Recording:
             for continuation, candidate in zip(self.scores[place].continuations, candidates, strict=True)
         )
         self.scores[place] = replace(self.scores[place], continuations=continuations)
-        return self.scores[place].outcome
+        why = next((candidate.why for candidate in candidates if candidate.why), "")
+        return replace(self.scores[place].outcome, why=why)
 
     def _encoded(self, transcript: Transcript) -> _Encoded:
         segments = transcript.segments

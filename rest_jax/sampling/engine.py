@@ -18,17 +18,18 @@ from rest_jax.core.effects import Candidate, Finish
 from rest_jax.core.errors import UserError
 from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.distributed.mesh import make_mesh
+from rest_jax.models import attention
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.decoder import Params
 from rest_jax.models.finite import not_finite
-from rest_jax.sampling import state, steps
+from rest_jax.sampling import state, steps, weights
 from rest_jax.sampling.beginnings import Beginning, beginning_of, laid_out
 from rest_jax.sampling.chunks import Chunk, batches, pieces
 from rest_jax.sampling.exhaustion import mendable
 from rest_jax.sampling.lanes import Parked, Slot
 from rest_jax.sampling.layout import layout
 from rest_jax.sampling.pools import Pool, Pools
-from rest_jax.sampling.programs import Program, Shapes, shapes_of
+from rest_jax.sampling.programs import Program, Shapes
 from rest_jax.sampling.scheduler import Admission, Copy, Scheduler
 from rest_jax.sampling.state import Phase
 from rest_jax.sampling.stats import Stats
@@ -54,7 +55,7 @@ class Engine:
     A candidate is a function of (weights, dtype, settings that are not free, the beginnings that are shared, the
     requests of its own session): its bits do not depend on its row, on other sessions, on the block size or on time.
     Shapes are compiled when first needed, or all of `programs` at once; values never recompile. Pools of rows are
-    allocated when first used: see `pool_bytes`.
+    allocated when first used; what all of it takes is told beforehand by `footprint`.
 
     A session runs at most `rows_per_session` requests at once; the rest of its requests wait in line. When more
     transcripts are resident than there are rows, those that wait are parked: copied out, and back when they go on.
@@ -73,7 +74,7 @@ class Engine:
         """`dtype`: of weights, computation and cache; None takes the parameters' own. `mesh`: as `make_mesh` makes it;
         None is one of the first `engine.tensor` devices. `time_copies`: wait for each copy of a row, so that
         `stats.copy_seconds` is told; what is sampled stays the same."""
-        widths = _widths(settings, model.config.max_positions)
+        widths = checked(settings, "engine").widths_within(model.config.max_positions)
         resident = settings.rows + settings.parkable
         if not 1 <= rows_per_session <= resident:
             raise UserError(
@@ -84,17 +85,20 @@ class Engine:
         self.context = min(settings.shared + widths[-1], model.config.max_positions)
         self.rows = settings.rows
         self.stats = Stats()
-        self._config, self._settings = model.config, settings
+        self._settings = settings
         self._dtype = jnp.dtype(dtype or model.params["embed"].dtype)
         self._layout = layout(model.config, mesh or make_mesh(tensor=settings.tensor))
+        case = attention.Case(self._layout.device.platform, model.config.head_dim, self._dtype.name)
+        self.attention = attention.choose(settings.attention, case)
+        self._config = replace(model.config, attention=self.attention.name)
         self._traced = self._layout.abstract
         self.devices = self._layout.mesh.size
-        self._shardings = self._layout.parameters(model.config)
+        self._shapes = weights.shapes(self._config, self._dtype, self._layout)
         self._scheduler = Scheduler(widths, settings.rows, resident, rows_per_session, settings.chunk)
         self._stops = StopTable(model.codec, model.config.vocab)
         self._uploaded = self._stops.rows
         self._table = jax.device_put(self._uploaded, self._layout.whole)
-        self._pools = Pools(model.config, settings, self._dtype, self._layout)
+        self._pools = Pools(self._config, settings, self._dtype, self._layout)
         self._time_copies = time_copies
         self._running: dict[int, dict[int, _Sampled]] = {width: {} for width in widths}
         """By width and row."""
@@ -107,11 +111,11 @@ class Engine:
         self.load(model.params, model.weights_digest)
 
     def load(self, params: Params, weights_digest: str) -> None:
-        """Swaps the weights (same config); what was cached or shared is freed. ValueError while a request is
-        unfinished."""
+        """Swaps the weights (same config), as `weights.placed` takes them; the old ones, and what was cached or shared,
+        are freed first. ValueError while a request is unfinished."""
         self.share(())
-        self.weights_digest = weights_digest
-        self._weights = steps.view(self._config, jax.device_put(params, self._shardings), self._dtype)
+        self.weights_digest, self.weights = weights_digest, {}
+        self.weights = weights.placed(params, self._shapes)
         self._unsound: tuple[str, ...] | None = None
         """The parameters that are not finite; None until a reply ended that makes one ask."""
 
@@ -151,43 +155,32 @@ class Engine:
     def busy(self) -> bool:
         return bool(self._done) or self._scheduler.busy
 
-    def pool_bytes(self, width: int) -> int:
-        """Bytes of the rows of one cache width on each device."""
-        return self._settings.rows * width * self._token_bytes
-
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of the weights on each device, as decoding reads them: a tied head is a second copy, transposed."""
-        return sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(self._weights))
-
-    @property
-    def cache_bytes(self) -> int:
-        """Bytes of all cache widths in use, and of the shared beginnings, on each device."""
-        return sum(self.pool_bytes(width) for width in self._scheduler.widths) + self._settings.room * self._token_bytes
-
-    @property
-    def parked_bytes(self) -> int:
-        """The most bytes of parked rows, each device's part, in the memory that `engine.park` names: a row is parked
-        only while others fill the pool that it was in, and may be of the widest."""
-        settings = self._settings
-        return settings.parkable * self.pool_bytes(self._scheduler.widths[-1]) // settings.rows
-
     def submit(self, request: Request | ScoreRequest) -> None:
         """Queues a request. ValueError for an empty context and for more open sessions than `sessions`."""
         if not request.ids:
             raise ValueError(f"request {request.id}: the context is empty; a model needs at least one token")
+        if why := self.refusal(request):
+            self._done.append((request.id, replace(_REFUSED, why=why)))
+            return
         beginning = beginning_of(request.ids, self._beginnings)
         if isinstance(request, Request):
-            wanted = 1
             need = len(request.ids) + self._budget(request)
             self._stops.root(request.stop)
         else:
-            wanted = len(request.continuation)
-            need = len(request.ids) + wanted
-        if len(request.ids) + wanted > self._most(beginning):
-            self._done.append((request.id, _REFUSED))
-        else:
-            self._scheduler.submit(request, beginning, need - len(beginning.ids))
+            need = len(request.ids) + len(request.continuation)
+        self._scheduler.submit(request, beginning, need - len(beginning.ids))
+
+    def refusal(self, request: Request | ScoreRequest) -> str:
+        """Why a request has no room and will end as `Finish.CONTEXT` at once; empty where it has."""
+        need = len(request.ids) + (1 if isinstance(request, Request) else len(request.continuation))
+        most, longest = self._most(beginning_of(request.ids, self._beginnings)), self._config.max_positions
+        if need <= most:
+            return ""
+        what = f"a transcript that needs {need} tokens has no room and ends as 'context'"
+        if most == longest:
+            return f"{what}: the model's context is {longest} tokens, whatever engine.widths say; shorten the prompt"
+        widest = self._scheduler.widths[-1]
+        return f"{what}: the widest of engine.widths is {widest}; add a wider one (the model's context is {longest})"
 
     def step(self) -> list[tuple[int, Candidate]]:
         """Starts what can start, decodes one block in every pool where something runs, returns what ended."""
@@ -239,15 +232,9 @@ class Engine:
         for stop in stops:
             self._stops.root(stop)
         table = jax.ShapeDtypeStruct(self._stops.rows.shape, self._stops.rows.dtype, sharding=self._layout.whole)
-        weights = shapes_of(self._weights)
         widths = tuple(self._scheduler.widths)
-        shapes = Shapes(self._config, self._settings, widths, self._layout, self._dtype, weights, table)
+        shapes = Shapes(self._config, self._settings, widths, self._layout, self._dtype, self._shapes, table)
         return list(shapes.programs(sharing=sharing))
-
-    @property
-    def _token_bytes(self) -> int:
-        """Of one token of one row, on each device."""
-        return state.cache_bytes_per_token(self._config, self._dtype) // self._layout.cache_ways
 
     def _most(self, beginning: Beginning) -> int:
         """Tokens of the longest transcript with this beginning."""
@@ -295,7 +282,7 @@ class Engine:
             pool.cache, found = steps.score(
                 self._config,
                 self._traced,
-                self._weights,
+                self.weights,
                 pool.cache,
                 np.int32(slot.row),
                 np.int32(chunk.start),
@@ -310,7 +297,8 @@ class Engine:
             text = self.codec.decode(request.continuation)
             scored = Candidate(request.continuation, tuple(logprobs.tolist()), text, Finish.LENGTH)
         else:
-            scored = Candidate((), (), "", Finish.NONFINITE)
+            why = self._diagnosis(int(np.isfinite(logprobs).argmin()), "of what is scored")
+            scored = Candidate((), (), "", Finish.NONFINITE, why=why)
         self._pools.place(slot, state.idle_row(first))
         self._end(request, slot, scored)
 
@@ -323,8 +311,9 @@ class Engine:
         for beginning in beginnings:
             for chunk in pieces(beginning.ids, 0, len(beginning.ids), room, self._settings.chunk):
                 start_1, ids_1t = np.asarray([chunk.start], np.int32), _padded(chunk.ids, chunk.size)[None]
-                content = steps.extend(self._config, self._traced, self._weights, content, row_1, start_1, ids_1t, None)
-            shared = steps.share(shared, content, np.int32(beginning.start), np.int32(len(beginning.ids)))
+                content = steps.extend(self._config, self._traced, self.weights, content, row_1, start_1, ids_1t, None)
+            start, tokens = np.int32(beginning.start), np.int32(len(beginning.ids))
+            shared = steps.share(self._config, shared, content, start, tokens)
             self.stats.prefilled += len(beginning.ids)
         return shared
 
@@ -335,7 +324,7 @@ class Engine:
         pool.cache, pool.rows, block = steps.decode_block(
             self._config,
             self._traced,
-            self._weights,
+            self.weights,
             pool.cache,
             pool.rows,
             self._table,
@@ -360,7 +349,7 @@ class Engine:
                 finish = _FINISH.get(phase) or (Finish.CONTEXT if cut_short else Finish.LENGTH)
                 reply = candidate(self.codec, request.stop, sampled.ids, sampled.logprobs, finish)
                 if finish is Finish.NONFINITE:
-                    reply = replace(reply, why=self._diagnosis(len(sampled.ids)))
+                    reply = replace(reply, why=self._diagnosis(len(sampled.ids), "of the reply"))
                 self._end(request, Slot(width, row), reply)
 
     def _end(self, request: Request | ScoreRequest, slot: Slot, result: Candidate) -> None:
@@ -377,11 +366,11 @@ class Engine:
         self._pools.blank(slot)
         self._pools.place(slot, state.idle_row(0))
 
-    def _diagnosis(self, sampled: int) -> str:
-        """Why a reply of so many tokens ended for want of a number."""
+    def _diagnosis(self, before: int, of_what: str) -> str:
+        """Why there is no number after so many tokens that have one."""
         if self._unsound is None:
-            self._unsound = not_finite(self._weights)
-        where = f"no finite number for token {sampled + 1} of the reply"
+            self._unsound = not_finite(self.weights)
+        where = f"no finite number for token {before + 1} {of_what}"
         if not self._unsound:
             return f"{where}: it overflowed in {self._dtype.name}, for all parameters are finite"
         more = f" and {len(self._unsound) - 3} more" if len(self._unsound) > 3 else ""
@@ -402,7 +391,7 @@ class Engine:
         ids_et = np.stack([_padded(chunk.ids, chunk.size) for _, chunk in full])
         beginnings = self._beginnings_of([slot for slot, _ in full])
         pool.cache = steps.extend(
-            self._config, self._traced, self._weights, pool.cache, row_e, start_e, ids_et, beginnings
+            self._config, self._traced, self.weights, pool.cache, row_e, start_e, ids_et, beginnings
         )
 
     def _beginnings_of(self, slots: Sequence[Slot]) -> steps.Beginnings | None:
@@ -415,9 +404,3 @@ class Engine:
 def _padded(ids: Sequence[int], size: int) -> np.ndarray:
     """int32 [size], zeros at the end."""
     return np.pad(np.asarray(ids, np.int32), (0, size - len(ids)))
-
-
-def _widths(settings: EngineSettings, longest: int) -> list[int]:
-    """The cache widths in use, ascending: none wider than the first that holds the model's longest context."""
-    ascending = sorted(set(checked(settings, "engine").widths))
-    return [width for index, width in enumerate(ascending) if index == 0 or ascending[index - 1] < longest]

@@ -17,6 +17,7 @@ from rest_jax.models.config import ModelConfig
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.chunks import buckets
 from rest_jax.sampling.layout import Layout
+from rest_jax.sampling.weights import View
 
 Report = Callable[[int, int, str], None]
 """(done, total, name of the one just done)"""
@@ -58,7 +59,7 @@ class Shapes:
     widths: tuple[int, ...]
     layout: Layout
     dtype: Any
-    weights: steps.View
+    weights: View
     """As shapes."""
     table: jax.ShapeDtypeStruct
     """Of all stop sets."""
@@ -103,7 +104,8 @@ class Shapes:
         content = self._cache(1, self.settings.room)
         yield Program("allocate shared beginnings", lambda: state.allocation(shared).lower())
         yield Program("allocate a beginning", lambda: state.allocation(content).lower())
-        yield Program("share a beginning", lambda: steps.share.lower(shared, content, np.int32(0), np.int32(0)))
+        zero = np.int32(0)
+        yield Program("share a beginning", lambda: steps.share.lower(self.config, shared, content, zero, zero))
         for size in buckets(self.settings.chunk):
             yield self._extend(content, 1, size, "of a beginning", None)
 
@@ -123,11 +125,6 @@ class Shapes:
     @property
     def _shared(self) -> state.Shared:
         return state.shared_shapes(self.config, self.settings.room, self.dtype, self.layout.shared)
-
-
-def shapes_of(tree: Any) -> Any:
-    """The same with a shape in place of each array."""
-    return jax.tree.map(lambda leaf: _shape(leaf, leaf.sharding), tree)
 
 
 def _shape(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:

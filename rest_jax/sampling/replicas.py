@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from jax.sharding import Mesh
 from rest_jax.config.settings import EngineSettings
 from rest_jax.core.effects import Candidate
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import Listener, silent, warning
+from rest_jax.core.events import Listener, notice, silent, warning
 from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models.checkpoint import Model
@@ -33,13 +34,18 @@ class Replicas:
     """
 
     def __init__(self, model: Model, settings: EngineSettings, *, dtype: Any = None, emit: Listener = silent):
-        """Warns when there are devices for fewer engines than were asked for."""
-        self.engines = tuple(Engine(model, settings, dtype=dtype, mesh=mesh) for mesh in _meshes(settings))
+        """Tells why attention is computed as it is; warns when there are devices for fewer engines than were asked for
+        and, later, of the first request that has no room."""
+        first, *others = meshes(settings)
+        engine = Engine(model, settings, dtype=dtype, mesh=first)
+        copied = replace(model, params=engine.weights)  # read once, however many there are
+        self.engines = (engine, *(Engine(copied, settings, mesh=mesh) for mesh in others))
+        notice(emit, engine.attention.why)
         if len(self.engines) < settings.replicas:
             there = f"only {len(jax.local_devices())} devices are here (of a CPU at most one for each core)"
             warning(emit, f"engine.replicas is {settings.replicas}, but {there}: {len(self.engines)} will sample")
         self.codec, self.weights_digest, self.context = model.codec, model.weights_digest, self.engines[0].context
-        self._settings = settings
+        self._settings, self._emit = settings, emit
         self._shared: tuple[tuple[int, ...], ...] | None = ()
         """None: not the same on all of them, for sharing has failed."""
         self._home: dict[int, Engine] = {}
@@ -64,8 +70,10 @@ class Replicas:
     def load(self, params: Params, weights_digest: str) -> None:
         """Swaps the weights of all engines, as `Engine.load` does."""
         self.free()
-        for engine in self.engines:
-            engine.load(params, weights_digest)
+        first, *others = self.engines
+        first.load(params, weights_digest)
+        for engine in others:
+            engine.load(first.weights, weights_digest)
         self._shared = ()
         self.weights_digest = weights_digest
 
@@ -113,7 +121,11 @@ class Replicas:
         if request.session not in self._home:
             homes = list(self._home.values())
             self._home[request.session] = min(self.engines, key=homes.count)
-        self._home[request.session].submit(request)
+        home = self._home[request.session]
+        if why := home.refusal(request):
+            warning(self._emit, why)
+            self._emit = silent
+        home.submit(request)
 
     def step(self) -> list[tuple[int, Candidate]]:
         """Gives every idle engine its next step, then returns what ended on those that are through; waits for the
@@ -143,7 +155,7 @@ class Replicas:
         return [ended for engine in engines for ended in engine.finish()]
 
 
-def _meshes(settings: EngineSettings) -> list[Mesh]:
+def meshes(settings: EngineSettings) -> list[Mesh]:
     """One for each engine. UserError when there are too few devices for a single one."""
     devices, each = jax.local_devices(), settings.tensor
     if each > len(devices):

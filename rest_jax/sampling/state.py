@@ -16,6 +16,7 @@ from jax.sharding import Sharding
 
 from rest_jax.core.effects import Sampling
 from rest_jax.core.keys import KeyPath
+from rest_jax.models import attention
 from rest_jax.models.config import ModelConfig
 from rest_jax.sampling.beginnings import NO_BEGINNING, Beginning
 
@@ -72,9 +73,9 @@ class Cache:
     """Keys and values of every row, one buffer per layer, so that decoding updates them in place."""
 
     keys: tuple[jax.Array, ...]
-    """L buffers [B, K, H, S]."""
+    """L buffers [B, K, H, S], or with the tokens where the backend of attention wants them (`token_axes`)."""
     values: tuple[jax.Array, ...]
-    """L buffers [B, K, S, H]."""
+    """L buffers [B, K, S, H], likewise."""
 
 
 @jax.tree_util.register_dataclass
@@ -83,9 +84,9 @@ class Shared:
     """Keys and values of beginnings that rows share, one buffer per layer; beginnings lie side by side."""
 
     keys: tuple[jax.Array, ...]
-    """L buffers [K, H, P]."""
+    """L buffers [K, H, P], likewise."""
     values: tuple[jax.Array, ...]
-    """L buffers [K, P, H]."""
+    """L buffers [K, P, H], likewise."""
 
 
 _Buffers = TypeVar("_Buffers", Cache, Shared)
@@ -167,11 +168,15 @@ def cache_shapes(config: ModelConfig, rows: int, width: int, dtype: Any, shardin
 def _shapes(
     config: ModelConfig, leading: tuple[int, ...], tokens: int, dtype: Any, sharding: Sharding | None
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Buffers [..., K, H, S] and [..., K, S, H], one of each per layer."""
-    k_shape = (*leading, config.kv_heads, config.head_dim, tokens)
-    v_shape = (*leading, config.kv_heads, tokens, config.head_dim)
-    buffers = (jax.ShapeDtypeStruct(shape, dtype, sharding=sharding) for shape in (k_shape, v_shape))
-    return tuple((buffer,) * config.layers for buffer in buffers)  # pyright: ignore[reportReturnType]
+    """Buffers for keys and for values as the attention backend wants them, one of each per layer."""
+
+    def buffer(axis: int) -> jax.ShapeDtypeStruct:
+        shape = [*leading, config.kv_heads, config.head_dim]
+        shape.insert(len(shape) + 1 + axis, tokens)
+        return jax.ShapeDtypeStruct(tuple(shape), dtype, sharding=sharding)
+
+    k_axis, v_axis = attention.backend(config.attention).token_axes
+    return (buffer(k_axis),) * config.layers, (buffer(v_axis),) * config.layers
 
 
 def zeros(shapes: _Buffers) -> _Buffers:

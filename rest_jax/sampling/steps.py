@@ -24,9 +24,7 @@ from rest_jax.sampling.draw import draw
 from rest_jax.sampling.layout import Layout
 from rest_jax.sampling.state import Cache, Phase, Rows, Shared, candidate_key
 from rest_jax.sampling.stops import ENDED, STOPPED
-
-View = dict[str, Any]
-"""Parameters as decoding wants them: embed [V, D], layers (a tuple of each layer's own), norm [D], head [D, V]."""
+from rest_jax.sampling.weights import View
 
 
 class Block(NamedTuple):
@@ -51,21 +49,6 @@ class Beginnings(NamedTuple):
 
     def of_layer(self, index: int) -> attention.Shared:
         return attention.Shared(self.shared.keys[index], self.shared.values[index], self.start, self.tokens)
-
-
-def view(config: ModelConfig, params: decoder.Params, dtype: Any) -> View:
-    """The decode view of parameters, made once per weights: slices taken inside the loop would be taken every step."""
-    params = jax.tree.map(lambda leaf: leaf.astype(dtype), params)
-    return {
-        "embed": params["embed"],
-        # One small program called for each layer: one program of all slices takes seconds to compile.
-        "layers": tuple(_layer(params, index) for index in range(config.layers)),
-        "norm": params["norm"],
-        "head": decoder.head_dv(params),
-    }
-
-
-_layer = jax.jit(decoder.layer)
 
 
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
@@ -160,19 +143,20 @@ def read_row(cache: Cache, row: jax.Array) -> Cache:
     return jax.tree.map(lambda buffer: jax.lax.dynamic_slice_in_dim(buffer, row, 1), cache)
 
 
-@partial(jax.jit, donate_argnums=0)
-def share(shared: Shared, content: Cache, start: jax.Array, tokens: jax.Array) -> Shared:
+@partial(jax.jit, static_argnums=0, donate_argnums=1)
+def share(config: ModelConfig, shared: Shared, content: Cache, start: jax.Array, tokens: jax.Array) -> Shared:
     """The shared beginnings with the first `tokens` of a row's (`content`: buffers [1, ...] of P tokens) at `start`."""
 
     def write(axis: int, buffer: jax.Array, part: jax.Array) -> jax.Array:
         places_p = jnp.arange(buffer.shape[axis]) - start
         mask_p = (places_p >= 0) & (places_p < tokens)
-        mask = mask_p if axis == 2 else mask_p[:, None]
+        mask = mask_p if axis == -1 else mask_p[:, None]
         return jnp.where(mask, jnp.roll(part[0], start, axis), buffer)
 
+    k_axis, v_axis = attention.backend(config.attention).token_axes
     return Shared(
-        tuple(map(partial(write, 2), shared.keys, content.keys)),
-        tuple(map(partial(write, 1), shared.values, content.values)),
+        tuple(map(partial(write, k_axis), shared.keys, content.keys)),
+        tuple(map(partial(write, v_axis), shared.values, content.values)),
     )
 
 
@@ -186,8 +170,8 @@ def write_row(cache: Cache, row: jax.Array, content: Cache) -> Cache:
     return jax.tree.map(write, cache, content)
 
 
-Write = Callable[[jax.Array, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array, jax.Array]]
-"""(k_bkhs, v_bksh, k_btkh, v_btkh) -> the two buffers updated, and the rows of both that are attended to."""
+Write = Callable[[jax.Array, jax.Array, int], tuple[jax.Array, jax.Array]]
+"""(buffer of keys or values, x_btkh, axis of its tokens) -> it updated, and its rows that are attended to."""
 
 
 def _forward(
@@ -203,17 +187,18 @@ def _forward(
     """All layers over new tokens that go to these slots of their rows: the updated cache and x_btd."""
     keys, values = list(cache.keys), list(cache.values)
     positions_bt = slots_bt if beginnings is None else slots_bt + beginnings.tokens[:, None]
-    cached = attention.backend(config.attention).cached
+    backend = attention.backend(config.attention)
+    k_axis, v_axis = backend.token_axes
     x_btd = decoder.embed(config, weights, ids_bt)
     for index, layer in enumerate(weights["layers"]):
 
         def attend(
             q_btnh: jax.Array, k_btkh: jax.Array, v_btkh: jax.Array, spec: attention.Spec, index: int = index
         ) -> jax.Array:
-            written = write(keys[index], values[index], k_btkh, v_btkh)
-            keys[index], values[index], k_bkhs, v_bksh = jax.lax.with_sharding_constraint(written, layout.cache)
+            written = (*write(keys[index], k_btkh, k_axis), *write(values[index], v_btkh, v_axis))
+            keys[index], k_bkhs, values[index], v_bksh = jax.lax.with_sharding_constraint(written, layout.cache)
             shared = None if beginnings is None else beginnings.of_layer(index)
-            return cached(q_btnh, k_bkhs, v_bksh, spec, slots_bt, shared)
+            return backend.cached(q_btnh, k_bkhs, v_bksh, spec, slots_bt, shared)
 
         kind = decoder.layer_kind(config, index)
         x_btd = decoder.apply_block(config, kind, layer, x_btd, positions_bt, attend)
@@ -232,13 +217,14 @@ def _extend(
 ) -> tuple[Cache, jax.Array]:
     slots_et = start_e[:, None] + jnp.arange(ids_et.shape[1])
 
-    def write(k_bkhs: jax.Array, v_bksh: jax.Array, k_etkh: jax.Array, v_etkh: jax.Array):
-        k_ekht, v_ekth = k_etkh.transpose(0, 2, 3, 1), v_etkh.transpose(0, 2, 1, 3)
+    def write(buffer: jax.Array, x_etkh: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+        chunks = jnp.moveaxis(x_etkh, 1, axis)
         # One slice after the other: XLA's CPU backend would scatter element by element.
         for e in range(len(ids_et)):
-            k_bkhs = jax.lax.dynamic_update_slice(k_bkhs, k_ekht[e : e + 1], (row_e[e], 0, 0, start_e[e]))
-            v_bksh = jax.lax.dynamic_update_slice(v_bksh, v_ekth[e : e + 1], (row_e[e], 0, start_e[e], 0))
-        return k_bkhs, v_bksh, k_bkhs[row_e], v_bksh[row_e]
+            at = [row_e[e], 0, 0, 0]
+            at[axis] = start_e[e]
+            buffer = jax.lax.dynamic_update_slice(buffer, chunks[e : e + 1], at)
+        return buffer, buffer[row_e]
 
     return _forward(config, layout, weights, cache, ids_et, slots_et, write, beginnings)
 
@@ -246,14 +232,10 @@ def _extend(
 def _write_all(length_b: jax.Array) -> Write:
     """Writes one token into each row, at that row's length."""
 
-    def write(k_bkhs: jax.Array, v_bksh: jax.Array, k_b1kh: jax.Array, v_b1kh: jax.Array):
-        k_bkhs = jax.vmap(partial(jax.lax.dynamic_update_slice_in_dim, axis=2))(
-            k_bkhs, k_b1kh.transpose(0, 2, 3, 1), length_b
-        )
-        v_bksh = jax.vmap(partial(jax.lax.dynamic_update_slice_in_dim, axis=1))(
-            v_bksh, v_b1kh.transpose(0, 2, 1, 3), length_b
-        )
-        return k_bkhs, v_bksh, k_bkhs, v_bksh
+    def write(buffer: jax.Array, x_b1kh: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
+        in_row = partial(jax.lax.dynamic_update_slice_in_dim, axis=axis)
+        buffer = jax.vmap(in_row)(buffer, jnp.moveaxis(x_b1kh, 1, axis), length_b)
+        return buffer, buffer
 
     return write
 

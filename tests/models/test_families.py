@@ -26,6 +26,7 @@ from rest_jax.models.axes import axis_sizes, parameter_axes
 from rest_jax.models.config import ModelConfig
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.layout import layout
+from rest_jax.sampling.weights import placed, shapes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 sys.path.insert(0, str(GOLDEN))
@@ -84,7 +85,8 @@ def test_decoding_over_a_cache_computes_the_same(name: str, folders: dict[str, P
     """The sampler's own programs: a chunk, then token by token, on one row; windows and thetas are constants there."""
     config, params = config_of(folders[name]), params_of(folders[name])
     ids_t = script.ids()[0].astype(np.int32)
-    weights, alone = steps.view(config, params, jnp.float32), layout(config, make_mesh()).abstract
+    over = layout(config, make_mesh())
+    weights, alone = placed(params, shapes(config, jnp.dtype("float32"), over)), over.abstract
     cache = state.zeros(state.cache_shapes(config, 1, 2 * script.LENGTH, jnp.float32))
     found, last = [], script.LENGTH - 1
     for start, end in [(0, 16), *((at, at + 1) for at in range(16, last))]:

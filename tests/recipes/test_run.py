@@ -97,6 +97,12 @@ def test_a_rollout_leaves_what_it_took(finished_run: Path) -> None:
         assert 0 < line["occupancy"] <= 1
         assert line["sampled_tokens"] > 0 < line["engine_seconds"]
         assert line["prefilled_tokens"] > line["step"]
+        assert (line["parked"], line["unparked"]) == (0, 0)
+        assert line["copied_bytes"] == line["copied"] * 768 * 2 * 2 * 2 * 8 * 4
+    assert any(line["copied"] for line in took.values())
+    page = (finished_run / "report.html").read_text()
+    for line in took.values():
+        assert f"<td>{line['stage']}</td><td>{line['step']}</td><td>{line['sampled_tokens']:,}</td>" in page
 
 
 def test_the_folder_holds_config_metrics_report_and_no_parts(finished_run: Path) -> None:

@@ -11,6 +11,16 @@ from rest_jax.core.trajectory import Call, Trajectory
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.reporting.html import GrowSummary, Judged, Report, cards, write_report
 
+TOOK = {
+    "sampled_tokens": 12345,
+    "prefilled_tokens": 6789,
+    "occupancy": 0.5,
+    "parked": 11,
+    "unparked": 10,
+    "copied": 3,
+    "copied_bytes": 24_600_000,
+    "engine_seconds": 1.5,
+}
 HOSTILE = "</div><script>alert(1)</script><img src=x onerror=alert(2)> {{ 7*7 }} \"'`</style>"
 
 
@@ -67,6 +77,7 @@ def report(text: str) -> Report:
         curve=rows,
         grown=[GrowSummary(text, [0.0, 0.5, 1.0], [(0.0, 0.6), (0.5, 0.3)])],
         losses={text: [1.0, 0.5, 0.2]},
+        rollouts=[{"stage": text, "step": 7, **TOOK}],
         galleries={text: [Judged(trajectory(text), text, 0.5, 1.0)]},
         facts={"model": text},
         config=text,
@@ -112,6 +123,8 @@ def test_charts_tables_and_cards_are_there(tmp_path: Path) -> None:
     text = (tmp_path / "report.html").read_text()
     assert "calm: of calm" in text
     assert "over questions whose answer is not yes or no" in text
+    took = ("calm", "7", "12,345", "6,789", "50.0", "11", "10", "3", "25", "1.5")
+    assert "".join(f"<td>{cell}</td>" for cell in took) in text
 
 
 def test_a_turn_is_a_thought_and_an_action_on_cards_of_their_own() -> None:

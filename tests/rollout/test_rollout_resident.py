@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import jax
+import jax.numpy as jnp
 import pytest
 from rollout_world import ByteCodec, LateTools, article, jobs, roll
 
 from rest_jax.config.settings import EngineSettings
-from rest_jax.core.effects import CallTool, Generate, finished
+from rest_jax.core.effects import CallTool, Generate, Score, Status, finished, stopped
 from rest_jax.core.schema import canonical_row
 from rest_jax.core.transcript import Transcript
 from rest_jax.models import decoder
@@ -54,3 +57,15 @@ def test_trajectories_do_not_depend_on_how_many_are_resident_nor_on_the_tools_la
         assert engine.sessions == resident // 2
         assert engine.stats.unparks > 0
         assert got == expected
+
+
+def test_an_agent_is_told_why_a_score_has_no_numbers(model):
+    def judge(job):
+        scored = yield Score(Transcript().prompted("Q"), ("ab", "\u00e9a"))
+        assert (scored.ids[0], scored.ids[1]) == ((97, 98), ())
+        return stopped(Status.NONFINITE, scored.why)
+
+    embed = model.params["embed"].at["\u00e9".encode()[1]].set(jnp.nan)
+    engine = Engine(replace(model, params={**model.params, "embed": embed}), EngineSettings(rows=2, widths=(128,)))
+    (made,) = roll(jobs(1, 1), engine, LateTools(article), judge)
+    assert made.why == "no finite number for token 1 of what is scored: not finite in the weights are embed"

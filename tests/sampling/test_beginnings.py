@@ -131,11 +131,6 @@ def test_other_weights_and_other_beginnings_take_the_place_of_those_before(model
     finish(engine)
 
 
-def test_memory_is_foretold(model):
-    engine, token = Engine(model, SHARING), Engine(model, SETTINGS).pool_bytes(64) // (6 * 64)
-    assert engine.cache_bytes == Engine(model, SETTINGS).cache_bytes + 96 * token
-
-
 def test_no_room_is_said_with_the_number_to_set(model):
     with pytest.raises(UserError, match=r"engine.shared is 60, but .* have 75 tokens; set it to 75 or more, or to 0"):
         sharing(model, replace(SETTINGS, shared=60))

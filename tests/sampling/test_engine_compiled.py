@@ -11,11 +11,11 @@ from sampling_toys import CONFIG, SETTINGS, prompt, request, run, tiny_model
 
 from rest_jax.core.effects import Sampling
 from rest_jax.distributed.mesh import make_mesh
-from rest_jax.models import decoder
 from rest_jax.sampling import state, steps
 from rest_jax.sampling.engine import Engine
 from rest_jax.sampling.layout import layout
 from rest_jax.sampling.programs import Program, compile_all
+from rest_jax.sampling.weights import shapes
 
 WIDTH = 96
 ALONE = layout(CONFIG, make_mesh()).abstract
@@ -115,8 +115,7 @@ def test_what_has_not_begun_to_compile_when_it_ends_early_never_does(fault):
 def test_the_decode_block_copies_no_cache(steps_per_block, tensor):
     rows = 4
     over = layout(CONFIG, make_mesh(tensor=tensor))
-    params = jax.device_put(tiny_model().params, over.parameters(CONFIG))
-    weights = steps.view(CONFIG, params, jnp.dtype("float32"))
+    weights = shapes(CONFIG, jnp.dtype("float32"), over)
     cache = state.zeros(state.cache_shapes(CONFIG, rows, WIDTH, jnp.float32, over.cache))
     table = jax.ShapeDtypeStruct((64, CONFIG.vocab), np.uint16, sharding=over.whole)
     idle = jax.device_put(state.idle_rows(rows), over.whole)
@@ -134,8 +133,7 @@ def test_the_decode_block_copies_no_cache(steps_per_block, tensor):
 def test_two_parts_of_attention_copy_no_keys_and_values(tensor, kv_heads):
     config = replace(CONFIG, kv_heads=kv_heads)
     over = layout(config, make_mesh(tensor=tensor))
-    params = jax.device_put(decoder.init(config, jax.random.key(0)), over.parameters(config))
-    weights = steps.view(config, params, jnp.dtype("float32"))
+    weights = shapes(config, jnp.dtype("float32"), over)
     cache = state.zeros(state.cache_shapes(config, 4, WIDTH, jnp.float32, over.cache))
     shared = state.zeros(state.shared_shapes(config, 3 * WIDTH, jnp.float32, over.shared))
     table = jax.ShapeDtypeStruct((64, config.vocab), np.uint16, sharding=over.whole)
@@ -146,7 +144,7 @@ def test_two_parts_of_attention_copy_no_keys_and_values(tensor, kv_heads):
 
 
 def test_extending_copies_no_cache():
-    params = jax.eval_shape(lambda: steps.view(CONFIG, tiny_model().params, jnp.dtype("float32")))
+    params = shapes(CONFIG, jnp.dtype("float32"), layout(CONFIG, make_mesh()))
     cache = state.zeros(state.cache_shapes(CONFIG, 4, WIDTH, jnp.float32))
     index, ids = jax.ShapeDtypeStruct((2,), np.int32), jax.ShapeDtypeStruct((2, 16), np.int32)
     compiled = steps.extend.lower(CONFIG, ALONE, params, cache, index, index, ids).compile()

@@ -8,7 +8,7 @@ import jax
 import pytest
 from sampling_toys import SETTINGS, finish, prompt, request, run, tiny_model
 
-from rest_jax.core.effects import Candidate
+from rest_jax.core.effects import Candidate, Finish
 from rest_jax.core.errors import UserError
 from rest_jax.models.checkpoint import Model
 from rest_jax.sampling.engine import Engine
@@ -40,11 +40,32 @@ def hold(monkeypatch: pytest.MonkeyPatch, held: Engine) -> Event:
 def test_as_many_as_there_are_devices(model):
     events = []
     assert len(Replicas(model, replace(SETTINGS, replicas=99), emit=events.append).engines) == 8
-    (told,) = events
-    assert (told.kind, told.data["text"].split(",")[0]) == ("warning", "engine.replicas is 99")
-    assert told.data["text"].endswith(": 8 will sample")
+    (told,) = warnings(events)
+    assert told.split(",")[0] == "engine.replicas is 99"
+    assert told.endswith(": 8 will sample")
+    events.clear()
     Replicas(model, replace(SETTINGS, replicas=2), emit=events.append)
-    assert len(events) == 1
+    assert warnings(events) == []
+
+
+def warnings(events) -> list[str]:
+    return [event.data["text"] for event in events if event.kind == "warning"]
+
+
+def test_a_request_without_room_is_warned_of_once(model):
+    events = []
+    together = Replicas(model, replace(SETTINGS, replicas=2), emit=events.append)
+    replies = run(together, *(request(id, prompt(id, 140)) for id in range(3)), request(3, prompt(3, 20)))
+    assert [replies[id].finish for id in range(4)] == [*[Finish.CONTEXT] * 3, Finish.LENGTH]
+    (told,) = warnings(events)
+    assert told == (
+        "a transcript that needs 141 tokens has no room and ends as 'context': the widest of engine.widths is 128; add "
+        "a wider one (the model's context is 256)"
+    )
+    events.clear()
+    wide = Replicas(model, replace(SETTINGS, widths=(256, 512)), emit=events.append)
+    assert run(wide, request(0, prompt(0, 256)))[0].finish is Finish.CONTEXT
+    assert "the model's context is 256 tokens, whatever engine.widths say; shorten the prompt" in warnings(events)[0]
 
 
 def test_a_session_stays_where_it_began(model):

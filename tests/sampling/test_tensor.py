@@ -101,19 +101,6 @@ def test_other_weights_and_shared_beginnings(model, expected):
     assert play(engine, range(9)) == expected
 
 
-def test_memory_is_counted_for_each_device(model):
-    alone = Engine(model, replace(SETTINGS, shared=64, resident=12))
-    vectors = 4 * (2 * CONFIG.layers + 1) * CONFIG.width  # norms are whole on every device
-    keys_and_values = 4 * 2 * CONFIG.layers * CONFIG.width * CONFIG.kv_heads * CONFIG.head_dim
-    for tensor, cache_ways in ((2, 2), (4, 1)):  # two key/value heads do not divide by four: they stay whole
-        engine = Engine(model, replace(SETTINGS, shared=64, resident=12, tensor=tensor))
-        assert engine.devices == tensor
-        assert engine.cache_bytes == alone.cache_bytes // cache_ways
-        assert engine.parked_bytes == alone.parked_bytes // cache_ways
-        whole = vectors if cache_ways == tensor else vectors + keys_and_values
-        assert engine.weight_bytes == whole + (alone.weight_bytes - whole) // tensor
-
-
 def test_uneven_sizes_are_refused_with_those_that_would_do(model):
     with pytest.raises(UserError, match=r"tensor = 3 does not divide 4 heads, .* one of 1, 2, 4$"):
         Engine(model, replace(SETTINGS, tensor=3))
