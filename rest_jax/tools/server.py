@@ -102,6 +102,7 @@ class Routes:
                 "pid": os.getpid(),
                 "tools": {name: tool.version for name, tool in tools.items()},
                 "stateful": [name for name, tool in tools.items() if tool.stateful],
+                "at_once": {name: tool.turns.at_once for name, tool in tools.items() if tool.turns},
                 "about": {name: dict(tool.about) for name, tool in tools.items() if tool.about},
             }
         )

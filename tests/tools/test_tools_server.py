@@ -19,6 +19,7 @@ from rest_jax.tools.client import ToolClient
 from rest_jax.tools.redact import TOKEN_VARIABLE
 from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.server import create_app
+from rest_jax.tools.transport import REQUESTS
 
 ServeApp = Callable[[Callable[[], web.Application]], str]
 
@@ -118,6 +119,14 @@ def test_replies_come_while_a_call_of_the_same_batch_still_runs(url: str):
         assert 0 not in replies
         assert client.in_flight == 1
         assert client.poll(0.01) == []
+
+
+def test_however_many_requests_wait_the_adapter_can_be_asked_how_it_is(url: str):
+    with ToolClient(url, ToolsSettings(timeout_s=600)) as client:
+        for id in range(REQUESTS + 8):
+            client.submit(id, "never", {"text": ""}, "e")
+            assert client.poll(0.01) == []  # the next call travels in a request of its own
+        assert client.check()["status"] == "ok"
 
 
 def test_batch_of_200_with_hostile_text(url: str):
