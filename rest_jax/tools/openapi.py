@@ -56,7 +56,11 @@ def _post(name: str, summary: str, takes: str, gives: str, also: Schema | None =
 
 
 def _get(name: str, summary: str, content: Schema, refused: Mapping[str, str] | None = None) -> dict[str, Any]:
-    errors = {"401": "The token is missing or another.", **(refused or {})}
+    errors = {
+        "401": "The token is missing or another.",
+        "403": "It listens on loopback, and was asked by another name, or on behalf of a web page.",
+        **(refused or {}),
+    }
     return {
         "operationId": name,
         "summary": summary,

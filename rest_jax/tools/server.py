@@ -151,15 +151,21 @@ async def _json_body(request: web.Request) -> bytes:
 
 
 def create_app(
-    tools: Sequence[Tool], *, timeout_s: float, service: Service | None = None, token: str | None = None
+    tools: Sequence[Tool],
+    *,
+    timeout_s: float,
+    service: Service | None = None,
+    token: str | None = None,
+    local: bool = True,
 ) -> web.Application:
     """The adapter as an aiohttp application.
 
-    timeout_s: the most seconds that one call may take. service: what stands between calls and tools. token: if given,
-    every request must bear it (`Authorization: Bearer TOKEN`).
+    timeout_s: the most seconds that one call may take from its turn on. service: what stands between calls and tools.
+    token: if given, every request must bear it (`Authorization: Bearer TOKEN`). local: it listens on loopback alone,
+    and refuses who calls it by another name, or asks on behalf of a web page of elsewhere.
     """
     routes = Routes(Adapter(tools, timeout_s, service))
-    app = web.Application(client_max_size=protocol.MAX_BODY_BYTES, middlewares=guards(token))
+    app = web.Application(client_max_size=protocol.MAX_BODY_BYTES, middlewares=guards(token, local=local))
     app.add_routes(
         [
             web.post("/v1/call", routes.call),
