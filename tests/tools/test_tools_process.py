@@ -440,10 +440,13 @@ def test_one_that_is_open_to_others_answers_them_by_any_name(corpus: Path):
     assert server.stdout is not None
     port = urlsplit(json.loads(server.stdout.readline())["url"]).port
     headers = {"Host": "tools.example", "Authorization": "Bearer a-token-of-the-tests"}
-    with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/healthz", headers=headers)) as answer:
-        assert answer.status == 200
-    server.terminate()
-    server.communicate()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/healthz", headers=headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            assert answer.status == 200
+    finally:
+        server.terminate()
+        server.communicate()
 
 
 def test_a_runs_own_adapter_answers_the_run_alone(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
