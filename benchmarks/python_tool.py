@@ -25,6 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import Spread, circumstances, publish, show
+from rest_jax.tools.adapter import Adapter
+from rest_jax.tools.protocol import Call
 from rest_jax.tools.registry import Tool
 from rest_jax.tools.sandbox.python import open_python
 from rest_jax.tools.sandbox.ran import Unavailable
@@ -32,6 +34,8 @@ from rest_jax.tools.sandbox.settings import PythonSettings
 from rest_jax.tools.sandbox.tiers import open_tried
 
 TIERS = ("monty", "bwrap", "unsafe")
+WAIT_S = 600.0
+"""No call waits so long for its turn."""
 PROGRAM = "sum(range(100))"
 ENDLESS = "while True:\n    print('x' * 1000)"
 COLUMNS = {
@@ -94,8 +98,10 @@ async def _measure(calls: int) -> list[dict[str, Any]]:
 
 
 def _answers(tool: Tool, code: str) -> Callable[[], Awaitable[None]]:
+    adapter = Adapter([tool], WAIT_S)
+
     async def call() -> None:
-        reply = await tool.run({"code": code}, "benchmark")
+        reply = (await adapter.answer(Call(0, tool.name, {"code": code}), WAIT_S)).reply
         assert reply.data["status"] == ("ok" if code == PROGRAM else "output"), reply
 
     return call

@@ -38,6 +38,7 @@ from benchmarks.plain_tools import WAIT_S
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.tools import protocol
 from rest_jax.tools.client import ToolClient
+from rest_jax.tools.process import Address
 from rest_jax.tools.process import adapter as run_adapter
 from rest_jax.tools.protocol import Batch, Call
 from rest_jax.tools.search.corpus import Passage, corpus_of, read_corpus
@@ -75,16 +76,17 @@ def body(tool: str, first: int, count: int) -> bytes:
 
 
 async def post(session: aiohttp.ClientSession, url: str, request: bytes) -> list[dict[str, Any]]:
-    async with session.post(f"{url}/v1/call", data=request, headers=JSON_HEADERS, raise_for_status=True) as response:
+    async with session.post(f"{url}/v1/call", data=request, raise_for_status=True) as response:
         return (await response.json())["results"]
 
 
-async def at_once(url: str, requests: Sequence[bytes], wanted: int, cache: str = "bypass") -> float:
+async def at_once(at: Address, requests: Sequence[bytes], wanted: int, cache: str = "bypass") -> float:
     """Seconds until the last of these requests is answered, each result well and with this cache status."""
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-    async with aiohttp.ClientSession(connector=connector) as session:
+    headers = {**JSON_HEADERS, **({"Authorization": f"Bearer {at.token}"} if at.token else {})}
+    async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
         began = time.perf_counter()
-        answers = await asyncio.gather(*(post(session, url, request) for request in requests))
+        answers = await asyncio.gather(*(post(session, at.url, request) for request in requests))
         seconds = time.perf_counter() - began
     results = [result for answer in answers for result in answer]
     if len(results) != wanted or not all(result["ok"] and result["cache"] == cache for result in results):
@@ -113,8 +115,8 @@ def cpu_s(pid: int) -> float:
 
 
 @contextmanager
-def caching_adapter() -> Iterator[tuple[str, int]]:
-    """A run's own adapter over a hundred passages, with an empty cache: its URL and process."""
+def caching_adapter() -> Iterator[tuple[Address, int]]:
+    """A run's own adapter over a hundred passages, with an empty cache: its address and process."""
     with tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
         folder = Path(scratch)
         passages = [{"title": f"Passage {n}", "text": f"This answers question number {n}."} for n in range(100)]
@@ -124,10 +126,10 @@ def caching_adapter() -> Iterator[tuple[str, int]]:
         )
         settings = ToolsSettings(config=str(folder / "tools.yaml"), timeout_s=600)
         with (
-            run_adapter(settings, folder / "corpus.jsonl", log=folder / "tools.log") as url,
-            ToolClient(url, settings) as client,
+            run_adapter(settings, folder / "corpus.jsonl", log=folder / "tools.log") as at,
+            ToolClient(at.url, settings, at.token) as client,
         ):
-            yield url, client.check()["pid"]
+            yield at, client.check()["pid"]
 
 
 def calls(repeats: int) -> list[dict[str, Any]]:
@@ -140,7 +142,7 @@ def calls(repeats: int) -> list[dict[str, Any]]:
         ToolClient(url, SETTINGS) as client,
         caching_adapter() as (caching, caching_pid),
     ):
-        pid = client.check()["pid"]
+        plain, pid = Address(url, None), client.check()["pid"]
         asyncio.run(at_once(caching, searches, BATCH, "miss"))
 
         def timed(pid: int, work: Callable[[], float]) -> tuple[float, float, float]:
@@ -150,9 +152,9 @@ def calls(repeats: int) -> list[dict[str, Any]]:
 
         took = interleaved(
             {
-                ("single", CALLS): lambda _: timed(pid, lambda: asyncio.run(at_once(url, singles, CALLS))),
+                ("single", CALLS): lambda _: timed(pid, lambda: asyncio.run(at_once(plain, singles, CALLS))),
                 ("client", CALLS): lambda _: timed(pid, lambda: by_client(client)),
-                ("batch", BATCH): lambda _: timed(pid, lambda: asyncio.run(at_once(url, batch, BATCH))),
+                ("batch", BATCH): lambda _: timed(pid, lambda: asyncio.run(at_once(plain, batch, BATCH))),
                 ("cached", BATCH): lambda _: timed(
                     caching_pid, lambda: asyncio.run(at_once(caching, searches, BATCH, "hit"))
                 ),

@@ -152,7 +152,7 @@ class ToolsSettings:
     cassette: str | None = field(default=None, metadata=FREE)
     """The folder of a recording."""
     timeout_s: AboveZero = 20.0
-    """The most seconds that one tool call may take."""
+    """The most seconds that one tool call may take, from its turn on where a tool takes only so many at a time."""
     retries: Natural = 3
     """How often a retryable failure is tried again."""
     results: Positive = 1

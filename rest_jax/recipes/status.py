@@ -39,7 +39,10 @@ def _in_progress(stages: Path) -> Iterator[str]:
 
 
 def _tools(run: Path) -> list[str]:
-    record = watch.read(run)
+    try:
+        record = watch.read(run)
+    except OSError as error:  # it is for the user alone whose run it is
+        return [f"tools: {run / watch.RECORD} cannot be read ({error.strerror}); ask as the user whose run it is"]
     if record is None:
         return ["tools: no adapter was started yet"]
     samples, now = record.samples, False
@@ -47,7 +50,7 @@ def _tools(run: Path) -> list[str]:
         if record.pid is None:
             samples, now = watch.look(record.url, LOOK_S), True
         else:  # the run notes its own adapter's metrics all the time; its port may be another's by now
-            now = watch.pid_at(record.url, LOOK_S) == record.pid
+            now = watch.pid_at(record.url, LOOK_S, record.token) == record.pid
     except (OSError, ValueError, http.client.HTTPException):
         pass
     noted = datetime.fromtimestamp((run / watch.RECORD).stat().st_mtime).isoformat(" ", "seconds")

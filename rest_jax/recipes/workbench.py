@@ -239,8 +239,8 @@ def open_workbench(
     with contextlib.ExitStack() as opened:
         if log is None:
             log = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="rest_jax-"))) / "tools.log"
-        url = opened.enter_context(adapter(tools, task.corpus(), log=log))
-        client = opened.enter_context(ToolClient(url, tools))
+        url, token = opened.enter_context(adapter(tools, task.corpus(), log=log))
+        client = opened.enter_context(ToolClient(url, tools, token))
         health = client.check()
         refuse_trouble(health)
         refuse_missing(health, agent_settings.name, agent(agent_settings.name).tools)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import ctypes
-import ipaddress
 import json
 import logging
 import os
@@ -77,27 +76,28 @@ def serve_until_stopped(options: argparse.Namespace) -> None:
         _die_with_parent()
         threading.Thread(target=_end_with_stdin, args=[os.getppid()], name="lifeline", daemon=True).start()
     # Imported here: by now the lifeline is watched, and --help or a wrong option has been answered at once.
+    from rest_jax.tools.guards import is_loopback
     from rest_jax.tools.redact import TOKEN_VARIABLE, own_token
 
-    token = own_token()
-    if token is None and not _is_loopback(options.host):
+    token, local = own_token(), is_loopback(options.host)
+    if token is None and not local:
         raise UserError(f"--host {options.host} is open to others; set {TOKEN_VARIABLE} or listen on 127.0.0.1")
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as announcements:
         os.dup2(2, 1)  # what a tool prints is no announcement, and whoever started us reads but that
         try:
-            asyncio.run(_serve(options, token, announcements))
+            asyncio.run(_serve(options, token, local, announcements))
         finally:
             os.dup2(announcements.fileno(), 1)
 
 
-async def _serve(options: argparse.Namespace, token: str | None, announcements: TextIO) -> None:
+async def _serve(options: argparse.Namespace, token: str | None, local: bool, announcements: TextIO) -> None:
     from rest_jax.tools.server import create_app, serve
 
     def announce(url: str) -> None:
         print(json.dumps({"url": url, "pid": os.getpid()}), file=announcements, flush=True)
 
     async with _served(options) as served:
-        app = create_app(served.tools, timeout_s=options.timeout_s, service=served.service, token=token)
+        app = create_app(served.tools, timeout_s=options.timeout_s, service=served.service, token=token, local=local)
         await serve(app, options.host, options.port, announce)
 
 
@@ -111,13 +111,6 @@ async def _served(options: argparse.Namespace) -> AsyncIterator[Served]:
     record = options.cassette if options.mode == "record" else None
     async with open_live(settings_of(options), record=record, spent=options.spent) as served:
         yield served
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _die_with_parent() -> None:

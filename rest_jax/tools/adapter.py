@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from rest_jax.core.effects import ToolErrorKind, ToolReply
@@ -14,6 +15,7 @@ from rest_jax.tools.protocol import Call, Result, failure
 from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.service.query import Answer, Query
 from rest_jax.tools.service.service import Service
+from rest_jax.tools.turns import Waited
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +56,8 @@ class Adapter:
         ]
 
     async def answer(self, call: Call, deadline_s: float) -> Result:
-        """The result of one call within the deadline and the adapter's own limit; never an exception."""
+        """The result of one call within the deadline, and within the adapter's own limit from its turn on; never an
+        exception."""
         tool = self.tools.get(call.tool)
         if tool is None:
             names = ", ".join(self.tools)
@@ -62,27 +65,36 @@ class Adapter:
             return replace(failure(call.id, ToolErrorKind.BAD_ARGUMENTS, message), attempts=0)
         with self.metrics.in_flight(tool.name):
             began = time.perf_counter()
-            result = await self._run(tool, call, min(deadline_s, self._timeout_s))
+            result = await self._run(tool, call, deadline_s)
             return self._counted(tool, result, time.perf_counter() - began)
 
-    async def _run(self, tool: Tool, call: Call, limit_s: float) -> Result:
+    async def _run(self, tool: Tool, call: Call, deadline_s: float) -> Result:
         try:
-            arguments = tool.check(call.arguments)
+            query = Query(tool, tool.check(call.arguments), call.episode, begins=call.begins)
         except ToolFailure as error:
             return replace(failure(call.id, error.kind, str(error)), attempts=0)
+        own_s = min(deadline_s, self._timeout_s)
         try:
-            async with asyncio.timeout(limit_s):
-                until = time.monotonic() + limit_s
-                query = Query(tool, arguments, call.episode, until=until, begins=call.begins)
-                return _result(call, await self._service.answer(query))
+            async with tool.turns.take(deadline_s) if tool.turns else nullcontext(deadline_s) as left_s:
+                return _result(call, await self._answer_within(query, min(left_s, own_s), own_s))
         except ToolFailure as error:
             failed = failure(call.id, error.kind, str(error), retryable=error.retryable)
             return replace(failed, attempts=error.attempts)
-        except TimeoutError:
-            return failure(call.id, ToolErrorKind.TIMEOUT, f"{tool.name} took more than {limit_s:g} s")
         except Exception as error:  # a tool's defect must neither stop the batch nor be held against the model
             logger.exception("%s failed on %s", tool.name, repr(dict(call.arguments))[:LOGGED_CHARS])
             return failure(call.id, ToolErrorKind.INFRA, f"{tool.name}: {type(error).__name__}: {error}")
+
+    async def _answer_within(self, query: Query, limit_s: float, own_s: float) -> Answer:
+        """The answer in so many seconds. Raises ToolFailure: a timeout, unless the call's own time was `own_s` and it
+        only had less because it waited."""
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._service.answer(replace(query, until=time.monotonic() + limit_s))
+        except TimeoutError:
+            name = query.tool.name
+            if limit_s < own_s:
+                raise Waited(f"{name} had to wait, and had {limit_s:.1f} s of {own_s:g} s left", attempts=1) from None
+            raise ToolFailure(ToolErrorKind.TIMEOUT, f"{name} took more than {limit_s:g} s") from None
 
     def _counted(self, tool: Tool, result: Result, seconds: float) -> Result:
         self.metrics.count(tool.name, result, seconds)

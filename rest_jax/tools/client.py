@@ -30,8 +30,9 @@ class ToolClient:
     call: it learns which tools are stateful, and a call of those is never sent twice.
     """
 
-    def __init__(self, url: str, settings: ToolsSettings) -> None:
-        token = own_token()
+    def __init__(self, url: str, settings: ToolsSettings, token: str | None = None) -> None:
+        """`token` is what the adapter asks for; None: what the environment says, if anything."""
+        token = token or own_token()
         self.url = url.rstrip("/")
         self._in_flight: dict[int, str] = {}
         self._begun: set[str] = set()

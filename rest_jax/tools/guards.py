@@ -1,12 +1,14 @@
-"""What stands between a socket and the adapter: a token, patience, and errors that give nothing away."""
+"""What stands between a socket and the adapter: who may ask, a token, patience, and errors that give nothing away."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -20,9 +22,23 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def guards(token: str | None) -> list[Any]:
-    """The middlewares of an adapter, the outermost first. `token`: what every request must bear, if anything."""
-    return [errors_as_json, *([bearing(token)] if token is not None else []), impatient]
+def guards(token: str | None, *, local: bool) -> list[Any]:
+    """The middlewares of an adapter, the outermost first. `token`: what every request must bear, if anything; `local`:
+    whether only this machine's own programs are meant."""
+    return [
+        errors_as_json,
+        *([local_only] if local else []),
+        *([bearing(token)] if token is not None else []),
+        impatient,
+    ]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host (a name, or an address without brackets) is this machine, and nobody else's name for it."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @web.middleware
@@ -40,6 +56,25 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception:
         logger.exception("%s %s failed", request.method, request.path)
         return web.json_response({"error": "the adapter failed; its log says why"}, status=500)
+
+
+@web.middleware
+async def local_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a web page sends: a browser here reaches loopback too, under any name that a page's owner had resolve
+    to it (DNS rebinding), and says for which page it asks."""
+    addressed = [f"//{request.headers.get('Host', '')}", *request.headers.getall("Origin", ())]
+    if not all(is_loopback(_host(address)) for address in addressed):
+        raise web.HTTPForbidden(
+            text="this adapter answers programs of its own machine: ask localhost, from no web page"
+        )
+    return await handler(request)
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def bearing(token: str) -> Any:

@@ -56,7 +56,11 @@ def _post(name: str, summary: str, takes: str, gives: str, also: Schema | None =
 
 
 def _get(name: str, summary: str, content: Schema, refused: Mapping[str, str] | None = None) -> dict[str, Any]:
-    errors = {"401": "The token is missing or another.", **(refused or {})}
+    errors = {
+        "401": "The token is missing or another.",
+        "403": "It listens on loopback, and was asked by another name, or on behalf of a web page.",
+        **(refused or {}),
+    }
     return {
         "operationId": name,
         "summary": summary,
@@ -116,7 +120,8 @@ _SCHEMAS: Schema = {
                 "type": "number",
                 "exclusiveMinimum": 0,
                 "maximum": 1000 * MAX_DEADLINE_S,
-                "description": "Calls without an answer after it get a timeout.",
+                "description": "A call without an answer after it fails: as a timeout, or, where it waited for its "
+                "turn, as infra and retryable.",
             },
             "calls": _list(_ref("Call"), maxItems=MAX_CALLS),
         }
@@ -176,6 +181,11 @@ _SCHEMAS: Schema = {
             "pid": _WHOLE,
             "tools": {"type": "object", "additionalProperties": _TEXT, "description": "Each with its version."},
             "stateful": _list(_TEXT),
+            "at_once": {
+                "type": "object",
+                "additionalProperties": {"type": "integer", "minimum": 1},
+                "description": "Tools whose calls wait for their turn: how many have it at one time.",
+            },
             "about": _ANY_OBJECT,
         },
         open=True,

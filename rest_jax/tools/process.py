@@ -7,6 +7,7 @@ import http.client
 import json
 import math
 import os
+import secrets
 import select
 import shlex
 import signal
@@ -17,12 +18,14 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.errors import UserError
 from rest_jax.tools import watch
 from rest_jax.tools.metrics import Sample, summed
+from rest_jax.tools.redact import TOKEN_VARIABLE
 from rest_jax.tools.watch import Record
 
 SPENT = "tools.spent"
@@ -49,24 +52,32 @@ SILENCE_S = 10.0
 """An adapter that is silent for so long, when it is looked at, hangs: it is killed and started again."""
 
 
+class Address(NamedTuple):
+    """Where an adapter answers, and to whom."""
+
+    url: str
+    token: str | None
+    """What every request bears; None: what the environment says, if anything."""
+
+
 @contextlib.contextmanager
-def adapter(settings: ToolsSettings, corpus: Path, *, log: Path) -> Iterator[str]:
-    """The URL of an adapter for the length of a `with` block.
+def adapter(settings: ToolsSettings, corpus: Path, *, log: Path) -> Iterator[Address]:
+    """The address of an adapter for the length of a `with` block.
 
     With `settings.url` it is that one, unasked; else one is started with the tools of `settings.config`, or over
-    `corpus` (JSONL of passages), on a free loopback port; restarted on the same port whenever it dies or hangs, and
-    stopped at the end. It also ends when this process dies, even by SIGKILL. `log`, a regular file, receives what it
-    prints; a record of its URL and metrics stands beside it (`watch.RECORD`). Raises UserError when it cannot start:
-    no corpus, a malformed line.
+    `corpus` (JSONL of passages), on a free loopback port, for whoever bears a token that is made here; restarted on
+    the same port whenever it dies or hangs, and stopped at the end. It also ends when this process dies, even by
+    SIGKILL. `log`, a regular file, receives what it prints; a record of its address and metrics stands beside it
+    (`watch.RECORD`). Raises UserError when it cannot start: no corpus, a malformed line.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     if settings.url is not None:
         watch.write(log.parent, Record(settings.url))
-        yield settings.url
+        yield Address(settings.url, None)
         return
     child = _Child(command(settings, corpus, log.parent), log)
     try:
-        yield child.url
+        yield Address(child.url, child.token)
     finally:
         child.stop()
 
@@ -100,6 +111,7 @@ class _Child:
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self._command = command
         self._log = log
+        self.token = secrets.token_hex()
         self._stopping = threading.Event()
         self._restarts = 0
         self._ended: tuple[Sample, ...] = ()
@@ -140,7 +152,11 @@ class _Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                    TOKEN_VARIABLE: self.token,  # not an argument, which all users of a machine may read
+                },
                 start_new_session=True,  # Ctrl-C is for the run, which stops its adapter when it is done with it
             )
         assert process.stdout is not None
@@ -179,7 +195,7 @@ class _Child:
         """Note what the adapter has answered so far, and kill one that hangs; one that cannot be reached is about to
         end by itself."""
         try:
-            self._last = watch.look(self.url, patience_s)
+            self._last = watch.look(self.url, patience_s, self.token)
         except TimeoutError:
             self._note(f"the adapter was silent for {patience_s:g} s: killed")
             os.killpg(self._process.pid, signal.SIGKILL)  # what it started hangs on it too
@@ -189,7 +205,8 @@ class _Child:
             self._write()
 
     def _write(self) -> None:
-        record = Record(self.url, self._process.pid, self._restarts, summed(self._ended, self._last))
+        samples = summed(self._ended, self._last)
+        record = Record(self.url, self._process.pid, self._restarts, samples, self.token)
         if record != self._written:
             with contextlib.suppress(OSError):  # a full disk: the run itself will say so
                 watch.write(self._log.parent, record)

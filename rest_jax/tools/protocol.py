@@ -89,7 +89,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Batch:
-    """Calls that travel together; those without an answer after `deadline_s` seconds get a timeout."""
+    """Calls that travel together. Each has an answer or a failure after `deadline_s` seconds: a timeout if it had the
+    time that is its own, `infra` and retryable if it waited for its turn instead."""
 
     calls: tuple[Call, ...]
     deadline_s: float
@@ -269,9 +270,14 @@ def parse_health(body: bytes) -> dict[str, Any]:
         or health.get("status") != "ok"
         or not isinstance(health.get("stateful"), list)
         or not isinstance(health.get("tools", {}), dict)
+        or not _are_numbers(health.get("at_once", {}))
     ):
         raise ProtocolError("healthz: not what a tool adapter of this version answers")
     return health
+
+
+def _are_numbers(places: Any) -> bool:
+    return isinstance(places, dict) and all(isinstance(at_once, int) and at_once > 0 for at_once in places.values())
 
 
 _Types = Mapping[str, type | tuple[type, ...]]

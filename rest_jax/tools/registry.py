@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
@@ -14,6 +14,9 @@ from referencing import Registry
 
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.tools.protocol import is_too_deep, too_deep
+
+if TYPE_CHECKING:
+    from rest_jax.tools.turns import Turns
 
 Schema = Mapping[str, Any]
 Run = Callable[[Mapping[str, Any], str], Awaitable[ToolReply]]
@@ -68,6 +71,8 @@ class Tool:
     """Whose service it uses: tools of one provider share its limits and its circuit breaker. Empty: nobody's."""
     cost: float = 0.0
     """US dollars that one call costs."""
+    turns: Turns | None = None
+    """Where only so many calls are made at one time: a call's own time begins with its turn. None: no call waits."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """What its answers come from (JSON), for people and for whoever compares two adapters."""
 

@@ -70,11 +70,12 @@ class Routes:
         calls = wanted.calls()
         if calls:
             self._refuse_unsearchable(wanted.topk)
+        known = {result.id: result for result in await self._adapter.recall(calls, MAX_DEADLINE_S)}
         response, turns = retrieve.Response(len(wanted.queries)), asyncio.Semaphore(SEARCHES)
 
         async def search(call: Call) -> None:
             async with turns:
-                result = await self._adapter.answer(call, MAX_DEADLINE_S)
+                result = known.get(call.id) or await self._adapter.answer(call, MAX_DEADLINE_S)
                 response.add(call.id, _documents(wanted, result.reply))
                 await asyncio.sleep(0)  # whoever else asks the adapter is answered in between
 
@@ -102,6 +103,7 @@ class Routes:
                 "pid": os.getpid(),
                 "tools": {name: tool.version for name, tool in tools.items()},
                 "stateful": [name for name, tool in tools.items() if tool.stateful],
+                "at_once": {name: tool.turns.at_once for name, tool in tools.items() if tool.turns},
                 "about": {name: dict(tool.about) for name, tool in tools.items() if tool.about},
             }
         )
@@ -150,15 +152,21 @@ async def _json_body(request: web.Request) -> bytes:
 
 
 def create_app(
-    tools: Sequence[Tool], *, timeout_s: float, service: Service | None = None, token: str | None = None
+    tools: Sequence[Tool],
+    *,
+    timeout_s: float,
+    service: Service | None = None,
+    token: str | None = None,
+    local: bool = True,
 ) -> web.Application:
     """The adapter as an aiohttp application.
 
-    timeout_s: the most seconds that one call may take. service: what stands between calls and tools. token: if given,
-    every request must bear it (`Authorization: Bearer TOKEN`).
+    timeout_s: the most seconds that one call may take from its turn on. service: what stands between calls and tools.
+    token: if given, every request must bear it (`Authorization: Bearer TOKEN`). local: it listens on loopback alone,
+    and refuses who calls it by another name, or asks on behalf of a web page of elsewhere.
     """
     routes = Routes(Adapter(tools, timeout_s, service))
-    app = web.Application(client_max_size=protocol.MAX_BODY_BYTES, middlewares=guards(token))
+    app = web.Application(client_max_size=protocol.MAX_BODY_BYTES, middlewares=guards(token, local=local))
     app.add_routes(
         [
             web.post("/v1/call", routes.call),

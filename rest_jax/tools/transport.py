@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -14,7 +16,7 @@ from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
 from rest_jax.core.errors import reason
 from rest_jax.tools import protocol
-from rest_jax.tools.protocol import Batch, Call, ProtocolError, Result
+from rest_jax.tools.protocol import MAX_DEADLINE_S, Batch, Call, ProtocolError, Result
 
 REQUESTS = 32
 """Requests in flight at once."""
@@ -67,11 +69,14 @@ class Transport:
         self._url = url
         self._settings = settings
         self.stateful: frozenset[str] = frozenset()
+        self._at_once: Mapping[str, int] = {}
+        self._under_way: Counter[str] = Counter()
+        """Calls without a final reply, by tool."""
         self._slots = asyncio.Semaphore(REQUESTS)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=REQUESTS),
+            connector=aiohttp.TCPConnector(limit=REQUESTS + 1),  # however long they take, its health can be asked
             headers={"Authorization": f"Bearer {token}"} if token else None,
-            timeout=aiohttp.ClientTimeout(total=settings.timeout_s + GRACE_S),
+            timeout=_patience(settings.timeout_s),
             read_bufsize=protocol.MAX_BODY_BYTES,
         )
 
@@ -80,12 +85,19 @@ class Transport:
         async with self._session.get(f"{self._url}/healthz", raise_for_status=True) as response:
             health = protocol.parse_health(await response.read())
         self.stateful = frozenset(health["stateful"])
+        self._at_once = health.get("at_once", {})
         return health
 
     async def deliver(self, calls: Sequence[Call], report: Report) -> None:
         """Send calls as one batch and report exactly one reply for each, as soon as it is final."""
         waiting = {call.id: call for call in calls}
         losses = dict.fromkeys(waiting, 0)
+        self._under_way.update(call.tool for call in calls)
+
+        def settle(id: int, reply: ToolReply) -> None:
+            self._under_way[waiting.pop(id).tool] -= 1
+            report(id, reply)
+
         for retry in range(self._settings.retries + 1):
             if not waiting:
                 return
@@ -94,21 +106,20 @@ class Transport:
             sent = tuple(waiting.values())
             size = protocol.ROOMY_CALLS if retry else len(sent)  # the first batch may have had too little room
             batches = [sent[at : at + size] for at in range(0, len(sent), size)]
-            deliveries = (self._deliver_once(batch, waiting, losses, report, last) for batch in batches)
+            deliveries = (self._deliver_once(batch, waiting, losses, settle, last) for batch in batches)
             pauses_s = await asyncio.gather(*deliveries)
             if waiting:
                 await asyncio.sleep(max(pause_s, *pauses_s))
 
     async def _deliver_once(
-        self, batch: tuple[Call, ...], waiting: dict[int, Call], losses: dict[int, int], report: Report, last: bool
+        self, batch: tuple[Call, ...], waiting: dict[int, Call], losses: dict[int, int], settle: Report, last: bool
     ) -> float:
-        """Take the calls whose replies are final out of `waiting`, and count in `losses` how often in a row the adapter
-        was lost with each of the others; returns for how many seconds to pause at least."""
+        """Settle the calls whose replies are final, which leave `waiting`, and count in `losses` how often in a row the
+        adapter was lost with each of the others; returns for how many seconds to pause at least."""
         try:
             async for result in self._post(batch):
                 if last or not result.retryable:
-                    del waiting[result.id]
-                    report(result.id, result.reply)
+                    settle(result.id, result.reply)
         except _RequestFailed as error:
             for call in batch:
                 if call.id not in waiting:
@@ -116,8 +127,7 @@ class Transport:
                 losses[call.id] = losses[call.id] + 1 if error.lost else 0
                 final = last or not error.retryable or losses[call.id] == LOSSES
                 if final or call.tool in self.stateful:
-                    del waiting[call.id]
-                    report(call.id, ToolReply("", fault=error.fault))
+                    settle(call.id, ToolReply("", fault=error.fault))
             return error.retry_after_s
         losses.update((call.id, 0) for call in batch)
         return 0.0
@@ -128,8 +138,9 @@ class Transport:
     async def _post(self, calls: tuple[Call, ...]) -> AsyncIterator[Result]:
         """The results of one request, each as it comes; raises _RequestFailed for those that never come."""
         missing = {call.id for call in calls}
+        deadline_s = self._deadline_s(calls)
         try:
-            async with self._slots, await self._connect(Batch(calls, self._settings.timeout_s)) as response:
+            async with self._slots, await self._connect(Batch(calls, deadline_s)) as response:
                 await _raise_for_status(response)
                 async for line in response.content:
                     result = protocol.parse_result(line)
@@ -138,7 +149,7 @@ class Transport:
                     missing.remove(result.id)
                     yield result
         except TimeoutError:
-            message = f"the adapter at {self._url} did not answer within {self._settings.timeout_s:g} s"
+            message = f"the adapter at {self._url} did not answer within {deadline_s:g} s"
             raise _RequestFailed(ToolErrorKind.TIMEOUT, message) from None
         except (aiohttp.ClientError, OSError) as error:
             message = f"lost the adapter at {self._url} ({reason(error)})"
@@ -150,6 +161,14 @@ class Transport:
             message = f"the adapter at {self._url} left {len(missing)} of {len(calls)} calls without a result"
             raise _RequestFailed(ToolErrorKind.INFRA, message, retryable=True)
 
+    def _deadline_s(self, calls: Sequence[Call]) -> float:
+        """Enough for each of the calls to have its turn, although all that is under way may come before it, and then
+        the time that is its own."""
+        queued = sum(count for tool, count in self._under_way.items() if tool in self._at_once)
+        places = [self._at_once[call.tool] for call in calls if call.tool in self._at_once]
+        rounds = math.ceil(queued / min(places)) if places else 1
+        return min(rounds * self._settings.timeout_s, MAX_DEADLINE_S)
+
     async def _connect(self, batch: Batch) -> aiohttp.ClientResponse:
         """The response to a batch; waits for an adapter that does not listen (no call was sent, so none is lost)."""
         loop = asyncio.get_running_loop()
@@ -158,13 +177,20 @@ class Transport:
         while True:
             try:
                 return await self._session.post(
-                    f"{self._url}/v1/call", data=io.BytesIO(protocol.dump_batch(batch)), headers=headers
+                    f"{self._url}/v1/call",
+                    data=io.BytesIO(protocol.dump_batch(batch)),
+                    headers=headers,
+                    timeout=_patience(batch.deadline_s),
                 )
             except aiohttp.ClientConnectorError as error:
                 if loop.time() >= give_up:
                     message = f"no adapter listens at {self._url} ({error})"
                     raise _RequestFailed(ToolErrorKind.INFRA, message) from error
             await asyncio.sleep(random.uniform(0, RECONNECT_S))
+
+
+def _patience(deadline_s: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=deadline_s + GRACE_S)
 
 
 async def _raise_for_status(response: aiohttp.ClientResponse) -> None:

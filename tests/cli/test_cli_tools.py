@@ -10,6 +10,7 @@ import pytest
 from rest_jax.cli.main import main
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.tools.process import adapter
+from rest_jax.tools.redact import TOKEN_VARIABLE
 from rest_jax.tools.search.corpus import read_corpus
 
 ROWS = [
@@ -38,10 +39,11 @@ def config(tmp_path: Path, corpus: Path) -> Path:
 
 
 def test_a_tool_is_called_on_a_corpus_a_file_of_tools_or_an_adapter(
-    corpus: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = "Oslo: The capital of Norway.\n", "Bergen: A city in Norway.\nOslo: The capital of Norway.\n"
-    with adapter(ToolsSettings(), corpus, log=tmp_path / "tools.log") as url:
+    with adapter(ToolsSettings(), corpus, log=tmp_path / "tools.log") as (url, token):
+        monkeypatch.setenv(TOKEN_VARIABLE, token or "")
         for query, source, shown in (
             ("capital", ["--corpus", str(corpus)], one),
             ("norway", ["--corpus", str(corpus), "--results", "2"], two),

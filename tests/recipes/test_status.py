@@ -19,6 +19,7 @@ from rest_jax.rollout.journal import Journal
 from rest_jax.tools import process, watch
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
+from rest_jax.tools.redact import TOKEN_VARIABLE
 from rest_jax.tools.watch import Record
 
 
@@ -55,7 +56,10 @@ def test_an_adapter_that_answers(finished_run: Path, tmp_path: Path, monkeypatch
     run = shutil.copytree(finished_run, tmp_path / "run")
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(json.dumps({"title": "Oslo", "text": "A city."}) + "\n")
-    with adapter(ToolsSettings(), corpus, log=run / "tools.log") as url, ToolClient(url, ToolsSettings()) as client:
+    with (
+        adapter(ToolsSettings(), corpus, log=run / "tools.log") as (url, token),
+        ToolClient(url, ToolsSettings(), token) as client,
+    ):
         for id, arguments in enumerate(({"query": "oslo"}, {})):
             client.submit(id, "search", arguments, "e")
         while client.in_flight:
@@ -66,6 +70,7 @@ def test_an_adapter_that_answers(finished_run: Path, tmp_path: Path, monkeypatch
             assert time.monotonic() < give_up, status(run)
             time.sleep(0.02)
         assert f"tools: the adapter at {url} answers; 0 restarts" in status(run)
+        monkeypatch.setenv(TOKEN_VARIABLE, token or "")
         others = shutil.copytree(finished_run, tmp_path / "others")
         watch.write(others, Record(url))
         assert any(line.startswith(told) for line in status(others))
@@ -80,3 +85,11 @@ def test_a_folder_without_an_adapter_yet(finished_run: Path, tmp_path: Path) -> 
     run = shutil.copytree(finished_run, tmp_path / "run")
     (run / watch.RECORD).unlink()
     assert status(run)[-1] == "tools: no adapter was started yet"
+
+
+def test_a_record_that_is_for_another_users_eyes(finished_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    noted = run / watch.RECORD
+    noted.unlink()
+    noted.mkdir()  # root, who may run this, reads every file
+    assert status(run)[-1] == f"tools: {noted} cannot be read (Is a directory); ask as the user whose run it is"

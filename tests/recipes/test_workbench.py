@@ -20,7 +20,8 @@ from rest_jax.recipes.workbench import RolloutSpec, Workbench, open_workbench
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 from rest_jax.tasks.task import Task
-from rest_jax.tools.process import adapter
+from rest_jax.tools.process import Address, adapter
+from rest_jax.tools.redact import TOKEN_VARIABLE
 
 ENGINE = EngineSettings(rows=2, block=4, chunk=32, widths=(768,))
 
@@ -31,30 +32,32 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> Task:
 
 
 @contextmanager
-def bench_at(url: str, model: Path, task: Task, **tools: int) -> Iterator[Workbench]:
+def bench_at(at: Address, model: Path, task: Task, **tools: int) -> Iterator[Workbench]:
     opened = open_workbench(
         task,
         model=ModelSettings(str(model)),
         agent_settings=AgentSettings(),
         engine=ENGINE,
-        tools=ToolsSettings(url=url, timeout_s=0.2, retries=0, **tools),
+        tools=ToolsSettings(url=at.url, timeout_s=0.2, retries=0, **tools),
         emit=silent,
     )
-    with opened as bench:
-        yield bench
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(TOKEN_VARIABLE, at.token or "")
+        with opened as bench:
+            yield bench
 
 
 def test_without_an_adapter_the_work_stops_and_goes_on_with_one(tiny_model: Path, atlas: Task, tmp_path: Path) -> None:
     some, folder = atlas.demonstrations("gold", 4, seed=0), tmp_path / "stage"
     with ExitStack() as running:
-        url = running.enter_context(adapter(ToolsSettings(), atlas.corpus(), log=tmp_path / "log"))
-        with bench_at(url, tiny_model, atlas) as bench:
+        at = running.enter_context(adapter(ToolsSettings(), atlas.corpus(), log=tmp_path / "log"))
+        with bench_at(at, tiny_model, atlas) as bench:
             running.close()
             with pytest.raises(UserError, match=r"the tool adapter at http.* is gone .*; see that one can run there"):
                 bench.demonstrate(folder, some, "train")
     assert [path.name for path in folder.iterdir()] == [JOURNAL]
     again = adapter(ToolsSettings(), atlas.corpus(), log=tmp_path / "log")
-    with again as url, bench_at(url, tiny_model, atlas) as bench:
+    with again as at, bench_at(at, tiny_model, atlas) as bench:
         made = bench.demonstrate(folder, some, "train")
     assert {trajectory.status for trajectory in made} == {Status.FINISHED}
 
@@ -89,7 +92,7 @@ def test_an_adapter_without_the_agents_tools_is_refused(
     config = tmp_path / "tools.yaml"
     config.write_text("tools: [{kind: functions, functions: ['own:wiki_search']}]\n")
     running = adapter(ToolsSettings(config=str(config)), atlas.corpus(), log=tmp_path / "log")
-    with running as url, pytest.raises(UserError) as error, bench_at(url, tiny_model, atlas):
+    with running as at, pytest.raises(UserError) as error, bench_at(at, tiny_model, atlas):
         pass
     assert str(error.value).startswith(
         "the agent 'react' calls search and lookup, and the adapter serves only wiki_search; add what is missing to "
@@ -100,10 +103,10 @@ def test_an_adapter_of_another_corpus_or_index_is_refused(tiny_model: Path, atla
     other = tmp_path / "other.jsonl"
     other.write_text('{"title": "Vell", "text": "A town."}\n')
     running = adapter(ToolsSettings(k1=1.2), other, log=tmp_path / "log")
-    with running as url, pytest.raises(UserError) as error, bench_at(url, tiny_model, atlas, results=2):
+    with running as at, pytest.raises(UserError) as error, bench_at(at, tiny_model, atlas, results=2):
         pass
     said = str(error.value)
-    assert said.startswith(f"the adapter at {url} serves corpus ")
+    assert said.startswith(f"the adapter at {at.url} serves corpus ")
     assert "k1 1.2 instead of 1.5, results 1 instead of 2; start it with `rest-jax tools serve --corpus=" in said
     assert "\n" not in said
 

@@ -59,8 +59,8 @@ def test_demonstrations_become_trajectories(style, smollm2, corpus, tmp_path):
     policy = ScriptedPolicy(codec, author(DEMONSTRATIONS, react.lines, prompt))
     jobs = [Job(demo.question, 0, 0, 0, "toy", "train", "react") for demo in DEMONSTRATIONS]
     with (
-        adapter(settings, corpus, log=tmp_path / "adapter.log") as url,
-        ToolClient(url, settings) as tools,
+        adapter(settings, corpus, log=tmp_path / "adapter.log") as (url, token),
+        ToolClient(url, settings, token) as tools,
         Journal(tmp_path / "journal.jsonl") as journal,
     ):
         made = list(

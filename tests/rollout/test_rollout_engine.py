@@ -69,7 +69,7 @@ def test_a_trajectory_depends_on_nothing_around_it(smollm2, tmp_path):
         )
         return sorted(made, key=lambda trajectory: trajectory.id)
 
-    with adapter(settings, corpus, log=tmp_path / "log") as url, ToolClient(url, settings) as tools:
+    with adapter(settings, corpus, log=tmp_path / "log") as (url, token), ToolClient(url, settings, token) as tools:
         together = play(jobs, tools, block=8)
         turned = play(jobs[::-1], tools, block=3)
         alone = play(jobs[2:3], tools, block=1)

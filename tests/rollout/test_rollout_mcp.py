@@ -49,7 +49,10 @@ def test_react_over_an_mcp_server(tmp_path: Path):
     limits = Limits(turns=5, turn_tokens=128, observation_chars=400)
     policy = ScriptedPolicy(codec, author(DEMONSTRATIONS, react.lines, prompt))
     jobs = [Job(shown.question, 0, 0, 0, "toy", "train", "react") for shown in DEMONSTRATIONS]
-    with adapter(settings, tmp_path / "none", log=tmp_path / "tools.log") as url, ToolClient(url, settings) as tools:
+    with (
+        adapter(settings, tmp_path / "none", log=tmp_path / "tools.log") as (url, token),
+        ToolClient(url, settings, token) as tools,
+    ):
         served = tools.check()["tools"]
         made = list(
             rollout(

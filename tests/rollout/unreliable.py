@@ -122,8 +122,8 @@ def grow(
     """The trajectories of a Grow in the order in which they ended; `during` is called after each."""
     made = []
     with (
-        adapter(settings, folder / "no corpus", log=folder / "tools.log") as url,
-        ToolClient(url, settings) as tools,
+        adapter(settings, folder / "no corpus", log=folder / "tools.log") as (url, token),
+        ToolClient(url, settings, token) as tools,
         Journal(folder / "journal.jsonl") as journal,
     ):
         tools.check()

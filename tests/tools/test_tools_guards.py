@@ -72,7 +72,7 @@ def test_headers_that_never_end_end_the_connection(serve_app: ServeApp, monkeypa
     monkeypatch.setattr(server, "IDLE_S", 0.3)
     url = serve_app(lambda: create_app([Tool("give", "1", "For tests.", {}, give)], timeout_s=20))
     with connected(url) as slow, connected(url) as silent:
-        slow.sendall(b"POST /v1/call HTTP/1.1\r\nHost: here\r\nX-Slow: a")
+        slow.sendall(b"POST /v1/call HTTP/1.1\r\nHost: localhost\r\nX-Slow: a")
         assert all_of(slow) == b""
         assert all_of(silent) == b""
     assert asked(url, "well")[0].content == "well"
@@ -81,7 +81,7 @@ def test_headers_that_never_end_end_the_connection(serve_app: ServeApp, monkeypa
 def test_a_body_that_never_comes_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guards, "BODY_S", 0.3)
     monkeypatch.setattr(server, "LINGER_S", 0.1)
-    head = b"POST /v1/call HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    head = b"POST /v1/call HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
     with connected(url) as slow:
         slow.sendall(head)
         said = slow.recv(65_536)
@@ -93,7 +93,7 @@ def test_a_body_that_never_comes_is_refused(url: str, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("line", [b"X: " + b"a" * 20_000, b"\r\n".join([b"A: b"] * 500), b"no header"])
 def test_headers_that_will_not_do_are_refused_without_a_traceback(url: str, line: bytes) -> None:
     with connected(url) as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n" + line + b"\r\n\r\n")
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + line + b"\r\n\r\n")
         said = all_of(connection)
     assert said.split()[1] == b"400"
     assert b"Traceback" not in said
@@ -108,7 +108,7 @@ def test_a_defect_of_the_adapter_shows_no_more_than_that(
     monkeypatch.setattr(server, "openapi", secretive)
     url = serve_app(lambda: create_app([], timeout_s=20))
     with connected(url) as connection:
-        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n")
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         head, _, body = all_of(connection).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 500 ")
     assert json.loads(body) == {"error": "the adapter failed; its log says why"}
@@ -141,7 +141,7 @@ def test_replies_that_are_too_much_together_are_failures(serve_app: ServeApp, mo
     url = serve_app(lambda: create_app([Tool("give", "1", "For tests.", {}, give)], timeout_s=20))
     calls = [{"id": id, "tool": "give", "arguments": {"what": "some"}} for id in range(7)]
     body = json.dumps({"deadline_ms": 9_000, "calls": calls}).encode()
-    head = f"POST /v1/call HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = f"POST /v1/call HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with connected(url) as connection:
         connection.sendall(head.encode() + b"\r\nConnection: close\r\n\r\n" + body)
         results = json.loads(all_of(connection).partition(b"\r\n\r\n")[2])["results"]
@@ -162,6 +162,45 @@ def test_a_reply_that_cannot_be_sent_is_the_tools_failure_alone(url: str) -> Non
     assert well.content == "well"
 
 
+def status_of(url: str, *headers: str, version: str = "1.1") -> int:
+    lines = [f"GET /healthz HTTP/{version}", *headers, "Connection: close", "", ""]
+    with connected(url) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        return int(all_of(connection).split()[1])
+
+
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:80", "127.0.0.1:8765", "127.9.9.9", "[::1]:8765"])
+@pytest.mark.parametrize("origin", [(), ("Origin: http://localhost:3000",), ("Origin: http://127.0.0.1",)])
+def test_on_loopback_programs_of_this_machine_are_answered(url: str, host: str, origin: tuple[str, ...]) -> None:
+    assert status_of(url, f"Host: {host}", *origin) == 200
+
+
+@pytest.mark.parametrize("host", ["pages.example:8765", "localhost.pages.example", "10.0.0.7", "0.0.0.0", "[", ""])
+def test_but_not_who_calls_it_by_another_name(serve_app: ServeApp, url: str, host: str) -> None:
+    """A page's owner may have his own name resolve to loopback."""
+    assert status_of(url, f"Host: {host}") == 403
+    assert status_of(serve_app(lambda: create_app([], timeout_s=20, local=False)), f"Host: {host}") == 200
+
+
+def test_nor_who_calls_it_by_no_name(url: str) -> None:
+    assert status_of(url, version="1.0") == 403
+
+
+@pytest.mark.parametrize("origin", ["https://pages.example", "http://localhost.pages.example", "null", "file://"])
+def test_nor_a_web_page(url: str, origin: str) -> None:
+    assert status_of(url, "Host: localhost", f"Origin: {origin}") == 403
+    assert status_of(url, "Host: localhost", "Origin: http://localhost", f"Origin: {origin}") == 403
+
+
+def test_and_says_so_in_one_line(url: str) -> None:
+    with connected(url) as connection:
+        connection.sendall(b"POST /v1/call HTTP/1.1\r\nHost: pages.example\r\nConnection: close\r\n\r\n")
+        said = all_of(connection)
+    assert said.endswith(
+        b'{"error": "this adapter answers programs of its own machine: ask localhost, from no web page"}'
+    )
+
+
 @pytest.mark.parametrize("header", [b"", b"Authorization: Bearer wrong\r\n", b"Authorization: Bearer \xff\r\n"])
 def test_every_route_needs_the_token(serve_app: ServeApp, header: bytes) -> None:
     url = serve_app(lambda: create_app([], timeout_s=20, token="secret"))
@@ -174,7 +213,7 @@ def test_every_route_needs_the_token(serve_app: ServeApp, header: bytes) -> None
         b"GET /no",
     ):
         with connected(url) as connection:
-            connection.sendall(route + b" HTTP/1.1\r\nHost: here\r\n" + header + b"Connection: close\r\n\r\n")
+            connection.sendall(route + b" HTTP/1.1\r\nHost: localhost\r\n" + header + b"Connection: close\r\n\r\n")
             said = all_of(connection)
         assert said.split()[1] == b"401", route
         assert said.endswith(b'{"error": "send Authorization: Bearer TOKEN"}')

@@ -10,7 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +26,11 @@ from rest_jax.tools.process import adapter
 from rest_jax.tools.protocol import MAX_CONTENT_CHARS, Call, Result, dump_result, parse_result
 from rest_jax.tools.registry import Tool
 from rest_jax.tools.service.cache import open_cache
+from rest_jax.tools.service.cassettes import Recorder
 from rest_jax.tools.service.query import Query
 from rest_jax.tools.service.service import Service
 from rest_jax.tools.service.settings import CacheSettings
+from rest_jax.tools.serving import replayed
 
 pytest.importorskip("mcp", reason="extra `mcp` is not installed")
 
@@ -208,6 +211,31 @@ def test_what_is_read_after_a_write_is_new(tmp_path: Path, stdio: McpSettings):
             assert await ask("kept_words") == "a"
 
     asyncio.run(run())
+
+
+def test_a_recording_knows_what_is_read_after_a_write_where_the_settings_say_so(tmp_path: Path, stdio: McpSettings):
+    asked = [("kept_words", {}), ("keep", {"word": "a"}), ("kept_words", {}), ("kept_words", {})]
+
+    async def ask(service: Service, tools: Iterable[Tool]) -> list[str]:
+        named = {tool.name: tool for tool in tools}
+        queries = [Query(named[tool], arguments, "e") for tool, arguments in asked]
+        assert await service.recall(queries) == [None] * len(asked)  # a batch asks no differently
+        return [(await service.answer(query)).reply.content for query in queries]
+
+    async def record(settings: McpSettings, cassette: Path) -> list[str]:
+        async with open_mcp(settings) as tools:
+            with Recorder(cassette, tools) as recorder:
+                return await ask(Service(memories=[recorder]), tools)
+
+    def words(said: list[str]) -> list[str]:
+        return [content for content, (tool, _) in zip(said, asked, strict=True) if tool == "kept_words"]
+
+    by_session, by_call = tmp_path / "by session", tmp_path / "by call"
+    recorded = asyncio.run(record(replace(stdio, stateful=("kept_words",)), by_session))
+    assert words(recorded) == ["", "a", "a"]
+    again = replayed(by_session)
+    assert asyncio.run(ask(again.service, again.tools)) == recorded
+    assert words(asyncio.run(record(stdio, by_call))) == ["", "", ""]
 
 
 def test_a_server_that_hangs_is_replaced(stdio: McpSettings, monkeypatch: pytest.MonkeyPatch):
@@ -394,7 +422,10 @@ def test_a_recording_in_which_the_adapter_was_killed_is_replayed(served: Served,
     def kept(mode: Literal["record", "replay"], *, killed: bool) -> list[str]:
         settings = ToolsSettings(config=str(config), mode=mode, cassette=str(tmp_path / "cassette"))
         said = []
-        with adapter(settings, tmp_path / "none", log=tmp_path / "log") as url, ToolClient(url, settings) as client:
+        with (
+            adapter(settings, tmp_path / "none", log=tmp_path / "log") as (url, token),
+            ToolClient(url, settings, token) as client,
+        ):
             pid = client.check()["pid"]
             for word in ("one", "two", "two", "three"):
                 client.submit(len(said), "keep", {"word": word}, "e")

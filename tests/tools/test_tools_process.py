@@ -9,8 +9,10 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -27,6 +29,8 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = ToolsSettings(results=2, k1=1.2, timeout_s=60)
 ACCELERATORS = ("jaxlib", "libcuda", "libtpu")
 """What is mapped into a process that uses one."""
+GONE_S = 5.0
+"""An adapter does not outlive a run that got `kill -9` for longer."""
 
 
 HANGS_AT_ITS_SECOND_IMPORT = """if True:
@@ -65,8 +69,8 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def wait_until_gone(pid: int, within_s: float = 60.0) -> None:
-    wait_until(lambda: is_gone(pid), f"process {pid} is gone", within_s)
+def wait_until_gone(pid: int) -> None:
+    wait_until(lambda: is_gone(pid), f"process {pid} is gone", GONE_S)
 
 
 def wait_until(holds: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
@@ -115,13 +119,31 @@ def serve(corpus: Path, *arguments: str, **environment: str) -> subprocess.Popen
     )
 
 
+def kill_a_run(script: str, *arguments: str, folder: Path) -> None:
+    """A run that prints its adapter's pid, and would go on, gets `kill -9`: the adapter ends with it."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout is not None
+    with run.stdout as printed:
+        pid = int(printed.readline())
+    assert not is_gone(pid)
+    run.kill()
+    run.wait()
+    wait_until_gone(pid)
+
+
 def test_adapter_lives_as_long_as_its_block(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH")
     monkeypatch.syspath_prepend(ROOT)
     with (
-        adapter(SETTINGS, corpus, log=tmp_path / "run" / "tools.log") as url,
-        ToolClient(url, SETTINGS) as client,
+        adapter(SETTINGS, corpus, log=tmp_path / "run" / "tools.log") as (url, token),
+        ToolClient(url, SETTINGS, token) as client,
     ):
         replies = ask(client, range(100))
         health = client.check()
@@ -137,8 +159,8 @@ def test_adapter_lives_as_long_as_its_block(corpus: Path, tmp_path: Path, monkey
 
 def test_calls_succeed_although_the_adapter_is_killed(corpus: Path, tmp_path: Path):
     with (
-        adapter(SETTINGS, corpus, log=tmp_path / "tools.log") as url,
-        ToolClient(url, SETTINGS) as client,
+        adapter(SETTINGS, corpus, log=tmp_path / "tools.log") as (url, token),
+        ToolClient(url, SETTINGS, token) as client,
     ):
         before = ask(client, range(300))
         pid = client.check()["pid"]
@@ -158,8 +180,8 @@ def test_an_adapter_that_hangs_is_replaced(corpus: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(process, "LOOK_S", 0.1)
     monkeypatch.setattr(process, "SILENCE_S", 4.0)
     with (
-        adapter(SETTINGS, corpus, log=tmp_path / "tools.log") as url,
-        ToolClient(url, SETTINGS) as client,
+        adapter(SETTINGS, corpus, log=tmp_path / "tools.log") as (url, token),
+        ToolClient(url, SETTINGS, token) as client,
     ):
         before = ask(client, range(100))
         wait_until(lambda: answered(tmp_path) == 100, "the run notes the answers")
@@ -183,7 +205,10 @@ def test_a_restart_that_hangs_is_killed_and_tried_again(tmp_path: Path, monkeypa
     monkeypatch.setattr(process, "RESTART_TIMES", 0)
     settings = functions(tmp_path, HANGS_AT_ITS_SECOND_IMPORT, "'mine:one'")
     imports = tmp_path / "imports"
-    with adapter(settings, tmp_path / "none", log=tmp_path / "tools.log") as url, ToolClient(url, settings) as client:
+    with (
+        adapter(settings, tmp_path / "none", log=tmp_path / "tools.log") as (url, token),
+        ToolClient(url, settings, token) as client,
+    ):
         os.kill(client.check()["pid"], signal.SIGKILL)
         wait_until(lambda: len(imports.read_text().split()) == 2, "the second import")
         client.submit(1, "one", {}, "e")
@@ -200,8 +225,8 @@ def test_the_end_of_a_run_waits_for_no_restart(tmp_path: Path, monkeypatch: pyte
     monkeypatch.syspath_prepend(tmp_path)
     settings = functions(tmp_path, HANGS_AT_ITS_SECOND_IMPORT, "'mine:one'")
     imports = tmp_path / "imports"
-    with adapter(settings, tmp_path / "none", log=tmp_path / "tools.log") as url:
-        with ToolClient(url, settings) as client:
+    with adapter(settings, tmp_path / "none", log=tmp_path / "tools.log") as (url, token):
+        with ToolClient(url, settings, token) as client:
             os.kill(client.check()["pid"], signal.SIGKILL)
         wait_until(lambda: len(imports.read_text().split()) == 2, "the second import")
     assert all(is_gone(int(pid)) for pid in imports.read_text().split())
@@ -217,7 +242,10 @@ def test_what_a_function_prints_is_its_log(tmp_path: Path, monkeypatch: pytest.M
     """
     settings = functions(tmp_path, source, "'mine:chatty'")
     log = tmp_path / "tools.log"
-    with adapter(settings, tmp_path / "none", log=log) as url, ToolClient(url, settings) as client:
+    with (
+        adapter(settings, tmp_path / "none", log=log) as (url, token),
+        ToolClient(url, settings, token) as client,
+    ):
         for id in range(3):
             client.submit(id, "chatty", {"n": id}, "e")
             ((answered, reply),) = client.poll(None)
@@ -241,7 +269,8 @@ def test_an_adapter_that_cannot_run_python_dies_with_its_run(tmp_path: Path, sta
         from rest_jax.tools.client import ToolClient
         from rest_jax.tools.process import adapter
         settings = ToolsSettings(config="tools.yaml", timeout_s=60)
-        with adapter(settings, Path("none"), log=Path("tools.log")) as url, ToolClient(url, settings) as client:
+        opened = adapter(settings, Path("none"), log=Path("tools.log"))
+        with opened as (url, token), ToolClient(url, settings, token) as client:
             pid = client.check()["pid"]
             if sys.argv[2] == "True":
                 os.kill(pid, signal.SIGKILL)
@@ -254,26 +283,13 @@ def test_an_adapter_that_cannot_run_python_dies_with_its_run(tmp_path: Path, sta
                 client.submit(2, "stuck", {"n": 99}, "e")
                 while True:
                     try:
-                        watch.look(url, 1.0)
+                        watch.look(url, 1.0, token)
                     except TimeoutError:
                         break
             print(pid, flush=True)
             time.sleep(600)
     """
-    run = subprocess.Popen(
-        [sys.executable, "-c", script, state, str(restarted)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert run.stdout is not None
-    with run.stdout as printed:
-        pid = int(printed.readline())
-    assert not is_gone(pid)
-    run.kill()
-    run.wait()
-    wait_until_gone(pid, within_s=5.0)
+    kill_a_run(script, state, str(restarted), folder=tmp_path)
 
 
 def test_killing_the_run_leaves_no_orphan(corpus: Path, tmp_path: Path):
@@ -283,21 +299,12 @@ def test_killing_the_run_leaves_no_orphan(corpus: Path, tmp_path: Path):
         from rest_jax.config.settings import ToolsSettings
         from rest_jax.tools.client import ToolClient
         from rest_jax.tools.process import adapter
-        with adapter(ToolsSettings(), Path(sys.argv[1]), log=Path(sys.argv[2])) as url:
-            with ToolClient(url, ToolsSettings()) as client:
+        with adapter(ToolsSettings(), Path(sys.argv[1]), log=Path(sys.argv[2])) as (url, token):
+            with ToolClient(url, ToolsSettings(), token) as client:
                 print(client.check()["pid"], flush=True)
             time.sleep(600)
     """
-    run = subprocess.Popen(
-        [sys.executable, "-c", script, str(corpus), str(tmp_path / "tools.log")], stdout=subprocess.PIPE, text=True
-    )
-    assert run.stdout is not None
-    with run.stdout as printed:
-        pid = int(printed.readline())
-    assert not is_gone(pid)
-    run.kill()
-    run.wait()
-    wait_until_gone(pid)
+    kill_a_run(script, str(corpus), str(tmp_path / "tools.log"), folder=tmp_path)
 
 
 def test_not_even_one_whose_tool_is_stuck(tmp_path: Path):
@@ -339,20 +346,7 @@ def test_not_even_one_whose_tool_is_stuck(tmp_path: Path):
             print(server.pid, flush=True)
         time.sleep(600)
     """
-    run = subprocess.Popen(
-        [sys.executable, "-c", script, server],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)])},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert run.stdout is not None
-    with run.stdout as printed:
-        pid = int(printed.readline())
-    assert not is_gone(pid)
-    run.kill()
-    run.wait()
-    wait_until_gone(pid)
+    kill_a_run(script, server, folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -390,7 +384,7 @@ def test_a_given_url_is_used_and_left_running(corpus: Path, tmp_path: Path):
     url = json.loads(server.stdout.readline())["url"]
     given = ToolsSettings(url=url)
     with adapter(given, tmp_path / "no corpus", log=tmp_path / "tools.log") as used:
-        assert used == url
+        assert used == (url, None)
     with ToolClient(url, given) as client:
         assert client.check()["pid"] == server.pid
     server.terminate()
@@ -419,7 +413,7 @@ def test_an_adapter_of_its_own_leaves_the_accelerator_alone(corpus: Path, tmp_pa
 
 def test_whatever_goes_wrong_at_a_restart_the_next_one_is_tried(corpus: Path, tmp_path: Path):
     log = tmp_path / "run" / "tools.log"
-    with adapter(SETTINGS, corpus, log=log) as url, ToolClient(url, SETTINGS) as client:
+    with adapter(SETTINGS, corpus, log=log) as (url, token), ToolClient(url, SETTINGS, token) as client:
         pid = client.check()["pid"]
         log.parent.rename(tmp_path / "away")  # no log can be opened: an error of the supervisor's own
         os.kill(pid, signal.SIGKILL)
@@ -439,6 +433,41 @@ def test_an_address_open_to_others_needs_a_token(corpus: Path):
     assert errors.splitlines() == [
         "error: --host 0.0.0.0 is open to others; set REST_JAX_TOOLS_TOKEN or listen on 127.0.0.1"
     ]
+
+
+def test_one_that_is_open_to_others_answers_them_by_any_name(corpus: Path):
+    server = serve(corpus, "--host=0.0.0.0", "--port=0", **{TOKEN_VARIABLE: "a-token-of-the-tests"})
+    assert server.stdout is not None
+    port = urlsplit(json.loads(server.stdout.readline())["url"]).port
+    headers = {"Host": "tools.example", "Authorization": "Bearer a-token-of-the-tests"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/healthz", headers=headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            assert answer.status == 200
+    finally:
+        server.terminate()
+        server.communicate()
+
+
+def test_a_runs_own_adapter_answers_the_run_alone(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(TOKEN_VARIABLE, "a-token-for-others")
+    noted, tokens = tmp_path / watch.RECORD, []
+    for _ in range(2):
+        with adapter(SETTINGS, corpus, log=tmp_path / "tools.log") as (url, token):
+            tokens.append(token)
+            record = watch.read(tmp_path)
+            assert record is not None
+            assert (record.url, record.token) == (url, token)
+            assert noted.stat().st_mode & 0o777 == 0o600
+            assert record.pid == watch.pid_at(url, 20.0, token)
+            command = Path(f"/proc/{record.pid}/cmdline").read_text()
+            with ToolClient(url, SETTINGS) as stranger, pytest.raises(UserError, match="401"):
+                stranger.check()
+            with ToolClient(url, SETTINGS, token) as client:
+                assert client.check()["pid"] == record.pid
+        assert token is not None
+        assert token not in command + repr(record) + (tmp_path / "tools.log").read_text()
+    assert len(set(tokens)) == 2
 
 
 def test_a_taken_port_is_one_line_for_the_user(corpus: Path):

@@ -73,7 +73,17 @@ def test_bad_batches(request_: object, reason: str):
 
 
 @pytest.mark.parametrize(
-    "change", [{"status": "ill"}, {"stateful": None}, {"tools": ["search"]}, {"tools": None}], ids=str
+    "change",
+    [
+        {"status": "ill"},
+        {"stateful": None},
+        {"tools": ["search"]},
+        {"tools": None},
+        {"at_once": []},
+        {"at_once": {"python": 0}},
+        {"at_once": {"python": "4"}},
+    ],
+    ids=str,
 )
 def test_bad_health(change: dict):
     good = {"status": "ok", "stateful": [], "tools": {"search": "1"}, "pid": 7}

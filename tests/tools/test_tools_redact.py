@@ -170,14 +170,18 @@ def test_a_provider_that_echoes_the_key_finds_no_ear(serve: Serve, tmp_path: Pat
     monkeypatch.setenv("REST_JAX_CACHE", str(tmp_path / "cache"))
     config, log = tmp_path / "tools.yaml", tmp_path / "log" / "tools.log"
     config.write_text(f"tools:\n  - kind: serper\n    url: {serve(echo)}\n    urls: true\n")
-    with adapter(ToolsSettings(config=str(config), timeout_s=60), tmp_path / "none.jsonl", log=log) as url:
-        with ToolClient(url, ToolsSettings(timeout_s=60, retries=0)) as client:
+    with adapter(ToolsSettings(config=str(config), timeout_s=60), tmp_path / "none.jsonl", log=log) as (url, token):
+        with ToolClient(url, ToolsSettings(timeout_s=60, retries=0), token) as client:
             for id, query in enumerate(["find", "refuse", "confuse"]):
                 client.submit(id, "search", {"query": query}, "e")
             replies: dict[int, ToolReply] = {}
             while client.in_flight:
                 replies.update(client.poll(None))
-        said = [urllib.request.urlopen(f"{url}/{path}").read().decode() for path in ("healthz", "v1/tools", "metrics")]
+        bearing = {"Authorization": f"Bearer {token}"}
+        asked_for = [
+            urllib.request.Request(f"{url}/{path}", headers=bearing) for path in ("healthz", "v1/tools", "metrics")
+        ]
+        said = [urllib.request.urlopen(request).read().decode() for request in asked_for]
     assert set(asked) == {key}
     assert replies[0].content == f"Key {HIDDEN} (http://a.org/?{HIDDEN}): {HIDDEN}"
     faults = [replies[id].fault for id in (1, 2)]

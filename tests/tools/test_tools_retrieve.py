@@ -6,7 +6,7 @@ import asyncio
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from rest_jax.tools.search.corpus import Passage, corpus_of
 from rest_jax.tools.search.index import IndexSettings
 from rest_jax.tools.search.search import Searcher, search_tools
 from rest_jax.tools.server import SEARCHES, create_app
+from rest_jax.tools.service.query import Answer, Query
+from rest_jax.tools.service.service import Service
 
 ServeApp = Callable[[Callable[[], web.Application]], str]
 
@@ -198,6 +200,36 @@ def test_a_large_request_takes_its_turns_among_the_others(serve_app: ServeApp) -
     assert answer["result"] == [[{"id": "", "contents": "Oslo\nA city."}]] * 400
     assert sum(others) == begun == 400
     assert max(others) <= 2 * SEARCHES
+
+
+def test_what_is_remembered_is_looked_up_once_for_a_whole_request(serve_app: ServeApp) -> None:
+    looks: list[int] = []
+
+    class Shelf:
+        async def recall(self, queries: Sequence[Query]) -> list[Answer | None]:
+            looks.append(len(queries))
+            return [self.known(query.arguments["query"]) for query in queries]
+
+        def known(self, query: str) -> Answer | None:
+            result = {"title": query, "text": "remembered"}
+            return Answer(ToolReply("", {"results": [result]})) if query != "new" else None
+
+        async def keep(self, query: Query, answer: Answer) -> Answer:
+            return answer
+
+    async def run(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+        return ToolReply("", {"results": [{"title": arguments["query"], "text": "found"}]})
+
+    tool = Tool("search", "1", "For tests.", {}, run)
+    url = serve_app(lambda: create_app([tool], timeout_s=20, service=Service(memories=[Shelf()])))
+    answer = post(url, queries=["a", "b", "new", "a"])
+    assert [document["contents"] for (document,) in answer["result"]] == [
+        "a\nremembered",
+        "b\nremembered",
+        "new\nfound",
+        "a\nremembered",
+    ]
+    assert looks == [4, 1]  # what is not known is asked for by itself
 
 
 def test_an_adapter_without_search_says_so(serve_app: ServeApp) -> None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ import pytest
 from sandbox_here import BWRAP, needs_bwrap
 
 from rest_jax.core.effects import ToolErrorKind, ToolReply
+from rest_jax.tools.adapter import Adapter
+from rest_jax.tools.protocol import Call
 from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.sandbox.monty import showing_last
 from rest_jax.tools.sandbox.python import open_python
@@ -42,6 +44,16 @@ def replies(settings: PythonSettings, *codes: str) -> list[ToolReply]:
         return [await tool.run({"code": code}, "e") for code in codes]
 
     return with_python(settings, use)
+
+
+def in_turn(tool: Tool) -> Callable[[str], Awaitable[ToolReply]]:
+    """Runs programs as an adapter does: as many at once as the settings say."""
+    adapter = Adapter([tool], timeout_s=600.0)
+
+    async def run(code: str) -> ToolReply:
+        return (await adapter.answer(Call(0, tool.name, {"code": code}), 600.0)).reply
+
+    return run
 
 
 def children() -> set[int]:
@@ -198,7 +210,8 @@ def test_not_more_than_so_many_run_at_once_and_the_loop_goes_on(tier: str):
                 await asyncio.sleep(0)
 
         watching = asyncio.create_task(watch())
-        found = await asyncio.gather(*(tool.run({"code": "import time; time.sleep(0.1)"}, "e") for _ in range(8)))
+        run = in_turn(tool)
+        found = await asyncio.gather(*(run("import time; time.sleep(0.1)") for _ in range(8)))
         done.set()
         await watching
         return most, [reply.data["status"] for reply in found]
@@ -224,7 +237,8 @@ def test_many_calls_leave_nothing(tier: str, calls: int):
     before = children(), _open_files(), set(os.listdir(tempfile.gettempdir()))
 
     async def use(tool: Tool) -> Counter[str]:
-        found = await asyncio.gather(*(tool.run({"code": codes[i % len(codes)]}, "e") for i in range(calls)))
+        run = in_turn(tool)
+        found = await asyncio.gather(*(run(codes[i % len(codes)]) for i in range(calls)))
         return Counter(reply.data["status"] for reply in found)
 
     # Without a sandbox all of the user's processes count.
@@ -247,10 +261,12 @@ def test_calls_given_up_at_any_moment_leave_nothing():
     before = children(), _open_files()
 
     async def use(tool: Tool) -> None:
+        run = in_turn(tool)
+
         async def given_up_after(seconds: float) -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await tool.run({"code": "import time; time.sleep(100)"}, "e")
+                    await run("import time; time.sleep(100)")
 
         await asyncio.gather(*(given_up_after(0.004 * i) for i in range(40)))
 

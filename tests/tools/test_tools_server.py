@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from aiohttp import web
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
+from rest_jax.tools import transport
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.redact import TOKEN_VARIABLE
 from rest_jax.tools.registry import Tool, ToolFailure
@@ -118,6 +120,25 @@ def test_replies_come_while_a_call_of_the_same_batch_still_runs(url: str):
         assert 0 not in replies
         assert client.in_flight == 1
         assert client.poll(0.01) == []
+
+
+def test_however_many_requests_wait_the_adapter_can_be_asked_how_it_is(
+    serve_app: ServeApp, monkeypatch: pytest.MonkeyPatch
+):
+    begun = queue.SimpleQueue[str]()
+
+    async def hold(arguments: Mapping[str, Any], episode: str) -> ToolReply:
+        begun.put(episode)
+        return await never(arguments, episode)
+
+    monkeypatch.setattr(transport, "REQUESTS", 2)
+    url = serve_app(lambda: create_app([Tool("hold", "1", "For tests.", TEXT, hold)], timeout_s=20))
+    with ToolClient(url, ToolsSettings(timeout_s=600)) as client:
+        for id in range(2):
+            client.submit(id, "hold", {"text": str(id)}, f"e{id}")
+            assert begun.get() == f"e{id}"  # the next one travels in a request of its own
+        assert client.check()["status"] == "ok"
+        assert client.poll(0.01) == []  # it waited for none of them
 
 
 def test_batch_of_200_with_hostile_text(url: str):

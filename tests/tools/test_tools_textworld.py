@@ -150,7 +150,10 @@ def test_an_adapter_that_was_restarted_has_lost_its_sessions(cache: Path, tmp_pa
     settings = ToolsSettings(config=str(config), timeout_s=120)
     numbers = iter(range(1_000))
 
-    with adapter(settings, tmp_path / "none", log=tmp_path / "tools.log") as url, ToolClient(url, settings) as client:
+    with (
+        adapter(settings, tmp_path / "none", log=tmp_path / "tools.log") as (url, token),
+        ToolClient(url, settings, token) as client,
+    ):
         pid = client.check()["pid"]
 
         def ask(tool: str, **arguments: Any) -> ToolReply:

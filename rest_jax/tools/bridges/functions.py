@@ -19,6 +19,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.tools.bridges.signature import NoSchemaError, schema_of, summary_of
 from rest_jax.tools.bridges.threads import Threads
 from rest_jax.tools.registry import Tool
+from rest_jax.tools.turns import Turns
 
 GROUP = "rest_jax.tools"
 """The group of entry points under which a package offers tools."""
@@ -48,20 +49,22 @@ async def open_functions(settings: FunctionsSettings) -> AsyncIterator[tuple[Too
     mistake it tells by raising ToolFailure; any other exception is the adapter's failure and never held against the
     agent. Raises UserError for a function that is not there or whose signature no schema describes.
     """
-    threads = Threads(settings.threads)
-    yield tuple(_tool(named, settings, threads) for named in settings.functions)
+    threads, turns = Threads(settings.threads), Turns(settings.threads)
+    yield tuple(_tool(named, settings, threads, turns) for named in settings.functions)
 
 
-def _tool(named: str, settings: FunctionsSettings, threads: Threads) -> Tool:
+def _tool(named: str, settings: FunctionsSettings, threads: Threads, turns: Turns) -> Tool:
     name, function = _found(named)
     try:
         parameters = schema_of(function)
     except NoSchemaError as error:
         raise UserError(f"{named} cannot be a tool: {error}") from error
 
+    is_coroutine = inspect.iscoroutinefunction(function)
+
     async def run(arguments: Mapping[str, Any], _: str) -> ToolReply:
         call = functools.partial(function, **arguments)
-        return _reply(await (_coroutine(call) if inspect.iscoroutinefunction(function) else threads.run(call)))
+        return _reply(await (_coroutine(call) if is_coroutine else threads.run(call)))
 
     return Tool(
         name=name,
@@ -71,6 +74,7 @@ def _tool(named: str, settings: FunctionsSettings, threads: Threads) -> Tool:
         run=run,
         deterministic=settings.deterministic,
         stateful=settings.stateful,
+        turns=None if is_coroutine else turns,
     )
 
 

@@ -87,6 +87,9 @@ class McpSettings:
     repeatable: tuple[str, ...] = ()
     """Tools that may be repeated although the server does not note them as readOnly or idempotent, and whose answers
     may be some time old: those are cached. A note alone does not say what other tools, or others, change meanwhile."""
+    stateful: tuple[str, ...] = ()
+    """Tools that only read, by the server's own notes, what an episode's other calls change: they are stateful too, so
+    that a recording knows each call by all that came before it. Without it, an equal call has one answer there."""
     environment_variables: tuple[str, ...] = ()
     """Environment variables that the command gets beside PATH, HOME and the like."""
     token_variable: str | None = None
@@ -99,6 +102,8 @@ class McpSettings:
             yield "command", "a server has either a command or a url; give one of them"
         if self.url is not None:
             yield from url_conflicts(self.url)
+        for name in sorted({*self.stateful} & {*self.repeatable}):
+            yield "stateful", f"{name} is repeatable too, which says that it needs no session; leave it out of one"
 
 
 @contextlib.asynccontextmanager
@@ -149,7 +154,7 @@ class _Server:
         except (ConnectionError, MCPError, ValueError) as error:
             raise self._silent(self._told(" ".join(str(error).split()))) from error
         known = {tool.name: tool for tool in listed}
-        for name in (*settings.tools, *settings.repeatable):
+        for name in (*settings.tools, *settings.repeatable, *settings.stateful):
             if name not in known:
                 raise UserError(
                     f"the MCP server {settings.name} has no tool {name!r}, only {', '.join(known)[:DESCRIPTION_CHARS]}"
@@ -172,7 +177,8 @@ class _Server:
             )
         notes = described.annotations or ToolAnnotations()
         named = described.name in settings.repeatable
-        repeatable = bool(notes.read_only_hint or notes.idempotent_hint) or named
+        noted = bool(notes.read_only_hint or notes.idempotent_hint) and described.name not in settings.stateful
+        repeatable = noted or named
 
         async def run(arguments: Mapping[str, Any], _: str) -> ToolReply:
             result = await self._call(described.name, dict(arguments), 2 if repeatable else 1)

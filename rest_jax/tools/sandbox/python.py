@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +12,7 @@ from rest_jax.tools.registry import Schema, Tool
 from rest_jax.tools.sandbox.ran import reply_of
 from rest_jax.tools.sandbox.settings import PythonSettings
 from rest_jax.tools.sandbox.tiers import open_tier
+from rest_jax.tools.turns import Turns
 
 CODE_CHARS = 50_000
 """The longest program."""
@@ -28,12 +28,10 @@ async def open_python(settings: PythonSettings) -> AsyncIterator[tuple[Tool, ...
     A program's failure is a reply. Every call is a process (or worker) of its own and finds nothing of earlier ones.
     Raises UserError when no tier, or not the one asked for, works here.
     """
-    slots = asyncio.Semaphore(settings.concurrent)
     async with open_tier(settings) as tier:
 
         async def run(arguments: Mapping[str, Any], _: str) -> ToolReply:
-            async with slots:
-                ran = await tier.run(arguments["code"], arguments.get("timeout_s", settings.timeout_s))
+            ran = await tier.run(arguments["code"], arguments.get("timeout_s", settings.timeout_s))
             return reply_of(ran, tier.name, settings.shown_chars, settings.shown_lines)
 
         yield (
@@ -46,6 +44,7 @@ async def open_python(settings: PythonSettings) -> AsyncIterator[tuple[Tool, ...
                 run,
                 deterministic=False,
                 provider=tier.provider,
+                turns=Turns(settings.concurrent),
             ),
         )
 
