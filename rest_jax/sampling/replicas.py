@@ -21,6 +21,7 @@ from rest_jax.sampling.engine import UNFINISHED, Engine
 from rest_jax.sampling.exhaustion import mendable
 from rest_jax.sampling.programs import Report, compile_all
 from rest_jax.sampling.stats import Stats, together
+from rest_jax.sampling.stops import StopTable
 
 
 class Replicas:
@@ -34,11 +35,12 @@ class Replicas:
 
     def __init__(self, model: Model, settings: EngineSettings, *, dtype: Any = None, emit: Listener = silent):
         """Warns when there are devices for fewer engines than were asked for."""
-        self.engines = tuple(Engine(model, settings, dtype=dtype, mesh=mesh) for mesh in _meshes(settings))
+        stops = StopTable(model.codec, model.config.vocab)
+        self.engines = tuple(Engine(model, settings, dtype=dtype, mesh=mesh, stops=stops) for mesh in _meshes(settings))
         if len(self.engines) < settings.replicas:
             there = f"only {len(jax.local_devices())} devices are here (of a CPU at most one for each core)"
             warning(emit, f"engine.replicas is {settings.replicas}, but {there}: {len(self.engines)} will sample")
-        self.codec, self.weights_digest, self.context = model.codec, model.weights_digest, self.engines[0].context
+        self.codec, self.weights_digest = model.codec, model.weights_digest
         self._settings = settings
         self._shared: tuple[tuple[int, ...], ...] | None = ()
         """None: not the same on all of them, for sharing has failed."""
