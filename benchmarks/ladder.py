@@ -43,11 +43,12 @@ class Script:
         return self.method.run(job.question, self.prompt, self.limits)
 
 
-def script(task: Task, turns: int, turn_tokens: int, trajectories: int) -> Script:
-    """ReAct with two worked examples on the task's first train questions: in all turns but the last it searches what
-    the gold demonstration searches (again from the beginning when that is short), in the last it answers."""
+def script(task: Task, turns: int, turn_tokens: int, trajectories: int, samples: int = 1) -> Script:
+    """ReAct with two worked examples on the task's first train questions, so many times on each: in all turns but the
+    last it searches what the gold demonstration searches (again from the beginning when that is short), in the last it
+    answers."""
     method = agent("react")
-    gold = task.sources["gold"][:trajectories]
+    gold = task.sources["gold"][: -(-trajectories // samples)]
     lines = {demonstration.question.id: method.lines(demonstration) for demonstration in gold}
     said = {
         id: (*islice(cycle([line.said for line in some[:-1]]), turns - 1), some[-1].said) for id, some in lines.items()
@@ -56,7 +57,11 @@ def script(task: Task, turns: int, turn_tokens: int, trajectories: int) -> Scrip
         method,
         method.prompt("base", task.shots(2)),
         Limits(turns, turn_tokens, AgentSettings().observation_chars),
-        tuple(Job(demonstration.question, 0, 0, 0, task.name, "train", method.name) for demonstration in gold),
+        tuple(
+            Job(demonstration.question, sample, 0, 0, task.name, "train", method.name)
+            for demonstration in gold
+            for sample in range(samples)
+        )[:trajectories],
         said,
     )
 
@@ -65,7 +70,7 @@ class Dubbed:
     """An engine whose replies have all the tokens that they may have, and for the agent the script's words."""
 
     def __init__(self, engine: Policy, said: Mapping[str, tuple[str, ...]]) -> None:
-        self.codec, self.weights_digest, self.context = engine.codec, engine.weights_digest, engine.context
+        self.codec, self.weights_digest = engine.codec, engine.weights_digest
         self._engine = engine
         self._said = said
         self._words: dict[int, str] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from rest_jax.core.effects import Candidate, Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, silent
 from rest_jax.core.keys import KeyPath
-from rest_jax.core.policy import Policy, Request
+from rest_jax.core.policy import Policy, Request, replies
 from rest_jax.distributed.compilation import keep_compiled
 from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import catalog, checkpoint
@@ -81,20 +80,15 @@ def generate(
 
     What is drawn for a prompt depends on its text and place, not on the prompts around it.
     """
-    waiting = deque(enumerate(prompts))
+
+    def request(place: int) -> Request:
+        ids = (*policy.codec.bos_ids, *policy.codec.encode_trusted(prompts[place]))
+        return Request(place, place, ids, KeyPath(seed, 0, prompts[place], place, 0, 0, 0), max_tokens, (), sampling)
+
     done: dict[int, Candidate] = {}
-    opened = closed = given = 0
-    while given < len(prompts):
-        while waiting and opened - closed < policy.sessions:
-            place, prompt = waiting.popleft()
-            ids = (*policy.codec.bos_ids, *policy.codec.encode_trusted(prompt))
-            key = KeyPath(seed, 0, prompt, place, 0, 0, 0)
-            policy.submit(Request(place, place, ids, key, max_tokens, (), sampling))
-            opened += 1
-        for place, candidate in policy.step():
-            done[place] = candidate
-            policy.release(place)
-            closed += 1
+    given = 0
+    for place, candidate in replies(policy, map(request, range(len(prompts)))):
+        done[place] = candidate
         while given in done:
             yield Continued(prompts[given], done.pop(given))
             given += 1
