@@ -43,10 +43,11 @@ class Script:
         return self.method.run(job.question, self.prompt, self.limits)
 
 
-def script(task: Task, turns: int, turn_tokens: int, trajectories: int, method: Method) -> Script:
-    """An agent with two worked examples on the task's first train questions. In all turns but the last it says what it
-    says in the gold demonstration (again from the beginning when that is short), in the last what ends that one."""
-    gold = task.sources["gold"][:trajectories]
+def script(task: Task, turns: int, turn_tokens: int, trajectories: int, method: Method, samples: int = 1) -> Script:
+    """An agent with two worked examples on the task's first train questions, `samples` times on each. In all turns but
+    the last it says what it says in the gold demonstration (again from the beginning when that is short), in the last
+    what ends that one."""
+    gold = task.sources["gold"][: -(-trajectories // samples)]
     lines = {demonstration.question.id: method.lines(demonstration) for demonstration in gold}
     said = {
         id: (*islice(cycle([line.said for line in some[:-1]]), turns - 1), some[-1].said) for id, some in lines.items()
@@ -55,7 +56,11 @@ def script(task: Task, turns: int, turn_tokens: int, trajectories: int, method: 
         method,
         method.prompt("base", task.shots(2)),
         Limits(turns, turn_tokens, AgentSettings().observation_chars),
-        tuple(Job(demonstration.question, 0, 0, 0, task.name, "train", method.name) for demonstration in gold),
+        tuple(
+            Job(demonstration.question, sample, 0, 0, task.name, "train", method.name)
+            for demonstration in gold
+            for sample in range(samples)
+        )[:trajectories],
         said,
     )
 
@@ -65,7 +70,7 @@ class Dubbed:
     had ended a turn: the last ones again for an agent that asks for more turns."""
 
     def __init__(self, engine: Policy, said: Mapping[str, tuple[str, ...]]) -> None:
-        self.codec, self.weights_digest, self.context = engine.codec, engine.weights_digest, engine.context
+        self.codec, self.weights_digest = engine.codec, engine.weights_digest
         self._engine = engine
         self._said = said
         self._words: dict[int, str] = {}

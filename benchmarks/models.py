@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rest_jax.core import policy
 from rest_jax.core.chat import ChatFormat
 from rest_jax.core.effects import Sampling
 from rest_jax.core.files import write_json
 from rest_jax.core.keys import KeyPath
-from rest_jax.core.policy import Request
 from rest_jax.models import catalog, checkpoint, decoder
 from rest_jax.models.checkpoint import Model
 from rest_jax.models.config import Llama3Rope, ModelConfig
@@ -137,14 +137,12 @@ def prompts(seed: Sequence[int], batch: int, length: int, vocab: int) -> list[tu
 
 def replies(engine: Engine, contexts: Sequence[tuple[int, ...]], tokens: int) -> list[tuple[int, ...]]:
     """Greedy replies of so many tokens, all at once; nothing stays behind. ValueError when one is shorter."""
-    for place, ids in enumerate(contexts):
+
+    def request(place: int) -> policy.Request:
         key = KeyPath(0, 0, "", place, 0, 0, 0)
-        engine.submit(Request(place, place, ids, key, tokens, stop=(), sampling=GREEDY))
-    ended = {}
-    while engine.busy:
-        ended.update(engine.step())
-    for place in range(len(contexts)):
-        engine.release(place)
+        return policy.Request(place, place, contexts[place], key, tokens, stop=(), sampling=GREEDY)
+
+    ended = dict(policy.replies(engine, map(request, range(len(contexts)))))
     said = [ended[place].ids for place in range(len(contexts))]
     if any(len(ids) != tokens for ids in said):
         raise ValueError(f"a reply of {tokens} tokens ended after {min(map(len, said))}: {ended[0].finish}")

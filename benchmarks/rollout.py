@@ -1,6 +1,7 @@
 """Trajectories per minute while tools are slow: our runner beside the plainer loops, over one jitted model.
 
-    python -m benchmarks.rollout --json OUT [--quick] [--shape NAME] [--rows N] [--resident N] [--set key=value]
+    python -m benchmarks.rollout --json OUT [--quick] [--shape NAME] [--rows N] [--resident N] [--samples N]
+                                       [--set key=value]
 
     S0  one trajectory at a time, on one row; each turn computes its whole context anew
     S1  a batch of rows, turn by turn, tools waited for; each turn computes its whole context anew
@@ -100,6 +101,8 @@ class Plan:
     repeats: int = 3
     rounds: int = 2
     """How many batches S1 and S2 make, and how often S3 fills its residents."""
+    samples: int = 1
+    """Trajectories of each question."""
 
 
 QUICK = Plan(rows=8, resident=40, turns=3, turn_tokens=32, repeats=1, rounds=1)
@@ -292,7 +295,7 @@ def measure(plan: Plan, *, dtype: str, base: EngineSettings) -> tuple[dict[str, 
     """What is to be known of the measurement (and `methods`), its rows, and its notes."""
     about = {**circumstances("benchmarks.rollout", dtype), "plan": asdict(plan), "engine": asdict(base)}
     atlas = task(TaskSettings())
-    played = script(atlas, plan.turns, plan.turn_tokens, plan.rounds * plan.resident, agent("react"))
+    played = script(atlas, plan.turns, plan.turn_tokens, plan.rounds * plan.resident, agent("react"), plan.samples)
     model = random_model(plan.shape, dtype)
     with ExitStack() as opened:
         url, set_latency = opened.enter_context(late_adapter(atlas.corpus()))
@@ -309,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="two minutes: fewer rows, shorter turns, no repeats")
     parser.add_argument("--shape", choices=SHAPES, help="of the model")
-    for name in ("rows", "resident", "turns", "turn_tokens", "rounds", "repeats"):
+    for name in ("rows", "resident", "turns", "turn_tokens", "rounds", "samples", "repeats"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int)
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--set", dest="overrides", action="append", default=[], help="of the engine: block=16")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 from rest_jax.core.chat import ChatFormat
@@ -98,8 +99,6 @@ class Policy(Protocol):
 
     codec: TextCodec
     weights_digest: str
-    context: int
-    """The most tokens (prompt and reply) that one transcript may hold."""
 
     @property
     def sessions(self) -> int:
@@ -125,3 +124,18 @@ class Policy(Protocol):
     def release(self, session: int) -> None:
         """The session ended: its requests still under way are dropped and its rows are free again."""
         ...
+
+
+def replies(policy: Policy, requests: Iterable[Request | ScoreRequest]) -> Iterator[tuple[int, Candidate]]:
+    """(request id, candidate) of requests each of which is a session of its own, as they end. As many are under way as
+    the policy takes; each one's row is given back when it ends."""
+    waiting, sessions = iter(requests), dict[int, int]()
+    while True:
+        for request in islice(waiting, policy.sessions - len(sessions)):
+            policy.submit(request)
+            sessions[request.id] = request.session
+        if not sessions:
+            return
+        for id, candidate in policy.step():
+            policy.release(sessions.pop(id))
+            yield id, candidate

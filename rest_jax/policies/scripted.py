@@ -21,7 +21,6 @@ class ScriptedPolicy:
     one. Log-probs are None: nobody sampled this.
     """
 
-    context = 1 << 30
     sessions = 1 << 30
 
     def __init__(self, codec: TextCodec, author: Author, *, weights_digest: str = "scripted"):

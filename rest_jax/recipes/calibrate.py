@@ -6,7 +6,7 @@ import time
 
 from rest_jax.core.effects import Sampling
 from rest_jax.core.keys import KeyPath
-from rest_jax.core.policy import Policy, Request
+from rest_jax.core.policy import Policy, Request, replies
 from rest_jax.recipes.plan import Rates
 from rest_jax.sampling.replicas import Replicas
 
@@ -33,15 +33,14 @@ def measured_rates(policy: Replicas, *, prompt_tokens: int = 40, reply_tokens: i
 def _round(policy: Policy, requests: int, prompt_tokens: int, reply_tokens: int) -> float:
     """Seconds for that many equal requests at once."""
     token = max(policy.codec.encode_untrusted(" the"))
-    for place in range(requests):
+
+    def request(place: int) -> Request:
         # Each begins with another token, so that no request finds its prefix computed by another.
         ids = (token - place, *[token] * (prompt_tokens - 1))
         key = KeyPath(0, 0, "calibration", place, 0, 0, 0)
-        policy.submit(Request(place, place, ids, key, reply_tokens, (), Sampling(temperature=1.0)))
+        return Request(place, place, ids, key, reply_tokens, (), Sampling(temperature=1.0))
+
     begun = time.perf_counter()
-    while policy.busy:
-        policy.step()
-    seconds = time.perf_counter() - begun
-    for place in range(requests):
-        policy.release(place)
-    return seconds
+    for _ in replies(policy, map(request, range(requests))):
+        pass
+    return time.perf_counter() - begun

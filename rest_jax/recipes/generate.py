@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rest_jax.core.effects import Candidate, Finish, Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.keys import KeyPath
-from rest_jax.core.policy import Policy, Request
+from rest_jax.core.policy import Policy, Request, replies
 
 
 @dataclass(frozen=True)
@@ -46,20 +45,19 @@ def generate(
             f"generate: prompt {list(prompts).index('') + 1} is empty, and this model has no token to begin with; "
             f"leave it out"
         )
-    waiting = deque(enumerate(prompts))
+
+    def request(place: int) -> Request:
+        prompt = prompts[place]
+        ids, key = (
+            (*policy.codec.bos_ids, *policy.codec.encode_trusted(prompt)),
+            KeyPath(seed, 0, prompt, place, 0, 0, 0),
+        )
+        return Request(place, place, ids, key, max_tokens, tuple(stop), sampling)
+
     done: dict[int, Candidate] = {}
-    opened = closed = given = 0
-    while given < len(prompts):
-        while waiting and opened - closed < policy.sessions:
-            place, prompt = waiting.popleft()
-            ids = (*policy.codec.bos_ids, *policy.codec.encode_trusted(prompt))
-            key = KeyPath(seed, 0, prompt, place, 0, 0, 0)
-            policy.submit(Request(place, place, ids, key, max_tokens, tuple(stop), sampling))
-            opened += 1
-        for place, candidate in policy.step():
-            done[place] = candidate
-            policy.release(place)
-            closed += 1
+    given = 0
+    for place, candidate in replies(policy, map(request, range(len(prompts)))):
+        done[place] = candidate
         while given in done:
             said = done.pop(given)
             yield Completion(prompts[given], said.ids, said.text, said.logprobs or (), said.finish)

@@ -17,11 +17,14 @@ its last trajectories have the rows to themselves (fitted on the six rollouts of
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of one trajectory, on average."""
+    """Tokens of one trajectory, on average, as the gold demonstrations have them."""
 
     sampled: float
+    """What the model says, and the token that ends each turn."""
     prefilled: float
-    """The question and the observations, with the cues after them; worked examples are computed once, not here."""
+    """The question and the observations, with the labels before and the cues after them. Of instruction and worked
+    examples, which are left out, each trajectory computes besides what fills no whole chunk, where they are not shared
+    (`engine.shared`); and of a question that has several samples most compute none."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from rest_jax.sampling.lanes import Slot
+from rest_jax.sampling.lanes import Mark, Slot
 
 _SMALLEST_BUCKET = 16
 
@@ -31,12 +31,14 @@ def pieces(ids: Sequence[int], start: int, end: int, width: int, chunk: int) -> 
         yield Chunk(begin, tuple(ids[begin:last]), size)
 
 
-def fingerprints(ids: tuple[int, ...], chunk: int, before: int = 0) -> tuple[int, ...]:
-    """A hash for each whole chunk, of all ids up to its end: with it chunks are looked up and not compared, which for
-    hundreds of rows and a thousand equal tokens would take longer than decoding does. `before`: where the shared
-    beginning before the ids lies."""
-    parts = (ids[end - chunk : end] for end in range(chunk, len(ids) + 1, chunk))
-    return tuple(accumulate(parts, lambda before, part: hash((before, part)), initial=before))[1:]
+def marks(ids: tuple[int, ...], chunk: int, before: int = 0) -> tuple[Mark, ...]:
+    """A mark for each chunk of a transcript that starts from scratch, the last of which may not be whole: with it
+    chunks are looked up and not compared, which for hundreds of rows and a thousand equal tokens would take longer than
+    decoding does. `before`: where the shared beginning before the ids lies."""
+    parts = (ids[start : start + chunk] for start in range(0, len(ids), chunk))
+    hashes = accumulate(parts, lambda before, part: hash((before, part)), initial=before)
+    ends = (*range(0, len(ids), chunk), len(ids))
+    return tuple(map(Mark, ends, hashes))[1:]
 
 
 def batches(pending: Sequence[tuple[Slot, Chunk]], rows: int) -> Iterator[list[tuple[Slot, Chunk]]]:

@@ -65,15 +65,30 @@ def _sampled(logits_bv: jax.Array, rows: Rows) -> jax.Array:
 
 
 def _filtered(tempered_bv: jax.Array, rows: Rows) -> jax.Array:
-    """The logits, minus infinity for the tokens that top-k, top-p and min-p leave out; no sort of the vocabulary."""
-    ranks_bv = _ascending(tempered_bv)
-    k_b = jnp.where(rows.top_k > 0, rows.top_k, 0).astype(jnp.float32)
-    by_k_b = _cut(ranks_bv, jnp.ones_like(tempered_bv), k_b)
-    within_k_bv = jnp.where((ranks_bv >= by_k_b[:, None]) | (rows.top_k <= 0)[:, None], tempered_bv, -jnp.inf)
-    by_p_b = _cut(ranks_bv, jax.nn.softmax(within_k_bv, axis=-1), rows.top_p)
-    within_p_bv = jnp.where((ranks_bv >= by_p_b[:, None]) | (rows.top_p >= 1)[:, None], within_k_bv, -jnp.inf)
-    least_b = jnp.max(tempered_bv, axis=-1) + jnp.log(rows.min_p)  # minus infinity where all are kept
-    return jnp.where(tempered_bv >= least_b[:, None], within_p_bv, -jnp.inf)
+    """The logits, minus infinity for the tokens that top-k, top-p and min-p leave out; no sort of the vocabulary. A
+    filter that no running row uses is not computed."""
+    running_b = rows.phase == Phase.RUNNING
+    kept_bv = tempered_bv
+    for used_b, one in ((rows.top_k > 0, _top_k), (rows.top_p < 1, _top_p), (rows.min_p > 0, _min_p)):
+        kept_bv = jax.lax.cond(jnp.any(running_b & used_b), one, lambda x_bv, rows: x_bv, kept_bv, rows)
+    return kept_bv
+
+
+def _top_k(x_bv: jax.Array, rows: Rows) -> jax.Array:
+    ranks_bv = _ascending(x_bv)
+    cut_b = _cut(ranks_bv, jnp.ones_like(x_bv), rows.top_k.astype(jnp.float32))
+    return jnp.where((ranks_bv >= cut_b[:, None]) | (rows.top_k <= 0)[:, None], x_bv, -jnp.inf)
+
+
+def _top_p(x_bv: jax.Array, rows: Rows) -> jax.Array:
+    ranks_bv = _ascending(x_bv)
+    cut_b = _cut(ranks_bv, jax.nn.softmax(x_bv, axis=-1), rows.top_p)
+    return jnp.where((ranks_bv >= cut_b[:, None]) | (rows.top_p >= 1)[:, None], x_bv, -jnp.inf)
+
+
+def _min_p(x_bv: jax.Array, rows: Rows) -> jax.Array:
+    least_b = jnp.max(x_bv, axis=-1) + jnp.log(rows.min_p)  # minus infinity where all are kept
+    return jnp.where(x_bv >= least_b[:, None], x_bv, -jnp.inf)
 
 
 def _ascending(x: jax.Array) -> jax.Array:

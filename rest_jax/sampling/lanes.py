@@ -1,13 +1,21 @@
-"""Lanes of requests, and where a lane's transcript is cached: in a row, or parked. Plain Python, no jax."""
+"""Sessions' lanes of requests, and where a lane's transcript is cached: in a row, or parked. Plain Python, no jax."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.sampling.beginnings import NO_BEGINNING, Beginning
+
+
+class Mark(NamedTuple):
+    """Stands for the leading `tokens` of a transcript after its beginning, which end with a chunk."""
+
+    tokens: int
+    fingerprint: int
+    """A hash of all these ids, and of where the beginning before them lies."""
 
 
 @dataclass(eq=False)
@@ -20,8 +28,8 @@ class Slot:
     """The ids whose keys and values are cached and belong to a transcript, from the end of its shared beginning."""
     beginning: Beginning = NO_BEGINNING
     """What the transcript has before them, kept elsewhere for all rows."""
-    fresh: tuple[int, ...] = ()
-    """The fingerprints (`chunks.fingerprints`) of the leading whole chunks that were computed from scratch."""
+    fresh: tuple[Mark, ...] = ()
+    """Of the leading chunks (`chunks.marks`) that were computed from scratch."""
     lane: Lane | None = None
     """Whose row it is; None when it is free."""
 
@@ -33,16 +41,18 @@ class Parked:
     width: int
     ids: tuple[int, ...]
     beginning: Beginning
-    fresh: tuple[int, ...]
+    fresh: tuple[Mark, ...]
     content: Any = None
     """Keys and values, put here by who carries out the copy. They are freed with this object, so nobody keeps count."""
 
 
 @dataclass(eq=False)
 class Lane:
-    """One request after the other on one transcript."""
+    """A session's requests, one after the other on one transcript, and those that run beside it."""
 
     queue: deque[Job] = field(default_factory=deque)
+    beside: list[Lane] = field(default_factory=list)
+    """Candidates of the call under way that run in rows of their own; each goes when its candidate has ended."""
     running: Job | None = None
     home: Slot | Parked | None = None
     """Where the transcript is cached; while a request runs, a slot."""
@@ -50,8 +60,8 @@ class Lane:
     """When its last request ended."""
 
     @property
-    def load(self) -> int:
-        return len(self.queue) + (self.running is not None)
+    def busy(self) -> bool:
+        return bool(self.queue or self.running or self.beside)
 
     def move(self, home: Slot | Parked | None) -> None:
         """The transcript is cached elsewhere from now on; the row that it had is free."""
@@ -72,8 +82,8 @@ class Job:
     """Tokens that its row must be able to hold, from the end of its beginning."""
     order: int
     """When it was submitted."""
-    twin: Lane | None
-    """The lane of an earlier request with the same ids, whose beginning is copied when that one starts."""
+    sibling: bool = False
+    """Whether it is one of several requests with the same ids, such as the candidates of a call."""
     width: int = 0
     """The cache width that it runs in; 0 until the transcript that it continues is known."""
 
@@ -81,6 +91,9 @@ class Job:
     def ids(self) -> tuple[int, ...]:
         """The request's, from the end of its beginning."""
         return self.request.ids[len(self.beginning.ids) :]
+
+    def same_ids(self, other: Job) -> bool:
+        return self.request.ids == other.request.ids
 
 
 def reusable(home: Slot | Parked | None, beginning: Beginning, ids: tuple[int, ...]) -> int:

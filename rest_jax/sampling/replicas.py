@@ -22,6 +22,7 @@ from rest_jax.sampling.engine import UNFINISHED, Engine
 from rest_jax.sampling.exhaustion import mendable
 from rest_jax.sampling.programs import Report, compile_all
 from rest_jax.sampling.stats import Stats, together
+from rest_jax.sampling.stops import StopTable
 
 
 class Replicas:
@@ -37,14 +38,15 @@ class Replicas:
         """Tells why attention is computed as it is; warns when there are devices for fewer engines than were asked for
         and, later, of the first request that has no room."""
         first, *others = meshes(settings)
-        engine = Engine(model, settings, dtype=dtype, mesh=first)
+        stops = StopTable(model.codec, model.config.vocab)
+        engine = Engine(model, settings, dtype=dtype, mesh=first, stops=stops)
         copied = replace(model, params=engine.weights)  # read once, however many there are
-        self.engines = (engine, *(Engine(copied, settings, mesh=mesh) for mesh in others))
+        self.engines = (engine, *(Engine(copied, settings, mesh=mesh, stops=stops) for mesh in others))
         notice(emit, engine.attention.why)
         if len(self.engines) < settings.replicas:
             there = f"only {len(jax.local_devices())} devices are here (of a CPU at most one for each core)"
             warning(emit, f"engine.replicas is {settings.replicas}, but {there}: {len(self.engines)} will sample")
-        self.codec, self.weights_digest, self.context = model.codec, model.weights_digest, self.engines[0].context
+        self.codec, self.weights_digest = model.codec, model.weights_digest
         self._settings, self._emit = settings, emit
         self._shared: tuple[tuple[int, ...], ...] | None = ()
         """None: not the same on all of them, for sharing has failed."""

@@ -21,11 +21,12 @@ class Stats:
     seconds: float = 0.0
     """Wall time inside `step`; engines side by side spend theirs at once."""
     parks: int = 0
-    """Rows copied out, so that other requests could have them, and candidates that wait for a row of their own."""
+    """Rows copied out, so that other requests could have them."""
     unparks: int = 0
     """Rows copied back."""
     copies: int = 0
-    """Rows copied to other rows: candidates of one context, shared beginnings, transcripts that outgrew their width."""
+    """Rows copied to other rows: samples and candidates of one context, whole chunks that contexts have in common,
+    transcripts that outgrew their width."""
     copied_bytes: int = 0
     """Of parks, unparks and copies together."""
     copy_seconds: float = 0.0

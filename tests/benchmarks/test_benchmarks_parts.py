@@ -6,16 +6,18 @@ import pytest
 
 from benchmarks.decode import Cell, Plan, Timed, rates
 from benchmarks.device_time import device_seconds
-from benchmarks.ladder import unique_tokens
+from benchmarks.ladder import script, unique_tokens
 from benchmarks.measure import Spread, cell, interleaved
 from benchmarks.models import SHAPES, WordCodec, prompts, random_model, replies
 from benchmarks.rollout import Run, table
 from benchmarks.roofline import Ceilings
-from rest_jax.config.settings import EngineSettings
+from rest_jax.agents.registry import agent
+from rest_jax.config.settings import EngineSettings, TaskSettings
 from rest_jax.core.effects import Role
 from rest_jax.core.trajectory import Call
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.sampling.engine import Engine
+from rest_jax.tasks.registry import task
 
 H200 = Ceilings(bytes_per_s=4.3e12, flops_per_s=788e12)
 
@@ -101,6 +103,12 @@ def test_the_device_s_own_time_is_part_of_the_engine_s_and_changes_no_reply() ->
     known = worked.total()
     replies(engine, asked, 10)
     assert worked.total() == known
+
+
+def test_the_script_asks_each_question_as_often_as_it_is_told() -> None:
+    jobs = script(task(TaskSettings()), turns=3, turn_tokens=8, trajectories=5, method=agent("react"), samples=2).jobs
+    assert [job.sample for job in jobs] == [0, 1, 0, 1, 0]
+    assert [jobs.index(next(one for one in jobs if one.question == job.question)) for job in jobs] == [0, 0, 2, 2, 4]
 
 
 def test_common_beginnings_count_once() -> None:

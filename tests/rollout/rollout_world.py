@@ -58,7 +58,6 @@ class HashPolicy:
     past alone. Works on `rows` requests at a time; `order` decides which of them end first."""
 
     weights_digest = "hash"
-    context = 4096
 
     def __init__(self, sessions=4, seed=0):
         self.codec = ByteCodec()

@@ -42,19 +42,19 @@ def model() -> Model:
 
 def play(model: Model, *, resident: int | None, seed: int) -> tuple[list[dict], Engine]:
     settings = EngineSettings(rows=4, block=4, widths=(128, 256), chunk=32, resident=resident)
-    engine = Engine(model, settings, rows_per_session=2)
+    engine = Engine(model, settings)
     made = roll(jobs(6, 2), engine, LateTools(article, seed), lambda job: agent(job))
     return [canonical_row(trajectory) for trajectory in made], engine
 
 
 def test_trajectories_do_not_depend_on_how_many_are_resident_nor_on_the_tools_latency(model):
     expected, engine = play(model, resident=None, seed=0)
-    assert engine.sessions == 2
+    assert engine.sessions == 4
     assert engine.stats.parks == 0
     assert all(len(row["calls"]) == TURNS for row in expected)
     for resident, seed in ((8, 1), (24, 2)):
         got, engine = play(model, resident=resident, seed=seed)
-        assert engine.sessions == resident // 2
+        assert engine.sessions == resident
         assert engine.stats.unparks > 0
         assert got == expected
 

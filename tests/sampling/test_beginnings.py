@@ -80,13 +80,18 @@ def test_only_what_follows_is_prefilled(model):
     assert engine.stats.prefilled == len(ONE) + len(OTHER)
     run(engine, *asked())
     assert engine.stats.prefilled == len(ONE) + len(OTHER) + sum(10 + id - 1 for id in range(6))
+    # Nor is that, where it is another sample's prompt, behind the same beginning.
+    before = engine.stats.prefilled
+    for session in (0, 1):
+        engine.release(session)
+    run(engine, greedy(10, asked()[0].ids), greedy(20, (*OTHER, *prompt(0, 10))))
+    assert engine.stats.prefilled == before + 10 - 1
 
 
 def test_a_row_holds_more_by_what_it_does_not_hold(model):
     long = greedy(0, (*ONE, *prompt(0, 100)), max_tokens=20)
     assert run(Engine(model, SETTINGS), long)[0].finish is Finish.CONTEXT
     engine = sharing(model)
-    assert engine.context == 80 + 128
     assert len(run(engine, long)[0].ids) == 20
     bare = greedy(1, prompt(1, 127), max_tokens=20)
     assert len(run(engine, bare)[1].ids) == 1

@@ -116,7 +116,6 @@ def test_a_context_without_room_is_an_ending_not_an_error(engine):
     assert (len(replies[2].ids), replies[2].finish) == (3, Finish.CONTEXT)
     assert (len(replies[3].ids), replies[3].finish) == (3, Finish.LENGTH)
     assert (len(replies[0].ids), replies[0].finish) == (12, Finish.LENGTH)
-    assert engine.context == 128
 
 
 def test_nan_ends_its_own_row_and_poisons_nobody(model):
@@ -358,10 +357,6 @@ def test_stats_count_work(engine):
 def test_settings_that_cannot_work_name_their_mend(model):
     with pytest.raises(UserError, match="100 is not a multiple"):
         Engine(model, replace(SETTINGS, widths=(64, 100)))
-    with pytest.raises(UserError, match=r"engine.rows is 6, .* 8 candidates at once; set it to 8 or more"):
-        Engine(model, SETTINGS, rows_per_session=8)
-    with pytest.raises(UserError, match=r"engine.resident is 7, .* 8 candidates at once; set it to 8 or more"):
-        Engine(model, replace(SETTINGS, resident=7), rows_per_session=8)
     with pytest.raises(UserError, match=r"engine.resident: 5 leaves some of the 6 rows empty"):
         Engine(model, replace(SETTINGS, resident=5))
 

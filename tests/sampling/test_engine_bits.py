@@ -132,15 +132,16 @@ def test_nothing_is_parked_while_rows_suffice(model, expected):
     assert (engine.stats.parks, engine.stats.unparks, engine.stats.copied_bytes) == (0, 0, 0)
 
 
-def with_candidates(model: Model, resident: int, order: int) -> tuple[dict[int, Candidate], Engine]:
-    """Six sessions of two turns with three candidates each, the second turn on from one of the first."""
-    engine = Engine(model, replace(SETTINGS, resident=resident), rows_per_session=3)
+def with_candidates(model: Model, resident: int, at_once: int, order: int = 1) -> tuple[dict[int, Candidate], Engine]:
+    """Six sessions, `at_once` of them together, of two turns with three candidates each, the second turn on from one of
+    the first. The last one's candidates need rows of different widths, if each is looked at by itself."""
+    engine = Engine(model, replace(SETTINGS, resident=resident))
     replies: dict[int, Candidate] = {}
     waiting, turns = list(range(6))[::order], {}
 
     def ask(session: int, turn: int) -> None:
         turns[session] = turn
-        ids = prompt(session, 20 + session)
+        ids = prompt(session, 20 + 7 * session)
         if turn:
             ids = (*ids, *replies[10 * session + session % 3].ids, *prompt(session, 5))
         for candidate in range(3):
@@ -148,7 +149,7 @@ def with_candidates(model: Model, resident: int, order: int) -> tuple[dict[int, 
             engine.submit(request(id, ids, session=session, max_tokens=8 + candidate, candidate=3 * turn + candidate))
 
     while waiting or turns:
-        while waiting and len(turns) < engine.sessions:
+        while waiting and len(turns) < at_once:
             ask(waiting.pop(0), 0)
         replies |= dict(engine.step())
         for session, turn in tuple(turns.items()):
@@ -161,18 +162,31 @@ def with_candidates(model: Model, resident: int, order: int) -> tuple[dict[int, 
     return replies, engine
 
 
-@pytest.mark.parametrize("order", [1, -1])
-def test_candidates_of_more_transcripts_than_rows(model, order):
+@pytest.mark.parametrize(("at_once", "order"), [(1, -1), (2, 1), (6, 1), (6, -1)])
+def test_candidates_do_not_depend_on_the_rows_that_others_leave_them(model, at_once, order):
     expected, engine = with_candidates(model, SETTINGS.rows, 1)
-    assert (engine.sessions, engine.stats.parks) == (2, 0)
-    got, engine = with_candidates(model, 3 * SETTINGS.rows, order)
-    assert engine.sessions == 6
+    assert engine.stats.copies >= 6 * 2 * 2
+    got, engine = with_candidates(model, SETTINGS.rows, at_once, order)
     assert got == expected
-    assert engine.stats.parks > 0
+    assert engine.stats.parks == 0
+
+
+def test_samples_of_one_prompt_copy_what_the_first_has_computed(model):
+    """Of four sessions with one prompt three begin and go on with a copied row: they equal what each says alone."""
+    together, ids = Engine(model, SETTINGS), prompt(3, 40)
+    first = run(together, *(request(session, ids) for session in range(4)))
+    assert together.stats.prefilled == len(ids) - 1
+    again = [request(4 + session, (*ids, *first[session].ids, 65, 66), session=session) for session in range(4)]
+    second = run(together, *again)
+    assert len({reply.ids for reply in first.values()}) == 4
+    for session in range(4):
+        alone = Engine(model, SETTINGS)
+        assert run(alone, request(session, ids)) == {session: first[session]}
+        assert run(alone, again[session]) == {4 + session: second[4 + session]}
 
 
 def test_more_candidates_than_rows_take_turns(model):
-    narrow = Engine(model, replace(SETTINGS, resident=8), rows_per_session=8)
+    narrow = Engine(model, SETTINGS)
     requests = [request(candidate, prompt(3, 40), session=9, candidate=candidate) for candidate in range(8)]
     replies = run(narrow, *requests)
     assert narrow.stats.prefilled == 39
@@ -180,14 +194,15 @@ def test_more_candidates_than_rows_take_turns(model):
 
 
 def test_candidates_copy_their_row(model):
-    """Two of three candidates decode on a copied row: they equal what each says alone in a session."""
-    together = Engine(model, SETTINGS, rows_per_session=3)
+    """Two of three candidates decode on a copied row at the same time: they equal what each says alone in a session."""
+    together = Engine(model, SETTINGS)
     ids = prompt(3, 40)
     requests = [request(candidate, ids, session=9, candidate=candidate) for candidate in range(3)]
     for one in requests:
         together.submit(one)
     replies = finish(together)
     assert together.stats.prefilled == len(ids) - 1
+    assert together.stats.blocks == 12 / SETTINGS.block
     assert len({reply.ids for reply in replies.values()}) == 3
     for one in requests:
         alone = Engine(model, SETTINGS)

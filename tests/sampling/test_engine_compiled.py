@@ -42,7 +42,7 @@ def test_nothing_compiles_after_its_programs_are(compilations, park, chunk, tens
         pytest.skip("this backend has no pinned host memory")
     # A width and a chunk that no other test has, so that nothing is compiled already.
     settings = replace(SETTINGS, widths=(WIDTH, 2 * WIDTH), chunk=chunk, resident=2 * SETTINGS.rows, park=park)
-    engine = Engine(tiny_model(), replace(settings, tensor=tensor), rows_per_session=2)
+    engine = Engine(tiny_model(), replace(settings, tensor=tensor))
     stops = [(), ("\n",), ("\nObservation", "x")]
     compile_all(engine.programs(stops))
     assert compilations

@@ -11,7 +11,7 @@ from sampling_toys import request
 
 from rest_jax.core.policy import Request, ScoreRequest
 from rest_jax.sampling.beginnings import NO_BEGINNING
-from rest_jax.sampling.chunks import Chunk, batches, buckets, fingerprints
+from rest_jax.sampling.chunks import Chunk, batches, buckets, marks
 from rest_jax.sampling.lanes import Parked, Slot
 from rest_jax.sampling.scheduler import Admission, Copy, Scheduler
 
@@ -30,11 +30,13 @@ class FakeDevice:
     running: dict[int, tuple[Admission, tuple[int, ...], tuple[int, int]]] = field(default_factory=dict)
     scored: list[tuple[ScoreRequest, tuple[int, ...]]] = field(default_factory=list)
     histories: dict[Name, tuple] = field(default_factory=dict)
-    """How each position of a request's context was computed."""
+    """The width of a request's row, and how each position of its context was computed."""
     names: dict[int, Name] = field(default_factory=dict)
     """By request id; a request without a name is of candidate 0 in its session's turn 0."""
     extended: int = 0
     copies: list[Copy] = field(default_factory=list)
+    most_parked: int = 0
+    most_running: int = 0
 
     def submit(self, one: Request | ScoreRequest) -> None:
         more = one.max_tokens if isinstance(one, Request) else len(one.continuation)
@@ -47,6 +49,9 @@ class FakeDevice:
                 self.copy(order)
             else:
                 self.carry_out(order)
+        lanes = self.scheduler._lanes.values()
+        self.most_parked = max(self.most_parked, sum(isinstance(lane.home, Parked) for lane in lanes))
+        self.most_running = max(self.most_running, len(self.running))
         ended, self.scored = self.scored, []
         for id in sorted(self.running):
             if self.rng.random() < 1 / 3:
@@ -82,7 +87,8 @@ class FakeDevice:
         cached = self.contents.get(place, [])[: len(ids) - 1]
         assert tuple(token for token, _ in cached) == ids[:-1]
         name = self.names.get(admission.request.id, (admission.request.session, 0, 0))
-        self.histories[name] = tuple(cached)
+        self.histories[name] = (slot.width, *cached)
+        assert len(ids) + (admission.request.max_tokens if isinstance(admission.request, Request) else 1) <= slot.width
         self.write(place, len(ids) - 1, ids[-1], ("decode", slot.width, len(ids) - 1))
         if isinstance(admission.request, ScoreRequest):
             self.write(place, len(ids), admission.request.continuation[0], ("score", name))
@@ -121,7 +127,8 @@ def play(device: FakeDevice, sessions: list[int], n: int, rng: random.Random, la
             if turn == 3:
                 device.submit(ScoreRequest(id, session, context, (400 + candidate,)))
             else:
-                device.submit(request(id, context, session=session, max_tokens=5 + (session + turn) % 7))
+                more = 5 + (session + turn) % 7 + 4 * candidate
+                device.submit(request(id, context, session=session, max_tokens=more))
 
     while waiting or open_requests:
         while waiting and len(open_requests) < device.scheduler.sessions:
@@ -149,58 +156,59 @@ def play(device: FakeDevice, sessions: list[int], n: int, rng: random.Random, la
 
 
 SESSIONS = list(range(9))
-CANDIDATES = [(1, 1), (3, 3), (3, 2), (2, 1)]
-"""Candidates of a call, and the lanes of a session."""
+CANDIDATES = [1, 2, 4]
+"""Of a call."""
 
 
-def histories(n: int, lanes: int, sessions: list[int], seed: int, *, rows: int, resident: int, latest: int = 0):
-    """How all contexts were computed, and what was copied meanwhile; a tool takes up to `latest` rounds."""
+def played(n: int, sessions: list[int], seed: int, *, rows: int, resident: int, latest: int = 0) -> FakeDevice:
+    """A device on which all contexts were computed; a tool takes up to `latest` rounds."""
     rng = random.Random(seed)
-    device = FakeDevice(Scheduler((96, 160, 256), rows, resident, lanes, CHUNK), random.Random(seed + 1))
+    device = FakeDevice(Scheduler((96, 160, 256), rows, resident, CHUNK), random.Random(seed + 1))
     play(device, sessions, n, rng, lambda: rng.randint(0, latest))
     assert not device.scheduler.busy
     assert len(device.histories) == len(sessions) * 6 * n
-    return device.histories, device.copies
+    assert device.most_parked <= resident - rows
+    return device
 
 
-def alone(n: int, lanes: int) -> dict[Name, tuple]:
-    """The histories of sessions each of which has the device for itself, with a row for every lane."""
+def alone(n: int) -> dict[Name, tuple]:
+    """The histories of sessions each of which has the device for itself, with a row for every candidate."""
     apart: dict[Name, tuple] = {}
     for session in SESSIONS:
-        apart |= histories(n, lanes, [session], 2 + session, rows=lanes, resident=lanes)[0]
+        device = played(n, [session], 2 + session, rows=n, resident=n)
+        assert device.most_running == n
+        apart |= device.histories
     return apart
 
 
-ALONE = {candidates: alone(*candidates) for candidates in CANDIDATES}
+ALONE = {n: alone(n) for n in CANDIDATES}
 
 
-@pytest.mark.parametrize(("n", "lanes"), CANDIDATES)
-def test_what_a_row_computes_is_a_function_of_its_own_session(n, lanes):
-    together, copies = histories(n, lanes, SESSIONS, 0, rows=12, resident=12)
-    assert together == ALONE[n, lanes]
-    assert not any(isinstance(copy.target, Parked) for copy in copies)
-    assert histories(n, lanes, SESSIONS[::-1], 1, rows=12, resident=12)[0] == together
+@pytest.mark.parametrize("n", CANDIDATES)
+def test_what_a_row_computes_is_a_function_of_its_own_session(n):
+    together = played(n, SESSIONS, 0, rows=12, resident=12)
+    assert together.histories == ALONE[n]
+    assert not any(isinstance(copy.target, Parked) for copy in together.copies)
+    assert played(n, SESSIONS[::-1], 1, rows=12, resident=12).histories == ALONE[n]
 
 
 @settings(deadline=None, max_examples=60)
 @given(
-    candidates=st.sampled_from(CANDIDATES),
+    n=st.sampled_from(CANDIDATES),
     rows=st.integers(1, 6),
     more=st.sampled_from([1, 2, 4]),
     latest=st.sampled_from([0, 1, 8]),
     seed=st.integers(0, 2**32),
 )
-def test_nor_does_it_depend_on_who_was_parked_and_when(candidates, rows, more, latest, seed):
-    n, lanes = candidates
-    resident = max(lanes, rows * more)
-    together, copies = histories(n, lanes, SESSIONS, seed, rows=rows, resident=resident, latest=latest)
-    assert together == ALONE[candidates]
-    if resident == rows:
-        assert not any(isinstance(copy.target, Parked) for copy in copies)
+def test_nor_does_it_depend_on_who_was_parked_and_when(n, rows, more, latest, seed):
+    together = played(n, SESSIONS, seed, rows=rows, resident=rows * more, latest=latest)
+    assert together.histories == ALONE[n]
+    if more == 1:
+        assert not any(isinstance(copy.target, Parked) for copy in together.copies)
 
 
 def oversubscribed(rows: int, resident: int) -> FakeDevice:
-    return FakeDevice(Scheduler((64, 128), rows, resident, 1, CHUNK), random.Random(0))
+    return FakeDevice(Scheduler((64, 128), rows, resident, CHUNK), random.Random(0))
 
 
 def finish(device: FakeDevice) -> dict[int, tuple[int, ...]]:
@@ -248,25 +256,17 @@ def test_requests_wait_for_a_row_in_the_order_of_their_submission():
 def test_a_running_row_is_never_taken():
     device = oversubscribed(rows=2, resident=6)
     for session in range(6):
-        device.submit(request(session, (1, 2, session), session=session))
+        device.submit(request(session, (session, 2), session=session))
     orders = list(device.scheduler.admit())
     assert [order.request.session for order in orders] == [0, 1]
     assert list(device.scheduler.admit()) == []
 
 
-def test_there_are_never_more_parked_rows_than_residents_beyond_the_rows():
-    scheduler = Scheduler((96, 160, 256), 2, 7, 1, CHUNK)
-    device = FakeDevice(scheduler, random.Random(3))
-    most = 0
-
-    def latency() -> int:
-        nonlocal most
-        lanes = [lane for lanes in scheduler._lanes.values() for lane in lanes]
-        most = max(most, sum(isinstance(lane.home, Parked) for lane in lanes))
-        return 20
-
-    play(device, SESSIONS, 1, random.Random(4), latency)
-    assert most == 7 - 2
+@pytest.mark.parametrize("n", [1, 2])
+def test_as_many_rows_are_parked_as_residents_are_beyond_the_rows(n):
+    device = FakeDevice(Scheduler((96, 160, 256), 2, 7, CHUNK), random.Random(3))
+    play(device, SESSIONS, n, random.Random(4), lambda: 20)
+    assert device.most_parked == 7 - 2
 
 
 def test_a_released_session_leaves_nothing_parked():
@@ -275,7 +275,7 @@ def test_a_released_session_leaves_nothing_parked():
         device.submit(request(session, (1, 2, session), session=session))
         finish(device)
     (parked,) = [copy.target for copy in device.copies]
-    assert [lane.home for lane in device.scheduler._lanes[0]] == [parked]
+    assert device.scheduler._lanes[0].home is parked
     assert device.scheduler.release(0) == []
     device.submit(request(2, (1, 2, 9), session=2))
     device.submit(request(3, (1, 2, 8), session=1))
@@ -283,7 +283,7 @@ def test_a_released_session_leaves_nothing_parked():
 
 
 def test_a_shared_beginning_is_computed_once():
-    device = FakeDevice(Scheduler((256,), 4, 4, 1, CHUNK), random.Random(0))
+    device = FakeDevice(Scheduler((256,), 4, 4, CHUNK), random.Random(0))
     few_shot = tuple(range(4 * CHUNK))
     for session in range(4):
         device.submit(request(session, (*few_shot, session, session), max_tokens=4))
@@ -292,7 +292,7 @@ def test_a_shared_beginning_is_computed_once():
 
 
 def test_a_continued_session_extends_by_what_is_new():
-    device = FakeDevice(Scheduler((256,), 2, 2, 1, CHUNK), random.Random(0))
+    device = FakeDevice(Scheduler((256,), 2, 2, CHUNK), random.Random(0))
     first = request(0, tuple(range(100)), max_tokens=10)
     device.submit(first)
     ended = []
@@ -307,17 +307,98 @@ def test_a_continued_session_extends_by_what_is_new():
     assert device.extended - before == 1 + 2
 
 
-def test_candidates_of_one_context_are_prefilled_once():
-    device = FakeDevice(Scheduler((256,), 8, 8, 4, CHUNK), random.Random(0))
+def test_samples_of_one_prompt_are_prefilled_once():
+    device = FakeDevice(Scheduler((256,), 4, 8, CHUNK), random.Random(0))
+    ids = tuple(range(100))
+    for sample in range(3):
+        device.submit(request(sample, ids))
+    said = finish(device)
+    assert device.extended == 99
+    # While a first one goes on, its row still holds what another needs.
+    device.submit(request(3, (*ids, *said[0], 7), session=0))
+    device.submit(request(4, ids))
+    finish(device)
+    assert device.extended == 99 + 1
+    # Not so one whose last chunk is another.
+    device.submit(request(5, ids[:-2]))
+    finish(device)
+    assert device.extended == 99 + 1 + 1
+
+
+def test_scores_may_compute_the_last_chunk_anew_which_is_then_no_samples():
+    device = FakeDevice(Scheduler((96,), 2, 2, CHUNK), random.Random(0))
+    ids = tuple(range(90))
+    device.submit(ScoreRequest(0, 0, ids, (5, 6, 7)))
+    finish(device)
+    device.submit(request(1, ids, max_tokens=4))
+    device.step()
+    assert device.extended == 89 + 89 % CHUNK
+
+
+def test_what_starts_at_once_is_extended_at_once():
+    scheduler = Scheduler((128,), 8, 8, CHUNK)
+    head = tuple(range(CHUNK))
+    prompts = {"a": (*head, 50, 51), "b": (*head, 60, 61), "c": (70, 71, 72), "d": (80, 81, 82)}
+    for session, name in enumerate("aabbccd"):
+        scheduler.submit(request(session, prompts[name]), NO_BEGINNING, 60)
+    orders = list(scheduler.admit())
+    started = [(order.request.id, len(order.chunks)) for order in orders if isinstance(order, Admission)]
+    #                   a, c and d;    copies of a and c, and b on the head of a's;    a copy of b
+    assert started == [(0, 2), (4, 1), (6, 1), (1, 0), (2, 1), (5, 0), (3, 0)]
+    sources = [(order.source.row, order.target.row) for order in orders if isinstance(order, Copy)]
+    assert sources == [(0, 1), (0, 2), (4, 5), (2, 3)]
+
+
+def test_what_a_later_chunk_computed_anew_is_no_samples():
+    device = FakeDevice(Scheduler((96,), 2, 2, CHUNK), random.Random(0))
+    ids = tuple(range(84))
+    device.submit(request(0, ids, max_tokens=2))
+    said = finish(device)[0]
+    device.submit(request(1, (*ids, *said, 7, 8, 9, 10), session=0, max_tokens=2))
+    finish(device)
+    assert device.extended == 83 + (89 - 80)  # the chunk would stick out of the row, were it not to begin at 80
+    device.submit(request(2, ids, max_tokens=2))
+    finish(device)
+    assert device.extended == 83 + (89 - 80) + 83 % CHUNK
+
+
+def test_a_row_that_others_are_to_copy_is_not_given_away_before():
+    device = oversubscribed(rows=2, resident=4)
+    head = tuple(range(40))
+    device.submit(ScoreRequest(0, 0, (*head, 1), (5,)))  # ends as soon as it starts
+    device.submit(request(1, (*head, 2), max_tokens=4))
+    device.submit(request(2, (7, 8, 9), max_tokens=4))
+    assert finish(device).keys() == {0, 1, 2}
+
+
+def test_candidates_of_one_context_run_at_once_and_are_prefilled_once():
+    device = FakeDevice(Scheduler((256,), 8, 8, CHUNK), random.Random(0))
     for candidate in range(4):
         device.submit(request(candidate, tuple(range(100)), session=5, candidate=candidate))
     device.step()
     assert device.extended == 99
-    assert len({place for _, _, place in device.running.values()} | set(device.contents)) == 4
+    assert device.most_running == 4
+
+
+def test_candidates_have_the_rows_that_nobody_else_needs():
+    scheduler = Scheduler((64,), 4, 4, CHUNK)
+    for candidate in range(3):
+        scheduler.submit(request(candidate, (1, 2), session=0), NO_BEGINNING, 14)
+    for session in (1, 2):
+        scheduler.submit(request(10 + session, (3, session), session=session), NO_BEGINNING, 14)
+    admissions = [order for order in scheduler.admit() if isinstance(order, Admission)]
+    assert [one.request.id for one in admissions] == [0, 11, 12, 1]
+    # It is free again, and the last candidate, which has waited, takes it.
+    scheduler.ended(admissions[-1].request, (5, 6))
+    copy, last = scheduler.admit()
+    assert (copy.source, copy.target, last.request.id) == (admissions[0].slot, admissions[-1].slot, 2)
+    assert set(scheduler.release(0)) == {admissions[0].slot, last.slot}
+    scheduler.submit(request(7, (5, 6), session=7), NO_BEGINNING, 14)
+    assert [order.request.id for order in scheduler.admit()] == [7]
 
 
 def test_more_sessions_than_there_is_room_for_are_refused():
-    scheduler = Scheduler((64,), 4, 4, 2, CHUNK)
+    scheduler = Scheduler((64,), 2, 2, CHUNK)
     assert scheduler.sessions == 2
     for session in range(2):
         scheduler.submit(request(session, (1, 2)), NO_BEGINNING, 14)
@@ -328,9 +409,9 @@ def test_more_sessions_than_there_is_room_for_are_refused():
 
 
 def test_released_work_is_dropped():
-    scheduler = Scheduler((64,), 2, 2, 1, CHUNK)
+    scheduler = Scheduler((64,), 2, 2, CHUNK)
     scheduler.submit(request(0, (1, 2)), NO_BEGINNING, 14)
-    scheduler.submit(request(1, (1, 2), session=0), NO_BEGINNING, 14)
+    scheduler.submit(request(1, (1, 3), session=0), NO_BEGINNING, 14)
     (admission,) = scheduler.admit()
     assert scheduler.busy
     assert scheduler.release(0) == [admission.slot]
@@ -339,7 +420,7 @@ def test_released_work_is_dropped():
 
 
 def test_forgotten_rows_are_computed_anew():
-    device = FakeDevice(Scheduler((64,), 1, 1, 1, CHUNK), random.Random(0))
+    device = FakeDevice(Scheduler((64,), 1, 1, CHUNK), random.Random(0))
     device.submit(request(0, tuple(range(40)), max_tokens=4))
     while device.scheduler.busy:
         device.step()
@@ -361,13 +442,16 @@ def test_forgotten_parked_rows_are_computed_anew():
     assert len(device.copies) == 1
 
 
-def test_fingerprints_are_of_whole_beginnings():
-    one = fingerprints(tuple(range(100)), 32)
-    assert len(one) == 3
-    assert fingerprints(tuple(range(64)), 32) == one[:2]
-    other = fingerprints((7, *range(1, 100)), 32)
+def test_marks_are_of_whole_beginnings():
+    one = marks(tuple(range(100)), 32)
+    assert [mark.tokens for mark in one] == [32, 64, 96, 100]
+    assert marks(tuple(range(64)), 32) == one[:2]
+    other = marks((7, *range(1, 100)), 32)
     assert not set(one) & set(other)
-    assert fingerprints((1, 2), 32) == ()
+    assert not set(one) & set(marks(tuple(range(100)), 32, before=5))
+    assert set(one) & set(marks(tuple(range(99)), 32)) == set(one[:3])
+    assert [mark.tokens for mark in marks((1, 2), 32)] == [2]
+    assert marks((), 32) == ()
 
 
 @pytest.mark.parametrize(("chunk", "sizes"), [(128, (16, 32, 64, 128)), (96, (16, 32, 64, 96)), (16, (16,)), (8, (8,))])
