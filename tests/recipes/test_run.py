@@ -96,7 +96,7 @@ def test_a_rollout_leaves_what_it_took(finished_run: Path) -> None:
     for line in took.values():
         assert 0 < line["occupancy"] <= 1
         assert line["sampled_tokens"] > 0 < line["engine_seconds"]
-        assert line["prefilled_tokens"] > line["step"]
+        assert line["prefilled_tokens"] + line["copied"] >= line["step"]  # what rows still hold is copied
         assert (line["parked"], line["unparked"]) == (0, 0)
         assert line["copied_bytes"] == line["copied"] * 768 * 2 * 2 * 2 * 8 * 4
     assert any(line["copied"] for line in took.values())
