@@ -93,10 +93,11 @@ def test_a_rollout_leaves_what_it_took(finished_run: Path) -> None:
     lines = [json.loads(line) for line in (finished_run / "metrics.jsonl").read_text().splitlines()]
     took = {line["stage"]: line for line in lines if line["kind"] == "metrics" and "occupancy" in line}
     assert {"seed-0/prompted/evaluate-select", "seed-0/gen-1/grow"} <= took.keys()
+    first = took["seed-0/prompted/evaluate-select"]
+    assert first["prefilled_tokens"] > first["step"]
     for line in took.values():
         assert 0 < line["occupancy"] <= 1
         assert line["sampled_tokens"] > 0 < line["engine_seconds"]
-        assert line["prefilled_tokens"] + line["copied"] >= line["step"]  # what rows still hold is copied
         assert (line["parked"], line["unparked"]) == (0, 0)
         assert line["copied_bytes"] == line["copied"] * 768 * 2 * 2 * 2 * 8 * 4
     assert any(line["copied"] for line in took.values())
