@@ -7,6 +7,8 @@ passed over for the one before.
 
 from __future__ import annotations
 
+import gc
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,7 +90,8 @@ class Checkpoints:
                     f"{self._folder / str(step)}: damaged checkpoint ({_first_line(damage)[:120]}); "
                     f"going on from the one before",
                 )
-                self._manager.delete(step)
+            self._manager.delete(step)
+            _drop_readers()
         return None
 
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, Progress]:
@@ -131,6 +134,13 @@ def _checksum(state: TrainState) -> int:
     for leaf in jax.tree.leaves(_tree(state)):
         checksum = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data, checksum)
     return checksum
+
+
+def _drop_readers() -> None:
+    """Readers of other leaves, which a failed restore leaves behind unrun: Python would tell of each when it meets it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        gc.collect()
 
 
 def _first_line(error: Exception) -> str:
