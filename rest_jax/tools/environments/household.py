@@ -16,8 +16,8 @@ from rest_jax.tools.environments.observations import OVER, observation, plain
 BANNER = re.compile(r"\A-= .* =-$", re.MULTILINE)
 SHOWN = EnvInfos(feedback=True, won=True, admissible_commands=True)
 
-# TextWorld translates a game when it is loaded and again when it is reset, each time twice, and for every session: 1.4 s
-# of a core at a time for one of 25 places and 60 objects.
+# TextWorld translates a game when it is loaded and again when it is reset, each time twice, and so for every session:
+# 1.4 s of a core at a time for one of 25 places and 60 objects.
 fast_downward.pddl2sas = lru_cache(maxsize=64)(fast_downward.pddl2sas)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 OVER = "The game is over."
 
 
-def observation(content: str, *, score: int, max_score: int, won: bool, done: bool, commands: Sequence[str]) -> Any:
+def observation(
+    content: str, *, score: int, max_score: int, won: bool, done: bool, commands: Sequence[str]
+) -> dict[str, Any]:
     """A game's answer; `commands` are those that do something next, while there is anything to do."""
     return {
         "content": content,
