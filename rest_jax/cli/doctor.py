@@ -24,6 +24,7 @@ PACKAGES = ("rest_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "n
 EXTRAS = (
     ("mcp", "mcp", "MCP servers as tools"),
     ("textworld", "textworld", "TextWorld's games"),
+    ("alfworld", "fast_downward", "ALFWorld's games"),
     ("test", "pytest", "the tests"),
     ("dev", "ruff", "lint and types"),
     ("reference", "torch", "parity tests"),

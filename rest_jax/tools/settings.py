@@ -57,6 +57,7 @@ FAMILIES: Mapping[str, Family] = {
     "functions": Family("rest_jax.tools.bridges.functions", "FunctionsSettings", "open_functions"),
     "mcp": Family("rest_jax.tools.bridges.mcp", "McpSettings", "open_mcp", extra="mcp"),
     "textworld": Family("rest_jax.tools.environments.games", "TextWorldSettings", "open_textworld"),
+    "alfworld": Family("rest_jax.tools.environments.alfworld", "AlfWorldSettings", "open_alfworld"),
 }
 """Every kind of tools, by the name that an entry calls it."""
 

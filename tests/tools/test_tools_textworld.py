@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from episodes import Ask, fault, with_tools
 
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
-from rest_jax.tools.adapter import Adapter
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.environments.games import GAME, TextWorldSettings, open_textworld
 from rest_jax.tools.process import adapter
-from rest_jax.tools.protocol import Call
 
 pytest.importorskip("textworld", reason="extra `textworld` is not installed")
 
@@ -37,33 +36,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-Ask = Callable[..., Awaitable[ToolReply]]
-
-
 def with_games(settings: TextWorldSettings, work: Callable[[Ask], Awaitable[None]]) -> None:
-    """Run `work` with an adapter to ask: ask(tool, episode, **arguments)."""
-
-    async def run() -> None:
-        async with open_textworld(settings) as tools:
-            adapter = Adapter(tools, 120)
-
-            async def ask(tool: str, episode: str = "e", **arguments: Any) -> ToolReply:
-                return (await adapter.answer(Call(1, tool, arguments, episode), 120)).reply
-
-            await work(ask)
-
-    asyncio.run(run())
+    with_tools(open_textworld(settings), work)
 
 
 def walkthrough(cache: Path, seed: int = 0) -> list[str]:
     """The commands that win a game, as TextWorld notes them beside it."""
     (made,) = cache.glob(f"textworld/*/{seed}/{GAME}")
     return json.loads(made.with_suffix(".json").read_text())["metadata"]["walkthrough"]
-
-
-def fault(reply: ToolReply) -> tuple[ToolErrorKind, str]:
-    assert reply.fault is not None
-    return reply.fault.kind, reply.fault.message
 
 
 def test_a_game_is_won_in_each_of_several_episodes(cache: Path):

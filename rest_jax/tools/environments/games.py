@@ -8,27 +8,21 @@ import importlib.metadata
 import json
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
-from typing import Any
 
-from rest_jax.config.limits import AboveZero, Natural, Positive
+from rest_jax.config.limits import Natural, Positive
 from rest_jax.core.cache import cache_folder
 from rest_jax.core.canonical import digest
-from rest_jax.core.effects import ToolErrorKind, ToolReply
+from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import UserError
-from rest_jax.tools.environments.player import Player, player_environment
-from rest_jax.tools.environments.sessions import Sessions
-from rest_jax.tools.registry import Schema, Tool, ToolFailure
+from rest_jax.tools.environments.player import player_environment
+from rest_jax.tools.environments.playing import MODULE, PlayingSettings, open_playing
+from rest_jax.tools.registry import Tool, ToolFailure
 
-MODULE = "rest_jax.tools.environments.textworld_player"
 GAME = "game.z8"
 """A game's file, in a folder of its own."""
-
-ANSWER_S = 30.0
-"""An engine that takes longer over one command hangs: its process is ended, and the sessions in it are lost."""
 
 MAKE_S = 120.0
 """How long a game may take to be generated and compiled (5 s on a core)."""
@@ -36,19 +30,13 @@ MAKE_S = 120.0
 MAKERS = 2
 """Games that are made at once."""
 
-_ACT: Schema = {
-    "type": "object",
-    "properties": {
-        "command": {"type": "string", "description": "What to do, as in `take key from table`.", "maxLength": 200}
-    },
-    "required": ["command"],
-    "additionalProperties": False,
-}
 
+@dataclass(frozen=True, kw_only=True)
+class TextWorldSettings(PlayingSettings):
+    """TextWorld games of one size, each a function of its number. They are generated here, and nothing is fetched.
 
-@dataclass(frozen=True)
-class TextWorldSettings:
-    """TextWorld games of one size, each a function of its number. They are generated here, and nothing is fetched."""
+    In a process that plays, a game takes about 2 MB, a command about 5 ms.
+    """
 
     games: Positive = 100
     """How many games there are; a session plays one of them."""
@@ -60,22 +48,12 @@ class TextWorldSettings:
     """Objects of a game."""
     quest_length: Positive = 3
     """Commands that the quest takes."""
-    sessions: Positive = 512
-    """Games that are played at once; the least recently used gives way to another."""
-    ttl_s: AboveZero = 900.0
-    """Seconds without a command after which a session ends."""
-    processes: Positive = 1
-    """Processes that play. A game takes about 2 MB in one, a command about 5 ms."""
 
 
 @contextlib.asynccontextmanager
 async def open_textworld(settings: TextWorldSettings) -> AsyncIterator[tuple[Tool, ...]]:
-    """`reset` and `act`, stateful by episode.
+    """`reset` and `act` (`open_playing`).
 
-    reset  {"game": n} → the goal and the first room. It begins the episode, or begins it anew.
-    act    {"command"} → what the game answers, also to a command that it does not understand.
-    Both: data {"score", "max_score", "done", "won", "admissible_commands"}. `act` in an episode without a session (no
-    `reset`, the adapter restarted, ttl_s over, the engine's process ended) fails as `infra`: session lost.
     Raises UserError when TextWorld is not installed or makes no game of these settings.
     """
     try:
@@ -87,61 +65,15 @@ async def open_textworld(settings: TextWorldSettings) -> AsyncIterator[tuple[Too
         await games.path(0)
     except ConnectionError as error:
         raise UserError(f"TextWorld makes no game of these settings ({error}); change their sizes") from error
-    async with contextlib.AsyncExitStack() as opened:
-        players = [Player(("-m", MODULE, "play"), ANSWER_S) for _ in range(settings.processes)]
-        for player in players:
-            opened.push_async_callback(player.close)
-        yield _tools(settings, games, players, f"textworld-{made_by}+{games.digest[:12]}")
 
-
-@dataclass(frozen=True)
-class _Session:
-    player: Player
-    number: int
-
-    async def ask(self, **request: Any) -> ToolReply:
+    async def path(game: int) -> Path:
         try:
-            answer = await self.player.ask({"session": self.number, **request})
+            return await games.path(game)
         except ConnectionError as error:
-            raise _lost(str(error)) from error
-        if "error" in answer:
-            raise _lost(answer["error"])
-        return ToolReply(answer["content"], answer["data"])
+            raise ToolFailure(ToolErrorKind.INFRA, f"TextWorld made no game {game}: {error}") from error
 
-    def close(self) -> None:
-        self.player.tell({"session": self.number, "do": "close"})
-
-
-def _tools(settings: TextWorldSettings, games: _Games, players: list[Player], version: str) -> tuple[Tool, ...]:
-    sessions: Sessions[_Session] = Sessions(ttl_s=settings.ttl_s, most=settings.sessions, close=_Session.close)
-    numbers = count()
-
-    async def reset(arguments: Mapping[str, Any], episode: str) -> ToolReply:
-        try:
-            path = await games.path(arguments["game"])
-        except ConnectionError as error:
-            raise ToolFailure(ToolErrorKind.INFRA, f"TextWorld made no game {arguments['game']}: {error}") from error
-        number = next(numbers)
-        session = _Session(players[number % len(players)], number)
-        sessions.begin(episode, session)
-        async with sessions.use(episode) as session:
-            return await session.ask(do="open", path=str(path))
-
-    async def act(arguments: Mapping[str, Any], episode: str) -> ToolReply:
-        async with sessions.use(episode) as session:
-            return await session.ask(do="act", command=arguments["command"])
-
-    game = {"type": "integer", "description": "Which game to play.", "minimum": 0, "maximum": settings.games - 1}
-    begun: Schema = {
-        "type": "object",
-        "properties": {"game": game},
-        "required": ["game"],
-        "additionalProperties": False,
-    }
-    return (
-        Tool("reset", version, "Begin a game.", begun, reset, stateful=True),
-        Tool("act", version, "Do something in the game.", _ACT, act, stateful=True),
-    )
+    async with open_playing(settings, f"textworld-{made_by}+{games.digest[:12]}", settings.games, path) as tools:
+        yield tools
 
 
 class _Games:
@@ -191,7 +123,3 @@ class _Games:
         if process.returncode != 0:
             last = said.decode(errors="replace").strip().splitlines() or ["no message"]
             raise ConnectionError(last[-1][:300])
-
-
-def _lost(why: str) -> ToolFailure:
-    return ToolFailure(ToolErrorKind.INFRA, f"session lost: {why}")

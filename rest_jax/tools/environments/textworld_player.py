@@ -1,4 +1,4 @@
-"""The process that plays TextWorld's games, a line of JSON in and a line out; the one file that imports textworld.
+"""The process that plays text games, a line of JSON in and a line out; it alone imports textworld.
 
     python -m rest_jax.tools.environments.textworld_player play
     python -m rest_jax.tools.environments.textworld_player make FOLDER '{"rooms": 3, …, "seed": 7}'
@@ -20,7 +20,9 @@ from typing import Any
 import textworld  # pyright: ignore[reportMissingImports]
 from textworld import EnvInfos, GameOptions  # pyright: ignore[reportMissingImports]
 
+from rest_jax.tools.environments import alfworld
 from rest_jax.tools.environments.games import GAME
+from rest_jax.tools.environments.observations import OVER, observation, plain
 
 DIRECTIONS = ("north", "south", "east", "west")
 WORLD = re.compile(r"[a-z0-9' -]+")
@@ -31,8 +33,8 @@ SHOWN = EnvInfos(
 )
 
 
-class Play:
-    """One game being played."""
+class Story:
+    """A game that TextWorld made being played."""
 
     def __init__(self, path: str) -> None:
         self._engine = textworld.start(path, SHOWN)
@@ -51,8 +53,8 @@ class Play:
         and `undo` would put questions, and a turn would be several.
         """
         if self._over:
-            return self._seen("The game is over.")
-        command = " ".join(command.lower().split()).rstrip(".! ")
+            return self._seen(OVER)
+        command = plain(command)
         words = command.split()
         if not words or words[0] not in self._verbs:
             return self._seen("That's not a verb I recognise.")
@@ -69,16 +71,15 @@ class Play:
         return bool(self._state.won or self._state.lost)
 
     def _seen(self, content: str) -> dict[str, Any]:
-        return {
-            "content": content,
-            "data": {
-                "score": self._state.score,
-                "max_score": self._state.max_score,
-                "done": self._over,
-                "won": bool(self._state.won),
-                "admissible_commands": [] if self._over else self._state.admissible_commands,
-            },
-        }
+        state = self._state
+        return observation(
+            content,
+            score=state.score,
+            max_score=state.max_score,
+            won=bool(state.won),
+            done=self._over,
+            commands=state.admissible_commands,
+        )
 
 
 def _words(feedback: str) -> str:
@@ -104,20 +105,20 @@ def play() -> None:
     """Answer requests until the input ends: open (session, path), act (session, command), close (session)."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
-    plays: dict[int, Play] = {}
+    plays: dict[int, Any] = {}
     for line in sys.stdin:
         try:
             answer = _answer(plays, json.loads(line))
-        except Exception as error:  # one game's defect is no other's
+        except (Exception, SystemExit) as error:  # one game's defect is no other's; the planner's parser exits
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _answer(plays: dict[int, Play], request: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(plays: dict[int, Any], request: Mapping[str, Any]) -> dict[str, Any]:
     session = request["session"]
     match request["do"]:
         case "open":
-            plays[session] = Play(request["path"])
+            plays[session] = _opened(request["path"])
             return plays[session].begin()
         case "close":
             if session in plays:
@@ -126,6 +127,14 @@ def _answer(plays: dict[int, Play], request: Mapping[str, Any]) -> dict[str, Any
     if session not in plays:
         return {"error": "the process that played it has ended"}
     return plays[session].act(request["command"])
+
+
+def _opened(path: str) -> Any:
+    if not path.endswith(alfworld.GAME):
+        return Story(path)
+    from rest_jax.tools.environments.household import Household
+
+    return Household(path)
 
 
 if __name__ == "__main__":
