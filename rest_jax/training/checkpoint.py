@@ -137,7 +137,7 @@ def _checksum(state: TrainState) -> int:
 
 
 def _drop_readers() -> None:
-    """Readers of other leaves, which a failed restore leaves behind unrun: Python would tell of each when it meets it."""
+    """Readers of other leaves, which a failed restore leaves behind unrun: Python would tell of each."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         gc.collect()

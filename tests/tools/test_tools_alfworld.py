@@ -80,7 +80,10 @@ def test_a_game_is_won_in_each_of_several_episodes(tmp_path: Path):
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"pddl_problem": PROBLEM.replace("(wet ", "(damp ")}, "SystemExit: "),  # the planner's parser would exit
+        (
+            {"pddl_problem": PROBLEM.replace("(washed ?t)", "(spotless ?t)")},
+            "SystemExit: ",
+        ),  # the planner's parser would exit
         ({"pddl_problem": PROBLEM[:-20]}, "ParseError: "),
         ({"grammar": ""}, "CSGUnknownSymbolError: "),
     ],

@@ -29,7 +29,7 @@ class Household:
         self._engine.load(path)
         things = self._engine._entity_infos
         for id, name in plain_names(things).items():
-            things[id].name = name
+            things[id].name = name  # pyright: ignore[reportAttributeAccessIssue]
         self._state: Any = self._engine.reset()
 
     def begin(self) -> dict[str, Any]:
