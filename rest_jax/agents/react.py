@@ -8,7 +8,18 @@ from rest_jax.agents.limits import Limits, cut
 from rest_jax.agents.prompt import Line, Prompt
 from rest_jax.core import effects
 from rest_jax.core.demonstration import Demonstration
-from rest_jax.core.effects import Agent, CallTool, Generate, Generated, Outcome, Status, ToolReply, finished, stopped
+from rest_jax.core.effects import (
+    Agent,
+    CallTool,
+    Generate,
+    Generated,
+    Outcome,
+    Status,
+    ToolReply,
+    finished,
+    passages,
+    stopped,
+)
 from rest_jax.core.trajectory import Question
 
 CUE = "Thought:"
@@ -63,8 +74,8 @@ def _without_action(reply: Generated, why: str) -> Outcome:
 
 def _first_title(result: ToolReply) -> str | None:
     """The page that a search opened; None when it found none."""
-    results = result.data.get("results") or [{}]
-    return results[0].get("title")
+    found = passages(result.data)
+    return found[0][0] or None if found else None
 
 
 def _observation(result: ToolReply, limits: Limits) -> str:

@@ -187,6 +187,20 @@ NO_MORE = "No more results"
 same). What follows may only echo what was asked."""
 
 
+def passages(data: Mapping[str, Any]) -> list[tuple[str, str]] | None:
+    """What a search found: (title, text) of each of `data["results"]`, passages (`title`, `text`) or pages (`title`,
+    `snippet`). None where there is no such list. Tools are hostile: what has another shape is left out or empty."""
+    results = data.get("results")
+    if not isinstance(results, list):
+        return None
+    some = [one for one in results if isinstance(one, Mapping)]
+    return [(_words(one.get("title")), _words(one.get("text", one.get("snippet")))) for one in some]
+
+
+def _words(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
 @dataclass(frozen=True)
 class ToolReply:
     """The outcome of `CallTool`. `content` is what the model may see; `data` is for the agent's own use."""

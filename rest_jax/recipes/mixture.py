@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rest_jax.config.settings import ImproveSettings
-from rest_jax.core.effects import Status
+from rest_jax.core.effects import Status, passages
 from rest_jax.core.events import Listener, notice, silent
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.evaluation.records import is_grounded, is_yes_or_no
@@ -88,4 +88,4 @@ def random_finished(grown: Grown, count: int, seed: int) -> tuple[Trajectory, ..
 
 def _titles_shown(trajectory: Trajectory) -> set[str]:
     """Titles of the pages that searches opened; a lookup reads in one of them."""
-    return {result.get("title", "") for call in trajectory.tool_calls for result in call.data.get("results", ())}
+    return {title for call in trajectory.tool_calls for title, _ in passages(call.data) or ()}

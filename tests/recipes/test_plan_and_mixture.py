@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -222,3 +223,12 @@ def test_nothing_learns_from_a_trajectory_that_saw_a_held_out_page() -> None:
     assert [event.data["text"] for event in events] == [
         "1 of 2 trajectories saw a held-out page: nothing learns from them"
     ]
+
+
+@pytest.mark.parametrize("results", [["a"], None, [{"title": ["Held Out"]}], [{}]])
+def test_a_tool_may_find_anything(results: Any) -> None:
+    question = Question("q0", "?", "Orr")
+    task = Task("t", Path("corpus.jsonl"), {Split.TRAIN: (question,)})
+    seen = replayed("Orr", "Vell: founded by Orr.", "Vell")
+    odd = replace(seen, tool_calls=tuple(replace(call, data={"results": results}) for call in seen.tool_calls))
+    assert rewarded([odd], [question], task, "default", silent).rewards == {"q0#0": 1.0}
