@@ -42,7 +42,7 @@ from benchmarks.ladder import Script, Trajectories, by_the_runner, in_lockstep, 
 from benchmarks.late_tools import SETTINGS, SetLatency, late_adapter
 from benchmarks.measure import Spread, circumstances, interleaved, publish, show
 from benchmarks.models import SHAPES, prompts, random_model, replies
-from rest_jax.agents.registry import NAMES, agent
+from rest_jax.agents.registry import NAMES, Method, agent
 from rest_jax.config.overrides import overridden
 from rest_jax.config.settings import EngineSettings, TaskSettings
 from rest_jax.core.cache import cache_folder
@@ -267,8 +267,12 @@ def table(
 
 
 def by_method(plan: Plan, model: Model, base: EngineSettings, tools: ToolClient, atlas: Task) -> list[dict[str, Any]]:
-    """A row for every registered agent on S3 and on S4: prefilled over unique tokens, a count that no load changes."""
-    scripts = {name: script(atlas, plan.turns, plan.turn_tokens, plan.resident, agent(name)) for name in NAMES}
+    """A row on S3 and on S4 for every agent whose turns are lines: prefilled over unique tokens, a count that no load
+    changes."""
+    methods = {name: method for name in NAMES if isinstance(method := agent(name), Method)}
+    scripts = {
+        name: script(atlas, plan.turns, plan.turn_tokens, plan.resident, method) for name, method in methods.items()
+    }
     longest = max(scripts.values(), key=lambda played: len(*beginnings(played.prompt, model.codec)))
     rows = []
     for name, played in scripts.items():

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         generate,
         grow,
         improve,
+        register_method,
         register_reward,
         run,
     )
@@ -30,6 +31,7 @@ __all__ = [
     "generate",
     "grow",
     "improve",
+    "register_method",
     "register_reward",
     "run",
 ]

@@ -24,6 +24,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from rest_jax.agents.registry import method_of
+from rest_jax.agents.registry import register_method as register_method
 from rest_jax.config import loader
 from rest_jax.config.limits import checked
 from rest_jax.config.settings import (
@@ -36,6 +38,7 @@ from rest_jax.config.settings import (
     TaskSettings,
     ToolsSettings,
 )
+from rest_jax.core.effects import Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener
 from rest_jax.evaluation.records import judge
@@ -47,31 +50,17 @@ from rest_jax.recipes import run as running
 from rest_jax.recipes.agent_file import agent_of, tools_of
 from rest_jax.recipes.generate import Completion
 from rest_jax.recipes.mixture import Grown, rewarded, thresholded
-from rest_jax.recipes.sampler import open_sampler
+from rest_jax.recipes.sampler import open_sampler, room_for
 from rest_jax.recipes.stages import discard
-from rest_jax.recipes.workbench import GREEDY, RolloutSpec, Workbench, open_workbench
+from rest_jax.recipes.workbench import RolloutSpec, Workbench, open_workbench
 from rest_jax.reporting.stderr import to_stderr
 from rest_jax.reporting.terminal import Terminal
-from rest_jax.tasks.registry import register_reward
+from rest_jax.tasks.registry import register_reward as register_reward
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 
-__all__ = [
-    "Completion",
-    "Grown",
-    "Policy",
-    "Row",
-    "Task",
-    "evaluate",
-    "generate",
-    "grow",
-    "improve",
-    "register_reward",
-    "run",
-]
-
-OF_A_RUN = {"include_seed", "start"}
-"""Fields of `ImproveSettings` that mean nothing where there are neither demonstrations nor a base model."""
+OF_A_RUN = {"include_seed", "start", "rate_decay", "rounds", "select"}
+"""Fields of `ImproveSettings` that mean nothing for one step alone, without demonstrations and base model."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +128,7 @@ def generate(
     depends on its text, its place and the seed, not on the prompts around it. `offline`: never wait for a network.
     """
     checked(policy, "policy")
-    drawn = checked(GrowSettings(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p), "generate")
+    checked(GrowSettings(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p), "generate")
     for name, given in (("prompts", prompts), ("stop", stop)):
         if isinstance(given, str):
             raise UserError(f"generate: {name} is one string; give a list of them")
@@ -148,10 +137,10 @@ def generate(
     if "" in stop:
         raise UserError("generate: a stop string is empty, and every completion would end at once; leave it out")
     home = catalog.resolve(policy.model, offline=offline)
+    room_for(home, policy.engine, dtype=policy.dtype)
     sampler = open_sampler(home, policy.engine, dtype=policy.dtype, emit=emit)
-    completions = generating.generate(
-        sampler, prompts, max_tokens=max_tokens, sampling=drawn.sampling, stop=stop, seed=seed
-    )
+    sampling = Sampling(temperature, top_k, top_p, min_p)
+    completions = generating.generate(sampler, prompts, max_tokens=max_tokens, sampling=sampling, stop=stop, seed=seed)
     return list(completions)
 
 
@@ -161,7 +150,7 @@ def grow(
     *,
     questions: int,
     samples: int = 1,
-    temperature: float = 0.8,
+    temperature: float | None = None,
     top_k: int = 0,
     top_p: float = 1.0,
     min_p: float = 0.0,
@@ -172,11 +161,11 @@ def grow(
 
     `temperature` to `min_p`: as of `GrowSettings`. What ends a turn is the agent's own.
     """
-    sampling = checked(GrowSettings(questions, samples, temperature, top_k, top_p, min_p), "grow").sampling
+    drawn = checked(GrowSettings(questions, samples, temperature, top_k, top_p, min_p), "grow")
     with _bench(policy, task, emit) as (bench, scratch):
         bench.task.reward(task.reward)  # none of this name: refused before the sampling
         asked = bench.task.questions("train", Reader.TRAINING, questions)
-        spec = RolloutSpec(asked, "train", samples, sampling, seed, generation=1)
+        spec = RolloutSpec(asked, "train", samples, drawn.sampling(bench.agent), seed, generation=1)
         return rewarded(bench.play(scratch, bench.base, spec), asked, bench.task, task.reward, emit)
 
 
@@ -205,6 +194,8 @@ def improve(
     if (target / improving.MODEL / "config.json").exists():
         raise UserError(f"{target}: holds a model already; name another folder, or remove {target / improving.MODEL}")
     start = catalog.resolve(policy.model)
+    own = agent_of(start, policy.agent)
+    method_of(own, learns=True)
     mixture = thresholded(grown, chosen, threshold, emit)
     if not mixture:
         best = max((reward for reward in grown.rewards.values() if reward is not None), default=0.0)
@@ -216,7 +207,7 @@ def improve(
         start,
         mixture,
         chosen,
-        agent_of(start, policy.agent),
+        own,
         tools_of(start, policy.tools),
         seed=seed,
         folder=target,
@@ -233,15 +224,15 @@ def evaluate(
     n: int,
     split: str = "report",
     samples: int = 1,
-    temperature: float = 0.0,
+    temperature: float | None = None,
     seed: int = 0,
     emit: Listener = to_stderr,
 ) -> Row:
-    """Measure a policy on the first n questions of a split; greedy unless a temperature is given."""
+    """Measure a policy on the first n questions of a split, at this temperature, else at its agent's, else greedily."""
     checked(GrowSettings(n, samples, temperature), "evaluate")
     with _bench(policy, task, emit) as (bench, scratch):
         asked = bench.task.questions(split, Reader.EVALUATION, n)
-        sampling = replace(GREEDY, temperature=temperature)
+        sampling = Sampling(bench.agent.warmth(temperature))
         trajectories = bench.play(scratch, bench.base, RolloutSpec(asked, split, samples, sampling, seed))
         records = judge(trajectories, {question.id: question for question in asked}, bench.task.score)
         return row(policy.model, records, task=task.name, split=split, weights_digest=bench.base.weights_digest)
@@ -253,7 +244,7 @@ def _bench(policy: Policy, task: Task, emit: Listener) -> Iterator[tuple[Workben
     home = catalog.resolve(policy.model)
     with tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
         opened = open_workbench(
-            open_task(TaskSettings(task.name, task.data, task.reward, task.seed)),
+            open_task(TaskSettings(task.name, data=task.data, reward=task.reward, seed=task.seed)),
             model=ModelSettings(policy.model, policy.dtype),
             agent_settings=agent_of(home, policy.agent),
             engine=policy.engine,

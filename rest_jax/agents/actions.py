@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rest_jax.agents.endings import Malformed
+
 # No two neighbouring parts can match the same character, so matching takes linear time on any text.
 _ACTION = re.compile(r"\baction:\s*(\w+)\s*\[", re.IGNORECASE)
 
@@ -22,13 +24,6 @@ class Lookup:
 @dataclass(frozen=True)
 class Finish:
     answer: str
-
-
-@dataclass(frozen=True)
-class Malformed:
-    """The turn holds no action that can be carried out."""
-
-    why: str
 
 
 Action = Search | Lookup | Finish | Malformed

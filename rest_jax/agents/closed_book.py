@@ -1,4 +1,5 @@
-"""Closed book: the answer straight from the model's memory, a floor for every agent that searches."""
+"""Closed book: the answer straight from the model's memory, a floor for every agent that searches (ReAct's Standard,
+Yao et al. 2023, section 3.2)."""
 
 from __future__ import annotations
 

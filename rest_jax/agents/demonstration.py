@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from rest_jax.agents.prompt import Line, Prompt, Shot
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.policy import Request
+from rest_jax.policies.scripted import Author
 
 Lines = Callable[[Demonstration], tuple[Line, ...]]
 """How a method writes a demonstration, turn by turn."""
@@ -17,9 +18,7 @@ def shot(demonstration: Demonstration, lines: Lines) -> Shot:
     return Shot(demonstration.question.text, lines(demonstration))
 
 
-def author(
-    demonstrations: Sequence[Demonstration], lines: Lines, prompt: Prompt
-) -> Callable[[str, Request], tuple[str, bool]]:
+def author(demonstrations: Sequence[Demonstration], lines: Lines, prompt: Prompt) -> Author:
     """An author for a scripted policy, who says at each call what the question's demonstration says there.
 
     It returns the turn's text and whether an end-of-sequence token ends it (else the stop does). So a demonstration is

@@ -1,8 +1,8 @@
-"""How long an agent may go on, and how much it is shown at once."""
+"""How long an agent may go on, how much it is shown at once, and among how many replies it chooses."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from rest_jax.config.settings import AgentSettings
 
@@ -11,15 +11,18 @@ ELLIPSIS = " …"
 
 @dataclass(frozen=True)
 class Limits:
-    """An agent's limits; the sentences are those of `AgentSettings`."""
+    """An agent's limits, as `AgentSettings` has them."""
 
     turns: int
     turn_tokens: int
     observation_chars: int
+    candidates: int = 1
 
     @staticmethod
-    def of(settings: AgentSettings) -> Limits:
-        return Limits(settings.turns, settings.turn_tokens, settings.observation_chars)
+    def of(settings: AgentSettings, turn_tokens: int) -> Limits:
+        """The limits of these settings; `turn_tokens` are the method's own, for settings that say none."""
+        said = {field.name: getattr(settings, field.name) for field in fields(Limits)}
+        return Limits(**{**said, "turn_tokens": settings.turn_tokens or turn_tokens})
 
 
 def cut(text: str, chars: int) -> str:

@@ -24,8 +24,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from rest_jax.core.chat import ChatFormat
+from rest_jax.core.errors import UserError
 from rest_jax.core.transcript import Segment, Transcript
 
 QUESTION = "Question:"
@@ -74,6 +76,11 @@ class Prompt:
         """Whether a demonstrated turn ends with an end-of-sequence token; if not, only the last one does."""
         return self.chat is not None
 
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """The questions of the worked examples."""
+        return tuple(shot.question for shot in self.shots)
+
     def bare(self) -> Prompt:
         """The prompt of a model that was trained to do without instruction and worked examples."""
         return replace(self, instruction="", shots=())
@@ -94,10 +101,10 @@ class Prompt:
         return self._ask(transcript, "", QUESTION, question)
 
     @property
-    def beginning(self) -> tuple[Segment, ...]:
+    def beginnings(self) -> tuple[tuple[Segment, ...], ...]:
         """What every transcript opens with, where it has an instruction or worked examples; else nothing."""
         opened = self.open("").segments[:-2]  # but for the question and the cue after it
-        return opened if any(segment.shots for segment in opened) else ()
+        return (opened,) if any(segment.shots for segment in opened) else ()
 
     def observe(self, transcript: Transcript, observation: str, *, closed: bool = False) -> Transcript:
         """The transcript of a turn continued by the untrusted text that answers it; ends where the next turn begins.
@@ -144,3 +151,10 @@ class Prompt:
         assert self.chat is not None
         after = self.chat.assistant[1]
         return after[len(after.rstrip()) :] if closed else after
+
+
+def chat_of(style: Literal["base", "chat"], chat: ChatFormat | None) -> ChatFormat | None:
+    """The chat turns of a style: the model's own, or none. UserError when a model without any is to chat."""
+    if style == "chat" and chat is None:
+        raise UserError("agent.style: the model has no chat template; write style: base")
+    return chat if style == "chat" else None

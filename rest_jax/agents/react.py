@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from rest_jax.agents.actions import Finish, Lookup, Malformed, Search, action_text, parse_action
-from rest_jax.agents.endings import broken_off
+from rest_jax.agents.actions import Finish, Lookup, Search, action_text, parse_action
+from rest_jax.agents.endings import Malformed, broken_off, malformed
 from rest_jax.agents.limits import Limits, cut
 from rest_jax.agents.prompt import Line, Prompt
 from rest_jax.core import effects
 from rest_jax.core.demonstration import Demonstration
-from rest_jax.core.effects import (
-    Agent,
-    CallTool,
-    Generate,
-    Generated,
-    Outcome,
-    Status,
-    ToolReply,
-    finished,
-    passages,
-    stopped,
-)
+from rest_jax.core.effects import Agent, CallTool, Generate, Status, ToolReply, finished, passages, stopped
 from rest_jax.core.trajectory import Question
 
 CUE = "Thought:"
 
 
 def react(question: Question, prompt: Prompt, limits: Limits) -> Agent:
-    """Answer a question by searching. Each turn is one call of step `act`, then one tool call unless it finishes."""
+    """Answer a question by searching. Each turn is one call of step `act`, then one tool call unless it finishes.
+
+    After the cue `Action:` the same agent is Act: its turns are actions alone.
+    """
     transcript = prompt.open(question.text)
     page: str | None = None
     looked_up: list[str] = []
@@ -34,11 +26,11 @@ def react(question: Question, prompt: Prompt, limits: Limits) -> Agent:
         reply = yield Generate(transcript, step="act", max_tokens=limits.turn_tokens, stop=prompt.stop)
         if (outcome := broken_off(reply)) is not None:
             return outcome
-        match parse_action(reply.text):
+        match parse_action(prompt.cue + reply.text):
             case Finish(answer):
                 return finished(answer)
             case Malformed(why):
-                return _without_action(reply, why)
+                return malformed(reply, why)
             case Search(query):
                 result = yield CallTool("search", {"query": query})
                 page = _first_title(result)
@@ -63,13 +55,6 @@ def react_lines(demonstration: Demonstration) -> tuple[Line, ...]:
         Line(" " + " ".join(f"{turn.thought} {action_text(turn.action, turn.argument)}".split()), turn.observation)
         for turn in demonstration.turns
     )
-
-
-def _without_action(reply: Generated, why: str) -> Outcome:
-    """Why a turn holds no action: the model was cut short, or it wrote none."""
-    if reply.finish is effects.Finish.LENGTH:
-        return stopped(Status.TOKEN_LIMIT, f"the turn's tokens were used up: {why}")
-    return stopped(Status.MALFORMED, why)
 
 
 def _first_title(result: ToolReply) -> str | None:

@@ -2,35 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal, Protocol
 
-from rest_jax.agents import closed_book, question_as_query, react
-from rest_jax.agents.demonstration import Lines, shot
+from rest_jax.agents import act, back_off, closed_book, cot, cot_sc, question_as_query, react
+from rest_jax.agents.demonstration import Lines, author, shot
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.prompt import Prompt
+from rest_jax.agents.prompt import Prompt, chat_of
+from rest_jax.agents.prompt_files import prompt_file
+from rest_jax.agents.search_agent.method import SearchAgent
+from rest_jax.config.settings import AgentSettings
 from rest_jax.core.chat import ChatFormat
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent
 from rest_jax.core.errors import UserError
 from rest_jax.core.trajectory import Question
+from rest_jax.core.transcript import Segment
+from rest_jax.policies.scripted import Author
+
+
+class AnyPrompt(Protocol):
+    """What a run asks of a method's prompt; what else there is, is between the prompt and its agent."""
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """What ends a reply, beside an end-of-sequence token."""
+        ...
+
+    @property
+    def ends_every_turn(self) -> bool:
+        """Whether a demonstrated reply ends with an end-of-sequence token; if not, only the last one does."""
+        ...
+
+    @property
+    def beginnings(self) -> tuple[tuple[Segment, ...], ...]:
+        """What transcripts open with that show worked examples: it is computed once for all of them."""
+        ...
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """The questions of the worked examples that it shows: none of them may be asked."""
+        ...
+
+
+class AnyMethod(Protocol):
+    """A way to answer questions, as a run knows it. `Method` is one whose prompt is lines; `register_method` takes any.
+
+    `prompt_for` gives the prompt that `run` and `author` are given.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """The tools that it calls: an adapter without them would fail it, call by call, as by its own mistake."""
+        ...
+
+    @property
+    def candidates(self) -> bool:
+        """Whether it samples `agent.candidates` replies for each step, and goes by their log-probs to choose one."""
+        ...
+
+    @property
+    def trainable(self) -> bool:
+        """Whether a model can be trained to be it: a demonstration says what each of its calls says, and what a call is
+        for shows without instruction and worked examples."""
+        ...
+
+    @property
+    def turn_tokens(self) -> int:
+        """The most tokens of one turn, where the settings say none."""
+        ...
+
+    @property
+    def own_shots(self) -> bool:
+        """Whether it brings its worked examples itself; else they are the task's."""
+        ...
+
+    @property
+    def run(self) -> Callable[[Question, Any, Limits], Agent]:
+        """The agent."""
+        ...
+
+    def prompt_for(
+        self, settings: AgentSettings, shots: Sequence[Demonstration] = (), chat: ChatFormat | None = None
+    ) -> AnyPrompt:
+        """The prompt of these settings, with the task's worked examples, for a model with this chat format; `bare`
+        ones have neither instruction nor examples. UserError when a model without a chat format is to chat."""
+        ...
+
+    def author(self, demonstrations: Sequence[Demonstration], prompt: Any) -> Author:
+        """Who says in the model's place what demonstrations say (`agents.demonstration.author`)."""
+        ...
 
 
 @dataclass(frozen=True)
 class Method:
-    """An agent and how it is prompted."""
+    """An agent whose turns are lines, and how it is prompted."""
 
     name: str
     run: Callable[[Question, Prompt, Limits], Agent]
     instruction: str
-    """The file in `prompts/` that tells a prompted model what to do."""
+    """What tells a prompted model what to do: the words themselves, or the name of a file in `prompts/`, `NAME.txt`."""
     cue: str
     lines: Lines
     tools: tuple[str, ...] = ()
     """The tools that it calls: an adapter without them would fail it, call by call, as by its own mistake."""
+    candidates: bool = False
+    """It samples `agent.candidates` replies for each step, and goes by their log-probs to choose one."""
+    trainable: bool = True
+    """A demonstration says what each of its calls says, and what a call is for shows in a bare prompt."""
+    turn_tokens: int = 64
+    """The most tokens of one turn, where the settings say none."""
+
+    @property
+    def own_shots(self) -> bool:
+        return False
 
     def prompt(
         self, style: Literal["base", "chat"], shots: Sequence[Demonstration] = (), chat: ChatFormat | None = None
@@ -39,14 +129,25 @@ class Method:
 
         Raises UserError when a model without a chat format is to chat.
         """
-        if style == "chat" and chat is None:
-            raise UserError("agent.style: the model has no chat template; write style: base")
-        instruction = (files("rest_jax.agents") / "prompts" / self.instruction).read_text(encoding="utf-8").strip()
+        instruction = self.instruction
+        if instruction.endswith(".txt"):
+            instruction = prompt_file(instruction)
         worked = tuple(shot(demonstration, self.lines) for demonstration in shots)
-        return Prompt(self.cue, instruction, worked, chat if style == "chat" else None)
+        return Prompt(self.cue, instruction, worked, chat_of(style, chat))
+
+    def prompt_for(
+        self, settings: AgentSettings, shots: Sequence[Demonstration] = (), chat: ChatFormat | None = None
+    ) -> Prompt:
+        """The prompt of these settings; `AnyMethod` says more."""
+        prompt = self.prompt(settings.style, shots, chat)
+        return prompt.bare() if settings.bare else prompt
+
+    def author(self, demonstrations: Sequence[Demonstration], prompt: Prompt) -> Author:
+        """Who says what these demonstrations say, turn by turn."""
+        return author(demonstrations, self.lines, prompt)
 
 
-_METHODS = (
+_METHODS: tuple[AnyMethod, ...] = (
     Method("react", react.react, "react.txt", react.CUE, react.react_lines, tools=("search", "lookup")),
     Method("closed_book", closed_book.closed_book, "closed_book.txt", closed_book.CUE, closed_book.closed_book_lines),
     Method(
@@ -57,15 +158,86 @@ _METHODS = (
         react.react_lines,
         tools=("search",),
     ),
+    SearchAgent(),
+    Method("act", react.react, "act.txt", act.CUE, act.act_lines, tools=("search", "lookup")),
+    Method("cot", cot.cot, cot.INSTRUCTION, cot.CUE, cot.cot_lines),
+    Method("cot_sc", cot_sc.cot_sc, cot.INSTRUCTION, cot.CUE, cot.cot_lines),
+    Method(
+        "react_to_cot_sc",
+        back_off.react_to_cot_sc,
+        "react.txt",
+        react.CUE,
+        react.react_lines,
+        tools=("search", "lookup"),
+        trainable=False,
+    ),
+    Method(
+        "cot_sc_to_react",
+        back_off.cot_sc_to_react,
+        "react.txt",
+        react.CUE,
+        react.react_lines,
+        tools=("search", "lookup"),
+        trainable=False,
+    ),
 )
 NAMES = tuple(method.name for method in _METHODS)
+"""Those that come with the package."""
+
+_REGISTERED: dict[str, AnyMethod] = {}
 
 
-def agent(name: str) -> Method:
+def register_method(method: AnyMethod) -> None:
+    """Make a method available as `agent.name: NAME`; one that is defined again, as in a notebook, replaces itself.
+
+    Raises UserError for a name that is taken by another.
+    """
+    before = _REGISTERED.get(method.name, method)
+    if method.name in NAMES or _definition(before) != _definition(method):
+        raise UserError(f"agent '{method.name}': the name is taken; choose another for register_method")
+    _REGISTERED[method.name] = method
+
+
+def registered_methods() -> Mapping[str, AnyMethod]:
+    """The methods that came by `register_method`, by name."""
+    return dict(_REGISTERED)
+
+
+def agent(name: str) -> AnyMethod:
     """The method of this name. Raises UserError when there is none."""
-    for method in _METHODS:
-        if method.name == name:
-            return method
-    near = get_close_matches(name, NAMES, n=1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(NAMES)}"
-    raise UserError(f"agent.name: no agent called '{name}'; {hint}")
+    known = {method.name: method for method in _METHODS} | _REGISTERED
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise UserError(f"agent.name: no agent called '{name}'; {hint}known are {', '.join(known)}")
+
+
+def method_of(settings: AgentSettings, *, learns: bool = False, textual: bool = False) -> AnyMethod:
+    """The method of these settings, which is able to do all that they ask of it.
+
+    `learns`: a model is to be trained to be it; `textual`: a policy is to play it that tells no log-probs. Raises
+    UserError for what it is not able to: at a command's start rather than in its results.
+    """
+    method = agent(settings.name)
+    if settings.candidates > 1 and not method.candidates:
+        raise UserError(
+            f"agent.candidates: agent '{method.name}' does not choose among {settings.candidates} replies of a step; "
+            f"leave candidates out, or take one that does, such as search_agent"
+        )
+    if settings.candidates > 1 and textual:
+        raise UserError(
+            f"agent.candidates: one of {settings.candidates} replies is chosen by log-probs, and policies.teacher "
+            f"answers in text alone; name its tokenizer if it returns token ids, or leave candidates out"
+        )
+    if not method.trainable and (learns or settings.bare):
+        raise UserError(
+            f"agent '{method.name}': only instruction and worked examples tell it what a call is for, so no model is "
+            f"trained to be it; measure a prompted one with `rest-jax eval --agent {method.name} --shots N`"
+        )
+    return method
+
+
+def _definition(method: AnyMethod) -> tuple[str, str]:
+    """Where a method's agent is written."""
+    return method.run.__module__, method.run.__qualname__

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    found = [*_machine(), *_devices(), *_packages(), *_models(), *_sandbox(), *_extras()]
+    found = [*_machine(), *_devices(), *_packages(), *_models(), *_agents(), *_sandbox(), *_extras()]
     if options.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in found], indent=2, ensure_ascii=False))
     else:
@@ -135,6 +135,15 @@ def _models() -> Iterator[Finding]:
             yield Finding("models", name, str(catalog.get(name, offline=True)))
         except UserError:
             yield Finding("models", name, "not fetched yet (a run fetches it)", f"rest-jax models get {name}")
+
+
+def _agents() -> Iterator[Finding]:
+    """What `agent.name` and `--agent` may name."""
+    from rest_jax.agents import registry
+
+    for name in registry.NAMES:
+        tools = registry.agent(name).tools
+        yield Finding("agents", name, f"calls {' and '.join(tools)}" if tools else "calls no tool")
 
 
 def _sandbox() -> Iterator[Finding]:

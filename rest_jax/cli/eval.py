@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rest_jax.cli.config import add_engine_option, engine_of
+from rest_jax.cli.config import add_override_option
 from rest_jax.cli.numbers import number
 from rest_jax.cli.paths import refuse_unwritable
 from rest_jax.config.limits import Natural, NotNegative, Positive, Seed
@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", choices=("select", "report"), default="report", help="(default: report)")
     parser.add_argument(
-        "--agent", metavar="NAME", help="react, closed_book … (default: the model's agent.json, else react)"
+        "--agent",
+        metavar="NAME",
+        help="react, search_agent, cot_sc … (`rest-jax doctor` names all; default: the model's agent.json, else react)",
     )
     parser.add_argument("--prompt-style", choices=("base", "chat"), help="(default: the model's agent.json, else base)")
     parser.add_argument(
@@ -34,11 +36,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="worked examples (default: agent.json, else 2, or as many as the task has)",
     )
     parser.add_argument("--samples", metavar="K", type=number(Positive), default=1, help="samples per question (1)")
-    parser.add_argument("--temperature", metavar="T", type=number(NotNegative), default=0.0, help="0: greedy (default)")
+    parser.add_argument(
+        "--temperature", metavar="T", type=number(NotNegative), help="0: greedy (default: agent.json, else 0)"
+    )
     parser.add_argument("--seed", metavar="S", type=number(Seed), default=0)
     parser.add_argument("--limit", metavar="N", type=number(Positive), help="the first N questions only")
+    parser.add_argument(
+        "--closed-book",
+        action="store_true",
+        help="permit a corpus that supports less than 90 %% of the answers: the row measures what the model remembers "
+        "too, and says how much is supported (an agent without search is --agent closed_book)",
+    )
     parser.add_argument("--tools-url", metavar="URL", help="use the tool adapter there")
-    add_engine_option(parser)
+    add_override_option(parser, such_as="agent.turns=10 or engine.rows=64")
     parser.add_argument("--offline", action="store_true", help="never wait for a network")
     parser.add_argument(
         "--json",
@@ -60,7 +70,7 @@ def execute(options: argparse.Namespace) -> int:
     from rest_jax.reporting.terminal import Terminal
 
     given = {name: value for name, value in vars(options).items() if name in Wanted.__dataclass_fields__}
-    wanted = Wanted(**given, engine=engine_of(options))
+    wanted = Wanted(**given)
     unfinished = options.json.with_name(f"{options.json.name}.journal")
     with Terminal() as emit:
         result = evaluate_model(wanted, unfinished, emit)

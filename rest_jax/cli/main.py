@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from rest_jax import __version__
 from rest_jax.core.errors import UserError
+from rest_jax.core.text import printable
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ COMMANDS = (
     Command("status", "status", "where a run stands, and how its tools do"),
     Command("report", "report", "write a run's report.html again"),
     Command("run-digest", "run_digest", "one sha256 over a run's trajectories and weights"),
+    Command("verify", "verify", "score a finished run's trajectories anew and compare all that it claims"),
+    Command("what-if", "what_if", "what other thresholds or rewards would have kept, from the logs alone"),
+    Command("data", "data", "export, import and look at trajectories and conversations"),
+    Command(
+        "judge", "judge", "have a judge compare a run's or an evaluation's answers with the gold ones", resumes=True
+    ),
+    Command(
+        "tables", "tables", "a paper's table beside our runs; runs what is missing (--show: nothing)", resumes=True
+    ),
     Command("config", "config", "show, validate or describe a configuration"),
     Command("models", "models", "get and list models"),
     Command("tasks", "tasks", "list tasks and check them"),
@@ -91,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(line: str, code: int) -> int:
-    print(f"rest-jax: {line}", file=sys.stderr)
+    # An error quotes what others wrote: a server's names, a file's lines, a model's words.
+    print(f"rest-jax: {printable(line)}", file=sys.stderr)
     return code
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rest_jax.cli.config import add_override_option
+from rest_jax.cli.config import add_closed_book_option, add_override_option
 from rest_jax.cli.numbers import number
 from rest_jax.config.limits import Seed
 from rest_jax.config.loader import load
@@ -24,6 +24,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="S", type=number(Seed), help="one seed instead of the config's")
     parser.add_argument("--offline", action="store_true", help="never wait for a network")
     add_override_option(parser)
+    add_closed_book_option(parser)
 
 
 def loaded_run(options: argparse.Namespace):

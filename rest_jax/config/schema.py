@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from rest_jax.config.limits import annotated_kinds
 from rest_jax.config.plain import as_plain
-from rest_jax.config.source import EXTENDS
+from rest_jax.config.presets import presets
+from rest_jax.config.source import EXTENDS, PRESET
 
 SCALARS = {bool: "boolean", int: "integer", float: "number", str: "string"}
 
@@ -23,12 +24,13 @@ def json_schema(kind: type) -> dict[str, Any]:
     """
     definitions: dict[str, Any] = {}
     top = _object(kind, definitions)
+    preset = {"enum": presets(), "description": "A paper's rules, which the settings of this file change."}
     extends = {"type": "string", "description": "A file, relative to this one, whose settings this one changes."}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": kind.__name__,
         **top,
-        "properties": {EXTENDS: extends, **top["properties"]},
+        "properties": {EXTENDS: extends, PRESET: preset, **top["properties"]},
         "$defs": definitions,
     }
 

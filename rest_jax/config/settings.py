@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from pathlib import PurePath
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
+from rest_jax.config.controls import Control, control_conflicts
+from rest_jax.config.improve import ImproveSettings
+from rest_jax.config.judges import JudgeSettings
 from rest_jax.config.limits import (
     AboveZero,
     Distinct,
@@ -21,7 +23,9 @@ from rest_jax.config.limits import (
     Some,
 )
 from rest_jax.config.plain import FREE
+from rest_jax.config.policies import PoliciesSettings
 from rest_jax.core.effects import Sampling
+from rest_jax.core.http import url_conflicts
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,11 @@ class TaskSettings:
     data: str | None = None
     """Folder that holds the task's files; tasks that generate their own data need none."""
     reward: str = "default"
-    """The reward's name: the task's own default, or one that `register_reward` added."""
+    """The reward's name: default (the task's own), correct (1 or 0: ReST-EM, STaR), or one that `register_reward`
+    added."""
+    demonstrations: str | None = field(default=None, metadata=FREE)
+    """A file that `rest-jax data import` wrote; `pilot.source: imported` learns from it. What it says decides bits, not
+    its name."""
     seed: Seed | None = None
     """Seed of a generated world; null is the world that the project is developed on. Tasks of files have none."""
 
@@ -47,13 +55,19 @@ class ModelSettings:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute and cache type; auto is float32 on CPU and bfloat16 elsewhere. Log-probs are always float32."""
 
+    @property
+    def label(self) -> str:
+        """The name without the folders before it."""
+        return PurePath(self.name).name
+
 
 @dataclass(frozen=True)
 class AgentSettings:
     """Which method, how it is prompted, and its limits."""
 
     name: str = "react"
-    """A method of `rest_jax/agents`."""
+    """A method: react, search_agent, one of ReAct's baselines (closed_book, cot, cot_sc, act, react_to_cot_sc,
+    cot_sc_to_react), question_as_query, or one that `register_method` added."""
     style: Literal["base", "chat"] = "base"
     """base: plain text, a turn is a line; chat: the model's own chat turns."""
     shots: Natural = 2
@@ -61,11 +75,26 @@ class AgentSettings:
     bare: bool = False
     """No instruction and no worked examples: how a model plays that was trained without them."""
     turns: Positive = 6
-    """The most model turns of a trajectory."""
-    turn_tokens: Positive = 64
-    """The most tokens of one turn."""
+    """The most turns of a trajectory, each an action and what it finds: those of the search agent are its searches."""
+    turn_tokens: Positive | None = None
+    """The most tokens of one turn; null: the method's own (256 of the search agent, 64 of the others)."""
     observation_chars: Positive = 400
-    """An observation is cut at this many characters, at the end of a word, marked with an ellipsis."""
+    """An observation (of the search agent: each passage) is cut at this many characters, at the end of a word, marked
+    with an ellipsis."""
+    candidates: Positive = 1
+    """Replies that are sampled for each step of the search agent, of which that with the lowest perplexity per token is
+    taken (ReST meets ReAct, section 3.2: 4, and 16 for small models)."""
+    temperature: NotNegative | None = None
+    """Sampling temperature where none is asked for (`grow.temperature`, `--temperature`), in evaluation too, which else
+    is greedy (the paper: 0.5). CoT-SC's chains have one of their own."""
+
+    def warmth(self, asked: float | None = None, otherwise: float = 0.0) -> float:
+        """The one rule for a stage's temperature: the one asked for, else the agent's, else the stage's own."""
+        return next(one for one in (asked, self.temperature, otherwise) if one is not None)
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.candidates > 1 and not self.temperature:
+            yield "candidates", f"{self.candidates} of one step are all the same unless temperature is more than 0"
 
 
 @dataclass(frozen=True)
@@ -129,8 +158,16 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class SamplerConfig:
+    """What `--set` may change of a command that has neither a configuration file nor an agent."""
+
+    engine: EngineSettings = field(default_factory=EngineSettings)
+
+
+@dataclass(frozen=True)
+class PlayerConfig:
     """What `--set` may change of a command that has no configuration file."""
 
+    agent: AgentSettings
     engine: EngineSettings = field(default_factory=EngineSettings)
 
 
@@ -166,11 +203,16 @@ class ToolsSettings:
     exact_title_first: bool = True
     """A passage whose title is the query stands first, as in ReAct's search[entity]."""
 
+    @property
+    def serves_without_corpus(self) -> bool:
+        """Whether these tools are there without a task's corpus."""
+        return self.url is not None or self.config is not None or self.mode == "replay"
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if (self.mode == "live") is not (self.cassette is None):
             yield "cassette", "goes with mode record or replay, and they with it; set both, or leave both out"
-        if self.url is not None and "@" in urlsplit(self.url).netloc:
-            yield "url", "holds a name or a password, which would be noted; leave them out, a token goes elsewhere"
+        if self.url is not None:
+            yield from url_conflicts(self.url)
         if self.mode != "live" and self.url is not None:
             yield "mode", "the adapter at tools.url is started by others, with `rest-jax tools record` or `replay`"
         if self.config is None:
@@ -190,73 +232,29 @@ class GrowSettings:
     """Train questions, the first of the split in its seeded order."""
     samples: Positive = 4
     """Trajectories per question."""
-    temperature: NotNegative = 0.8
-    """Sampling temperature."""
+    temperature: NotNegative | None = None
+    """Sampling temperature; null: the agent's, and 0.8 where it has none."""
     top_k: Natural = 0
     """Keep the k likeliest tokens; 0 keeps all."""
     top_p: ShareAboveZero = 1.0
     """Keep the smallest set of tokens with this probability."""
     min_p: Share = 0.0
     """Keep the tokens at least this many times as likely as the likeliest; 0 keeps all."""
+    policy: Literal["actor", "teacher"] = "actor"
+    """Who acts: the model itself, or `policies.teacher`, with instruction and worked examples."""
 
-    @property
-    def sampling(self) -> Sampling:
-        """How its tokens are drawn."""
-        return Sampling(self.temperature, self.top_k, self.top_p, self.min_p)
-
-
-@dataclass(frozen=True)
-class ImproveSettings:
-    """Fine-tuning on the trajectories that pass a threshold."""
-
-    thresholds: Some[Annotated[float, Limit("exclusiveMaximum", 1)]] = (0.5,)
-    """Rising: one Improve step for each; kept is what is strictly greater (ReST, Algorithm 1)."""
-    filter: Literal["fixed", "percentile", "interpolated"] = "fixed"
-    """fixed: the threshold is a reward; percentile: of all rewards; interpolated: between a question's mean and
-    maximum (ReST, appendix A.7)."""
-    per_question: Positive | None = 4
-    """The most trajectories kept of one question (ReST-EM's cut-off); null keeps all."""
-    include_seed: bool = True
-    """Keep the pilot's demonstrations in the mixture."""
-    start: Literal["base", "previous"] = "previous"
-    """Start each Improve from the base model (ReST-EM) or from the policy before it (ReST)."""
-    prompt: Literal["same", "bare"] = "bare"
-    """Train with the prompt as sampled, or without its worked examples."""
-    steps: Positive = 30
-    """Optimizer steps of each Improve step."""
-    rows: Positive = 2
-    """Packed rows per optimizer step."""
-    length: Annotated[int, Limit("minimum", 2)] = 512
-    """Tokens per packed row; longer examples are left out and counted."""
-    learning_rate: AboveZero = 5e-5
-    """Peak learning rate: linear warm-up, cosine decay to a tenth."""
-    warmup: Natural = 3
-    """Warm-up steps."""
-    weight_decay: NotNegative = 0.0
-    """Decoupled weight decay on matrices."""
-    clip: AboveZero = 1.0
-    """Global gradient norm is clipped here."""
-    checkpoint_every: Positive = 10
-    """Optimizer steps between checkpoints: the most that a killed run repeats."""
-
-    def conflicts(self) -> Iterator[tuple[str, str]]:
-        if any(after <= before for before, after in pairwise(self.thresholds)):
-            yield "thresholds", f"expected rising numbers, got {list(self.thresholds)}"
-        if self.filter != "fixed" and min(self.thresholds) < 0:
-            yield (
-                "thresholds",
-                f"{min(self.thresholds):g} is no fraction, as filter {self.filter} needs; start at 0",
-            )
-        if self.warmup >= self.steps:
-            yield "warmup", f"{self.warmup} of {self.steps} steps leave none at the full learning rate; lower it"
+    def sampling(self, agent: AgentSettings) -> Sampling:
+        """How an agent's tokens are drawn."""
+        return Sampling(agent.warmth(self.temperature, 0.8), self.top_k, self.top_p, self.min_p)
 
 
 @dataclass(frozen=True)
 class PilotSettings:
     """The warm start: a few demonstrations, so that a reward filter has something to keep."""
 
-    demonstrations: Positive = 32
-    """Demonstrations, each replayed through the real tools; failing ones are dropped and counted."""
+    demonstrations: Natural = 32
+    """Demonstrations, each replayed through the real tools; failing ones are dropped and counted. 0: there is no warm
+    start, and the prompted model itself grows the first generation (ReST-EM, ReST meets ReAct)."""
     source: str = "gold"
     """gold: the task's own scripted demonstrations; else a source that the task names."""
     improve: ImproveSettings = field(default_factory=ImproveSettings)
@@ -272,12 +270,12 @@ class GenerationSettings:
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """What is measured, on how many questions. Evaluation is greedy."""
+    """What is measured, on how many questions: greedily, unless the agent has a temperature."""
 
     split: Literal["select", "report"] = "report"
     """Choose on select, report on report."""
     prompted: Positive = 100
-    """Questions for the prompted model."""
+    """Questions for the prompted model, and for each student before it learns."""
     pilot: Positive = 300
     """Questions for the pilot."""
     gate: Natural = 0
@@ -285,10 +283,19 @@ class EvaluateSettings:
     generations: Positive = 100
     """Questions for every generation but the last."""
     final: Positive = 300
-    """Questions for the last generation and for the controls."""
-    controls: Distinct[Literal["more_pilot", "random_samples", "majority", "gold"]] = ()
-    """Controls at equal budget: the pilot trained on with its demonstrations; fine-tuning on randomly chosen
-    self-samples that answered; majority of the pilot at equal inference tokens; gold demonstrations (a ceiling)."""
+    """Questions for the last generation, for the controls and for students."""
+    teacher: Natural = 0
+    """Questions for `policies.teacher` itself; 0 leaves its row out."""
+    closed_book: bool = field(default=False, metadata=FREE)
+    """Permit a corpus that supports less than 90 % of the answers asked for (`--closed-book`): rows then measure what
+    the model remembers too, and the notes say how much is supported."""
+    controls: Distinct[Control] = ()
+    """Controls at equal budget: the pilot trained on with its demonstrations; fine-tuning on randomly chosen samples of
+    the first Grow that answered (the teacher's, where it grew); majority of the pilot at equal inference tokens; gold
+    demonstrations (a ceiling); generation 1's policy on its mixture again; what has the lowest perplexity in place of
+    what the filter kept (not of a teacher that answers in text); of the majority's samples the likeliest answer; the
+    last generation with one candidate a step; one or two samples of each question alone. Majority and likeliest answer
+    do not go beside a teacher's Grow."""
     floors: Distinct[Literal["closed_book", "most_frequent", "question_as_query"]] = ()
     """Rows that no agent should fall below."""
 
@@ -310,3 +317,24 @@ class RestConfig:
     generations: Some[GenerationSettings] = (GenerationSettings(), GenerationSettings())
     """The generations, in order."""
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
+    policies: PoliciesSettings = field(default_factory=PoliciesSettings)
+    judge: JudgeSettings | None = None
+    """What `policies.judge` is asked about each Grow; null: nothing."""
+    students: tuple[ModelSettings, ...] = ()
+    """Models that learn from the last generation's mixture too, each from its own weights: a row of each before
+    and one after."""
+
+    @property
+    def teacher_acts(self) -> bool:
+        """Whether the teacher plays the agent, in a Grow or for its own row."""
+        return self.evaluate.teacher > 0 or any(one.grow.policy == "teacher" for one in self.generations)
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.policies.teacher is None and self.teacher_acts:
+            yield "policies", "no teacher, who is to act; say where it is: teacher: {url: …, model: …}"
+        yield from control_conflicts(self)
+        if self.policies.judge is None and self.judge is not None:
+            yield "policies", "no judge, who is to be asked; say where it is: judge: {url: …, model: …}"
+        labels = [student.label for student in self.students]
+        if len(set(labels)) < len(labels):
+            yield "students", f"expected different names, got {labels}; stages and rows are called after them"

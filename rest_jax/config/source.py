@@ -9,9 +9,11 @@ from pathlib import Path
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from rest_jax.config.presets import FOLDER, laid_over, laid_over_preset, presets
 from rest_jax.core.errors import UserError
 
 EXTENDS = "extends"
+PRESET = "preset"
 STANDARD_TAG = "tag:yaml.org,2002:"
 KNOWN_TAGS = {
     STANDARD_TAG + name for name in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge", "value")
@@ -72,20 +74,30 @@ def compose(text: str, name: str) -> Node | None:
 
 
 def read(path: Path) -> MappingNode:
-    """The mapping at the top of a file, laid over the file that it `extends`, if any (a path relative to itself).
+    """The mapping at the top of a file, laid over its `preset` and the file that it `extends`, if any (a path relative
+    to itself).
 
-    Mappings are merged deep; lists and scalars are replaced whole. Raises `UserError` for a file that cannot be read,
-    is no YAML, or extends itself.
+    Mappings are merged deep; lists and scalars are replaced whole, but for generations (`presets`). Raises `UserError`
+    for a file that cannot be read, is no YAML, or extends itself.
     """
     return _read(path, extended_by=())
 
 
 def _read(path: Path, extended_by: tuple[Path, ...]) -> MappingNode:
     top = _parse(path)
-    entry = next((pair for pair in top.value if pair[0].value == EXTENDS), None)
-    if entry is None:
-        return top
-    key, base = entry
+    own = MappingNode(
+        top.tag, [pair for pair in top.value if pair[0].value not in (EXTENDS, PRESET)], top.start_mark, top.end_mark
+    )
+    base, preset = _value(top, EXTENDS), _value(top, PRESET)
+    below = _empty(path) if base is None else _read(_base_path(path, base, extended_by), (*extended_by, path))
+    return laid_over(own, below) if preset is None else laid_over_preset(own, _preset(preset), below)
+
+
+def _value(top: MappingNode, key: str) -> Node | None:
+    return next((value for written, value in top.value if written.value == key), None)
+
+
+def _base_path(path: Path, base: Node, extended_by: tuple[Path, ...]) -> Path:
     if not isinstance(base, ScalarNode):
         raise UserError(f"{place(base)}: {EXTENDS}: expected the path of one file, such as {EXTENDS}: base.yaml")
     base_path = path.parent / base.value
@@ -95,8 +107,20 @@ def _read(path: Path, extended_by: tuple[Path, ...]) -> MappingNode:
         raise UserError(f"{place(base)}: {EXTENDS} goes in a circle: {circle}; remove one of them")
     if not base_path.is_file():
         raise UserError(f"{place(base)}: {EXTENDS}: there is no file {base_path}{_neighbour(base_path)}")
-    own = MappingNode(top.tag, [pair for pair in top.value if pair[0] is not key], top.start_mark, top.end_mark)
-    return _laid_over(own, _read(base_path, chain))
+    return base_path
+
+
+def _preset(name: Node) -> MappingNode:
+    known = presets()
+    if not isinstance(name, ScalarNode) or name.value not in known:
+        written = name.value if isinstance(name, ScalarNode) else ""
+        raise UserError(f"{place(name)}: {PRESET}: there is no preset '{written}'; {did_you_mean(written, known)}")
+    return _parse(FOLDER / f"{name.value}.yaml")
+
+
+def _empty(path: Path) -> MappingNode:
+    start = yaml.Mark(str(path), 0, 0, 0, "", 0)
+    return MappingNode(STANDARD_TAG + "map", [], start, start)
 
 
 def _parse(path: Path) -> MappingNode:
@@ -119,8 +143,7 @@ def _parse(path: Path) -> MappingNode:
     except Misfit as misfit:
         raise UserError(f"{place(misfit.node)}: {misfit}") from None
     if top is None:
-        start = yaml.Mark(str(path), 0, 0, 0, "", 0)
-        return MappingNode(STANDARD_TAG + "map", [], start, start)
+        return _empty(path)
     if not isinstance(top, MappingNode):
         raise UserError(f"{place(top)}: expected settings, each as `key: value` on a line of its own")
     return top
@@ -154,16 +177,3 @@ def _check(node: Node, above: tuple[Node, ...], checked: set[int]) -> None:
                 raise Misfit(key, f"key '{key.value}' stands here and on line {first}; remove one of them")
             seen[key.value] = key
             _check(value, inside, checked)
-
-
-def _laid_over(own: MappingNode, base: MappingNode) -> MappingNode:
-    mine = {key.value: (key, value) for key, value in own.value}
-    pairs = []
-    for key, value in base.value:
-        if key.value not in mine:
-            pairs.append((key, value))
-            continue
-        my_key, my_value = mine.pop(key.value)
-        both = isinstance(value, MappingNode) and isinstance(my_value, MappingNode)
-        pairs.append((my_key, _laid_over(my_value, value) if both else my_value))
-    return MappingNode(own.tag, [*pairs, *mine.values()], own.start_mark, own.end_mark)

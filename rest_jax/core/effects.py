@@ -6,7 +6,7 @@ An agent is a generator of effects (`Agent`). It yields one effect, receives its
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,10 @@ class Choose(StrEnum):
     FIRST = "first"
     LOWEST_PERPLEXITY = "lowest_perplexity"
     """The smallest mean negative log-prob per token (ReST meets ReAct, section 3.2)."""
+
+
+Rule = Callable[[Sequence["Candidate"]], int]
+"""An agent's own way to choose, a pure function: candidates → the place of the one that becomes the reply."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class Generate:
     stop: tuple[str, ...] = ()
     """The reply ends before the first of these; an end-of-sequence token ends it too."""
     n: int = 1
-    choose: Choose = Choose.FIRST
+    choose: Choose | Rule = Choose.FIRST
+    """How one of the n becomes the reply; an agent that has to look into them brings a rule of its own."""
     role: Role = Role.ACTOR
     trial: int = 0
     """Which attempt at the question the call belongs to, from 0 (Reflexion's trials, RISE's turns); part of its random
@@ -269,8 +274,12 @@ def outcome_of(effect: Effect, results: Iterator[Any]) -> Any:
     return next(results)
 
 
-def choose(candidates: Sequence[Candidate], how: Choose) -> int:
-    """The candidate that becomes the reply; the first of equals."""
+def choose(candidates: Sequence[Candidate], how: Choose | Rule) -> int:
+    """The candidate that becomes the reply; the first of equals. ValueError for a rule that chooses none of them."""
+    if not isinstance(how, Choose):
+        if (chosen := how(candidates)) not in range(len(candidates)):
+            raise ValueError(f"the rule chose candidate {chosen} of {len(candidates)}")
+        return chosen
     if how is Choose.FIRST:
         return 0
     return max(range(len(candidates)), key=lambda at: (candidates[at].mean_logprob, -at))

@@ -9,7 +9,9 @@ from typing import Protocol
 
 from rest_jax.core.chat import ChatFormat
 from rest_jax.core.effects import Candidate, Role, Sampling
+from rest_jax.core.errors import UserError
 from rest_jax.core.keys import KeyPath
+from rest_jax.core.transcript import Segment
 
 
 class TextCodec(Protocol):
@@ -81,6 +83,8 @@ class Request:
     stop: tuple[str, ...]
     sampling: Sampling
     role: Role = Role.ACTOR
+    segments: tuple[Segment, ...] = ()
+    """The same context as the agent wrote it, who said what, for a policy that speaks in text."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,13 @@ class ScoreRequest:
     ids: tuple[int, ...]
     continuation: tuple[int, ...]
     role: Role = Role.ACTOR
+
+
+@dataclass(frozen=True)
+class Failed:
+    """In a candidate's place: infrastructure failed, and the trajectory begins again or is masked."""
+
+    why: str
 
 
 class Policy(Protocol):
@@ -109,7 +120,7 @@ class Policy(Protocol):
         """Queue a request. A context that leaves no room ends as `Finish.CONTEXT`, never as an exception."""
         ...
 
-    def step(self) -> list[tuple[int, Candidate]]:
+    def step(self) -> Sequence[tuple[int, Candidate | Failed]]:
         """Work for one block; returns (request id, candidate) of those that ended. Empty when there is no work.
 
         A `ScoreRequest` ends as a candidate whose ids are the continuation and whose log-probs are theirs.
@@ -128,7 +139,7 @@ class Policy(Protocol):
 
 def replies(policy: Policy, requests: Iterable[Request | ScoreRequest]) -> Iterator[tuple[int, Candidate]]:
     """(request id, candidate) of requests each of which is a session of its own, as they end. As many are under way as
-    the policy takes; each one's row is given back when it ends."""
+    the policy takes; each one's row is given back when it ends. UserError when infrastructure fails one."""
     waiting, sessions = iter(requests), dict[int, int]()
     while True:
         for request in islice(waiting, policy.sessions - len(sessions)):
@@ -138,4 +149,6 @@ def replies(policy: Policy, requests: Iterable[Request | ScoreRequest]) -> Itera
             return
         for id, candidate in policy.step():
             policy.release(sessions.pop(id))
+            if isinstance(candidate, Failed):
+                raise UserError(f"a policy gave no reply: {candidate.why}; repeat the command")
             yield id, candidate

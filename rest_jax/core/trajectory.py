@@ -7,8 +7,8 @@ growing transcript.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rest_jax.core.effects import NO_MORE, NOT_FOUND, Candidate, Role, Scored, Status, ToolFault
@@ -112,6 +112,14 @@ class Trajectory:
         return sum(call.tool == "search" for call in self.tool_calls)
 
     @property
+    def mean_logprob(self) -> float:
+        """Mean log-prob per token of what the actor said, by which it went on; minus infinity where that is not known
+        of all of it."""
+        said = [call.candidates[call.chosen].logprobs for call in self.calls if call.role is Role.ACTOR]
+        known = [logprob for logprobs in said for logprob in logprobs or ()]
+        return sum(known) / len(known) if known and None not in said else float("-inf")
+
+    @property
     def model_tokens(self) -> int:
         return sum(len(candidate.ids) for call in self.calls for candidate in call.candidates)
 
@@ -125,6 +133,20 @@ def context_of(calls: Sequence[Call], index: int) -> tuple[Segment, ...]:
     return (*context_of(calls, call.parent), spoken, *call.segments)
 
 
+def rechosen(trajectory: Trajectory, rule: Callable[[Call], int]) -> Trajectory:
+    """The trajectory with the candidates that another rule would have chosen, as targets for training: nothing is
+    sampled anew (off-policy, as ReST meets ReAct does with its ranker, section 3.5).
+
+    A call that another one continues keeps its own, because what follows was said after that.
+    """
+    continued = {call.parent for call in trajectory.calls}
+    calls = (
+        call if call.index in continued else replace(call, chosen=range(len(call.candidates))[rule(call)])
+        for call in trajectory.calls
+    )
+    return replace(trajectory, calls=tuple(calls))
+
+
 @dataclass(frozen=True)
 class Question:
     """A question of a task, with its gold answer. `meta` is the task's own (hops, level, supporting titles …)."""
@@ -132,4 +154,17 @@ class Question:
     id: str
     text: str
     answer: str
+    """Empty where no answer is known: there is nothing to score then."""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    alternatives: tuple[str, ...] = ()
+    """Answers that are as good as `answer`."""
+
+    @property
+    def golds(self) -> tuple[str, ...]:
+        """All gold answers; none where none is known."""
+        return (self.answer, *self.alternatives) if self.answer else ()
+
+    @property
+    def blind(self) -> Question:
+        """The question as an agent sees it: what it is given, a prompt may show."""
+        return Question(self.id, self.text, "")

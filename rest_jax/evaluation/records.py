@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rest_jax.agents.search_agent.grammar import unquoted
+from rest_jax.core.answers import normalise
 from rest_jax.core.effects import Status
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.core.transcript import Source
-from rest_jax.tasks.metrics import YES_NO, Score, normalise
-
-ScoreAnswer = Callable[[str | None, Question], Score]
+from rest_jax.tasks.metrics import Metric, is_conclusion
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Record:
     f1: float
     well_formed: bool
     grounded: float | None
-    """`em` where the answer stood in what a tool found and the model saw, else 0. None where the gold answer is yes or
-    no: that is concluded from passages and stands in none, so such a question says nothing about grounding."""
+    """`em` where the answer stood in what a tool found and the model saw, else 0. None where the gold answer is yes, no
+    or a label: that is concluded from passages and stands in none, so such a question says nothing about grounding."""
     searches: int
     model_tokens: int
     masked: bool
     """Infrastructure failed: counted, and left out of every mean."""
 
 
-def record(trajectory: Trajectory, question: Question, score: ScoreAnswer) -> Record:
+def record(trajectory: Trajectory, question: Question, score: Metric) -> Record:
     """Judge a trajectory by its task's own metric. What is not answered scores 0; what is masked does not count."""
     judged = score(trajectory.answer, question)
     return Record(
@@ -46,7 +46,7 @@ def record(trajectory: Trajectory, question: Question, score: ScoreAnswer) -> Re
         em=judged.em,
         f1=judged.f1,
         well_formed=is_well_formed(trajectory),
-        grounded=None if is_yes_or_no(question.answer) else judged.em * is_grounded(trajectory),
+        grounded=None if is_conclusion(question.answer) else judged.em * is_grounded(trajectory),
         searches=trajectory.searches,
         model_tokens=trajectory.model_tokens,
         masked=trajectory.status.is_masked,
@@ -58,23 +58,19 @@ def is_well_formed(trajectory: Trajectory) -> bool:
     return trajectory.status in (Status.FINISHED, Status.STEP_LIMIT)
 
 
-def is_yes_or_no(answer: str | None) -> bool:
-    """Whether an answer is yes or no, which no passage says."""
-    return answer is not None and normalise(answer) in YES_NO
-
-
 def is_grounded(trajectory: Trajectory) -> bool:
     """Whether the answer stood, as whole normalised words, in an observation of this trajectory (not of its shots).
 
-    An observation is what the model call after a tool call was shown. Where no tool found anything it does not count:
-    it echoes the query ("Could not find Orr."), and a guess that was searched for would pass for one that was read.
+    An observation is what the model call after a tool call was shown, whether written plainly or as a literal. Where no
+    tool found anything it does not count: it echoes the query ("Could not find Orr."), and a guess that was searched
+    for would pass for one that was read.
     """
     if trajectory.answer is None:
         return False
     answer = normalise(trajectory.answer)
     shown_something = {call.after + 1 for call in trajectory.tool_calls if call.found}
     seen = (
-        segment.text
+        unquoted(segment.text)
         for call in trajectory.calls
         if call.index in shown_something
         for segment in call.segments
@@ -83,9 +79,7 @@ def is_grounded(trajectory: Trajectory) -> bool:
     return bool(answer) and any(f" {answer} " in f" {normalise(text)} " for text in seen)
 
 
-def judge(
-    trajectories: Sequence[Trajectory], questions: Mapping[str, Question], score: ScoreAnswer
-) -> tuple[Record, ...]:
+def judge(trajectories: Sequence[Trajectory], questions: Mapping[str, Question], score: Metric) -> tuple[Record, ...]:
     """Records in the order (question, sample), so that equal trajectories give equal tables."""
     ordered = sorted(trajectories, key=lambda t: (t.question_id, t.sample))
     return tuple(record(trajectory, questions[trajectory.question_id], score) for trajectory in ordered)

@@ -151,6 +151,11 @@ def abstract_params(config: ModelConfig, dtype: jnp.dtype = jnp.float32) -> Para
     return jax.eval_shape(lambda: init(config, jax.random.key(0), dtype))
 
 
+def parameters(config: ModelConfig) -> int:
+    """How many parameters a model has."""
+    return sum(leaf.size for leaf in jax.tree.leaves(abstract_params(config)))
+
+
 @lru_cache
 def block_graphdef(config: ModelConfig) -> nnx.GraphDef[Block]:
     """The static half of a block, the same for every layer and dtype."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from rest_jax.core.effects import Candidate, Finish
 from rest_jax.core.policy import Request, ScoreRequest, TextCodec
+from rest_jax.policies.spoken import spoken_ids
 from rest_jax.sampling.stops import candidate
 
 Author = Callable[[str, Request], tuple[str, bool]]
@@ -16,9 +17,7 @@ Author = Callable[[str, Request], tuple[str, bool]]
 class ScriptedPolicy:
     """Says what `author` says, token by token as an engine would: stops, overhang and budget included.
 
-    The text is encoded as untrusted: a script has no way to a control token but the end. A reply that ends for good
-    carries the codec's end-of-turn id; any other is followed by the request's first stop string, if it has
-    one. Log-probs are None: nobody sampled this.
+    Log-probs are None: nobody sampled this.
     """
 
     sessions = 1 << 30
@@ -51,10 +50,7 @@ class ScriptedPolicy:
 
     def _answer(self, request: Request) -> Candidate:
         text, ends = self._author(self.codec.decode(request.ids), request)
-        if ends:
-            ids, finish = (*self.codec.encode_untrusted(text), self.codec.end_of_turn_id), Finish.EOS
-        else:
-            ids, finish = self.codec.encode_untrusted(text + "".join(request.stop[:1])), Finish.LENGTH
+        ids, finish = spoken_ids(self.codec, request, text, ends=ends)
         if len(ids) > request.max_tokens:
             ids, finish = ids[: request.max_tokens], Finish.LENGTH
         return candidate(self.codec, request.stop, ids, None, finish)

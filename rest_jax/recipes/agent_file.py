@@ -13,6 +13,7 @@ from rest_jax.config.settings import AgentSettings, ToolsSettings
 from rest_jax.core.chat import ChatFormat
 from rest_jax.core.errors import UserError
 from rest_jax.models import checkpoint
+from rest_jax.models.shrink import SHRUNK, shrunk
 from rest_jax.tools.agreement import shown_by
 
 TOOLS, STOP, EOS_ENDS = "tools", "stop", "eos_ends"
@@ -28,7 +29,7 @@ def agent_of(folder: Path, given: AgentSettings | None = None) -> AgentSettings:
     said = _said(folder) if given is None else None
     if said is None:
         return given or AgentSettings()
-    about = {name: value for name, value in said.items() if name not in (TOOLS, STOP, EOS_ENDS)}
+    about = {name: value for name, value in said.items() if name not in (TOOLS, STOP, EOS_ENDS, SHRUNK)}
     # Before `bare` was written down, a model without worked examples was meant to be.
     return _read(folder, AgentSettings, {"bare": about.get("shots") == 0, **about})
 
@@ -53,13 +54,18 @@ def described(settings: AgentSettings, tools: ToolsSettings, chat: ChatFormat | 
     Beside what is read back it says, for other programs, which strings stop a turn, and whether an end-of-sequence
     token ends every turn or the last one alone.
     """
-    prompt = agent(settings.name).prompt(settings.style, chat=chat)
+    prompt = agent(settings.name).prompt_for(replace(settings, bare=True), chat=chat)
     return {
         **asdict(settings),
         TOOLS: shown_by(tools),
         STOP: list(prompt.stop),
         EOS_ENDS: "every_turn" if prompt.ends_every_turn else "last_turn",
     }
+
+
+def shrunk_of(folder: Path) -> str:
+    """What a model's agent.json says of layers taken from another model (`models.shrink`); mostly nothing."""
+    return shrunk(_said(folder))
 
 
 def _said(folder: Path) -> Mapping[str, Any] | None:

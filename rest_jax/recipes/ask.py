@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from rest_jax.models import catalog
 from rest_jax.recipes.agent_file import agent_of, at_url, tools_of
 from rest_jax.recipes.players import config_of_run, model_of
 from rest_jax.recipes.stages import is_run
-from rest_jax.recipes.workbench import RolloutSpec, open_workbench
+from rest_jax.recipes.workbench import RolloutSpec, Workbench, open_workbench, shots_there
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.task import Task
 
@@ -38,7 +39,8 @@ def ask(
     offline: bool = False,
     emit: Listener,
 ) -> None:
-    """Ask a model, or a run's last generation and the row `compare` beside it, one question; greedy.
+    """Ask a model, or a run's last generation and the row `compare` beside it, one question; greedily, unless its agent
+    has a temperature.
 
     `tell` is told (who, kind, text). A run is asked over its own task's corpus; a model over `corpus`, else Atlas's.
     Raises UserError for a question that is no valid Unicode (a command line in another encoding).
@@ -59,29 +61,28 @@ def ask(
         home = catalog.resolve(model_or_run, offline=offline)
         config = RestConfig(model=ModelSettings(model_or_run), agent=agent_of(home), tools=tools_of(home))
         asked = {"": model_or_run}
-    homes = {who: catalog.resolve(model, offline=offline) for who, model in asked.items()}
-    bare = {
-        who: config.agent.bare if model == config.model.name else agent_of(homes[who]).bare
-        for who, model in asked.items()
-    }
+    untrained = {config.model.name, *(student.name for student in config.students)}
     task = Task("corpus", Path(corpus), {}) if corpus else open_task(config.task)
-    first = next(iter(asked))
-    opened = open_workbench(
-        task,
-        model=replace(config.model, name=asked[first]),
-        agent_settings=replace(config.agent, bare=bare[first], shots=config.agent.shots if task.examples else 0),
-        engine=replace(config.engine, rows=1, extend_rows=1, resident=None, replicas=1),
-        tools=at_url(config.tools, tools_url),
-        emit=emit,
-        offline=offline,
-        any_corpus=corpus is None,
-    )
-    with opened as bench:
-        for who in asked:
-            player = bench.base if who == first else bench.seat(homes[who], bare=bare[who])
-            watch = partial(narrated, tell=partial(tell, who))
-            with tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
-                bench.play(Path(scratch), player, RolloutSpec([Question("asked", question, "")], "asked", watch=watch))
+    for who, model in asked.items():  # each on a workbench of its own: a student is another kind of model
+        agent = config.agent if model in untrained else agent_of(catalog.resolve(model, offline=offline))
+        opened = open_workbench(
+            task,
+            model=replace(config.model, name=model),
+            agent_settings=replace(config.agent, bare=agent.bare, shots=shots_there(config.agent, task)),
+            engine=replace(config.engine, rows=1, extend_rows=1, resident=None, replicas=1),
+            tools=at_url(config.tools, tools_url),
+            emit=emit,
+            offline=offline,
+            any_corpus=corpus is None,
+        )
+        watch = partial(narrated, tell=partial(tell, who))
+        _play(opened, RolloutSpec([Question("asked", question, "")], "asked", watch=watch))
+
+
+def _play(opened: AbstractContextManager[Workbench], spec: RolloutSpec) -> None:
+    """The bench is gone when this returns, so that the next has its memory."""
+    with opened as bench, tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
+        bench.play(Path(scratch), bench.base, spec)
 
 
 def narrated(agent: Agent, tell: Tell) -> Agent:

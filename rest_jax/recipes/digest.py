@@ -9,7 +9,7 @@ from rest_jax.core.schema import canonical_row
 from rest_jax.models import checkpoint
 from rest_jax.recipes.improve import MODEL
 from rest_jax.recipes.stages import finished_stages
-from rest_jax.recipes.workbench import TRAJECTORIES
+from rest_jax.recipes.workbench import HEARD, TRAJECTORIES
 from rest_jax.rollout import store
 
 
@@ -22,9 +22,10 @@ def run_digest(path: Path) -> str:
     stages = {}
     for done in finished_stages(path):
         parts = {}
-        if (done.folder / TRAJECTORIES).is_file():
-            rows = [canonical_row(trajectory) for trajectory in store.read(done.folder / TRAJECTORIES)]
-            parts["trajectories"] = digest_lines(sorted(rows, key=canonical_json))
+        for part, file in (("trajectories", done.folder / TRAJECTORIES), ("judge", done.folder / HEARD)):
+            if file.is_file():
+                rows = [canonical_row(trajectory) for trajectory in store.read(file)]
+                parts[part] = digest_lines(sorted(rows, key=canonical_json))
         if (done.folder / MODEL).is_dir():
             parts["weights"] = checkpoint.on_disk(done.folder / MODEL).weights_digest
         stages[done.name] = parts

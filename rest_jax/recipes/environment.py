@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 
 from rest_jax import __version__
+from rest_jax.agents.registry import AnyMethod
 from rest_jax.core.canonical import digest, digest_file
 from rest_jax.core.reward import Reward
 from rest_jax.models.dtypes import compute_dtype
@@ -35,8 +36,18 @@ def environment(dtype: str) -> Mapping[str, str]:
 def code_digest(package: Path) -> str:
     """The first 12 hex digits of sha256 over a package's modules and prompts: versions do not tell that someone edited
     them between two halves of a run."""
-    files = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".txt"))
+    files = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".txt", ".yaml"))
     return digest({path.relative_to(package).as_posix(): digest_file(path) for path in files})[:12]
+
+
+def method_digest(method: AnyMethod) -> str:
+    """sha256 (hex) of the module in which a method of one's own is written; of its agent's source where that is no
+    file."""
+    module = inspect.getmodule(method.run)
+    try:
+        return digest(inspect.getsource(module or method.run))
+    except (OSError, TypeError):
+        return digest(inspect.getsource(method.run))
 
 
 def reward_digest(reward: Reward) -> str:

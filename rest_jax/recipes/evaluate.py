@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from rest_jax.agents.limits import Limits
+from rest_jax.agents.registry import agent
+from rest_jax.config.limits import checked
+from rest_jax.config.overrides import overridden
 from rest_jax.config.plain import as_plain
-from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, TaskSettings, ToolsSettings
+from rest_jax.config.settings import (
+    AgentSettings,
+    EngineSettings,
+    ModelSettings,
+    PlayerConfig,
+    TaskSettings,
+    ToolsSettings,
+)
 from rest_jax.core.canonical import digest
 from rest_jax.core.effects import Sampling
 from rest_jax.core.errors import UserError
@@ -16,12 +28,13 @@ from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.evaluation.records import judge
 from rest_jax.evaluation.table import row, to_json
 from rest_jax.models import catalog
-from rest_jax.recipes.agent_file import agent_of, at_url, tools_of
+from rest_jax.recipes.agent_file import agent_of, at_url, shrunk_of, tools_of
 from rest_jax.recipes.environment import environment
 from rest_jax.recipes.players import model_of
 from rest_jax.recipes.run import about, about_search
 from rest_jax.recipes.stages import RunFolder, held
-from rest_jax.recipes.workbench import TRAJECTORIES, RolloutSpec, open_workbench
+from rest_jax.recipes.supported import supported
+from rest_jax.recipes.workbench import TRAJECTORIES, RolloutSpec, open_workbench, shots_there
 from rest_jax.rollout import store
 from rest_jax.tasks.local import local, read_questions
 from rest_jax.tasks.registry import task as open_task
@@ -31,8 +44,18 @@ from rest_jax.tools.agreement import shown_by
 
 
 @dataclass(frozen=True)
+class Given:
+    """Settings in place of those that stand beside a model; None is what its agent.json says, else the defaults."""
+
+    agent: AgentSettings | None = None
+    tools: ToolsSettings | None = None
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+@dataclass(frozen=True)
 class Wanted:
-    """What is to be measured; the fields are the options of `rest-jax eval`."""
+    """What is to be measured; the fields but for `given` are the options of `rest-jax eval`."""
 
     model: str
     task: str | None = None
@@ -45,17 +68,20 @@ class Wanted:
     prompt_style: Literal["base", "chat"] | None = None
     shots: int | None = None
     samples: int = 1
-    temperature: float = 0.0
+    temperature: float | None = None
     seed: int = 0
     limit: int | None = None
     tools_url: str | None = None
+    closed_book: bool = False
     offline: bool = False
-    engine: EngineSettings = field(default_factory=EngineSettings)
+    overrides: Sequence[str] = ()
+    """`agent.KEY=VALUE` and `engine.KEY=VALUE`, over what the model's agent.json and the other options say."""
+    given: Given = Given()
 
 
 def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, Any]:
-    """A row of the results table; with it `records`, one per trajectory, `inputs`, all that decided them, and `notes`
-    and `warnings` for its reader.
+    """A row of the results table; with it `records`, one per trajectory, the `questions` with their gold answers,
+    `inputs`, all that decided them, and `notes` and `warnings` for its reader.
 
     What is made goes to `folder`, for the caller to discard: while it is there, a killed call repeated goes on. Other
     wishes begin anew beside it. Raises UserError for what the caller can mend: no questions, a missing model, an
@@ -67,16 +93,20 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
     task = task_for(wanted)
     model = model_of(wanted.model)
     home = catalog.resolve(model, offline=wanted.offline)
-    settings = agent_for(wanted, task, agent_of(home))
-    tools = at_url(tools_of(home), wanted.tools_url)
-    divide_cpu(wanted.engine.devices)
-    here = environment("auto")
+    given = wanted.given
+    own = PlayerConfig(agent_for(wanted, task, agent_of(home, given.agent)), given.engine)
+    player = checked(overridden(own, wanted.overrides))
+    settings, engine = player.agent, player.engine
+    tools = at_url(tools_of(home, given.tools), wanted.tools_url)
+    divide_cpu(engine.devices)
+    here = environment(given.dtype)
     asked = task.questions(wanted.split, Reader.EVALUATION)[: wanted.limit]
+    found = supported(task, asked, settings.name, tools, closed_book=wanted.closed_book)
     opened = open_workbench(
         task,
-        model=ModelSettings(model),
+        model=ModelSettings(model, given.dtype),
         agent_settings=settings,
-        engine=wanted.engine,
+        engine=engine,
         tools=tools,
         emit=listen,
         offline=wanted.offline,
@@ -88,15 +118,16 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
             "split": wanted.split,
             "questions": len(asked),
             "samples": wanted.samples,
-            "temperature": wanted.temperature,
+            "temperature": settings.warmth(wanted.temperature),
             "seed": wanted.seed,
             "agent": asdict(settings),
             "tools": shown_by(tools),
             "tool_versions": dict(bench.versions),
-            "engine": as_plain(wanted.engine, decisive=True),
+            "engine": as_plain(engine, decisive=True),
             "environment": here,
         }
-        spec = RolloutSpec(asked, wanted.split, wanted.samples, Sampling(wanted.temperature), wanted.seed)
+        sampling = Sampling(settings.warmth(wanted.temperature))
+        spec = RolloutSpec(asked, wanted.split, wanted.samples, sampling, wanted.seed)
 
         def work(stage: Path) -> dict[str, Any]:
             bench.play(stage, bench.base, spec)
@@ -113,10 +144,12 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
         split=wanted.split,
         weights_digest=inputs["weights_digest"],
         seconds=done.seconds,
+        remark="; ".join(filter(None, [shrunk_of(home), str(found or "")])),
     )
     return {
         **to_json(measured),
         "records": [to_json(record) for record in records],
+        "questions": {question.id: {"question": question.text, "golds": list(question.golds)} for question in asked},
         "inputs": inputs,
         "notes": notes(wanted, task, settings, tools),
         "warnings": warnings,
@@ -125,13 +158,15 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
 
 def notes(wanted: Wanted, task: Task, settings: AgentSettings, tools: ToolsSettings) -> list[str]:
     """What a reader has to know beside the numbers."""
-    drawn = "greedy" if wanted.temperature == 0 else f"temperature {wanted.temperature:g}, seed {wanted.seed}"
+    warmth = settings.warmth(wanted.temperature)
+    limits = Limits.of(settings, agent(settings.name).turn_tokens)
+    drawn = "greedy" if warmth == 0 else f"temperature {warmth:g}, seed {wanted.seed}"
     prompt = "bare" if settings.bare else f"{settings.shots} worked examples"
     return [
         f"{task.name}, split {wanted.split}, {drawn}; interval: 95 % bootstrap over questions",
-        f"agent {settings.name}, style {settings.style}, {prompt}; at most {settings.turns} turns of "
-        f"{settings.turn_tokens} tokens, observations of {settings.observation_chars} characters",
-        about_search(task, tools),
+        f"agent {settings.name}, style {settings.style}, {prompt}; at most {limits.turns} turns of "
+        f"{limits.turn_tokens} tokens, observations of {limits.observation_chars} characters",
+        *([about_search(task, tools)] if agent(settings.name).tools else []),
         *about(task),
     ]
 
@@ -153,9 +188,11 @@ def task_for(wanted: Wanted) -> Task:
 def agent_for(wanted: Wanted, task: Task, settings: AgentSettings) -> AgentSettings:
     """The model's own settings with what the caller asked for: worked examples, even none, come with an instruction.
 
-    A number that nobody asked for is at most what the task has.
+    A number that nobody asked for is at most what the task has, and 1 of candidates that another agent does not have.
     """
     chosen = replace(settings, name=wanted.agent or settings.name, style=wanted.prompt_style or settings.style)
+    if not agent(chosen.name).candidates:
+        chosen = replace(chosen, candidates=1)
     if wanted.shots is not None:
         return replace(chosen, shots=wanted.shots, bare=False)
-    return replace(chosen, shots=min(settings.shots, len(task.examples)))
+    return replace(chosen, shots=shots_there(chosen, task))

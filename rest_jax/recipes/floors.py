@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from rest_jax.core.effects import Status
 from rest_jax.core.trajectory import Question
-from rest_jax.evaluation.records import Record, ScoreAnswer, is_yes_or_no
+from rest_jax.evaluation.records import Record
+from rest_jax.tasks.metrics import Metric, is_conclusion
 
 PLAYED = {"closed_book": "closed book", "question_as_query": "question as query"}
 """Floors that the prompted model plays: agent → name of the row."""
 
 
-def most_frequent(train: Sequence[Question], asked: Sequence[Question], score: ScoreAnswer) -> tuple[Record, ...]:
+def most_frequent(train: Sequence[Question], asked: Sequence[Question], score: Metric) -> tuple[Record, ...]:
     """Every question answered with the train split's most frequent answer; ties go to the first in the alphabet."""
     counts = Counter(question.answer for question in train)
     answer = min(counts, key=lambda text: (-counts[text], text))
@@ -28,7 +29,7 @@ def most_frequent(train: Sequence[Question], asked: Sequence[Question], score: S
             em=result.em,
             f1=result.f1,
             well_formed=True,
-            grounded=None if is_yes_or_no(question.answer) else 0.0,
+            grounded=None if is_conclusion(question.answer) else 0.0,
             searches=0,
             model_tokens=0,
             masked=False,

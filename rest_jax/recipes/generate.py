@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from rest_jax.core.effects import Candidate, Finish, Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.keys import KeyPath
-from rest_jax.core.policy import Policy, Request, replies
+from rest_jax.core.policy import Request, replies
+from rest_jax.sampling.replicas import Replicas
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Completion:
 
 
 def generate(
-    policy: Policy,
+    policy: Replicas,
     prompts: Sequence[str],
     *,
     max_tokens: int,
@@ -48,11 +49,8 @@ def generate(
 
     def request(place: int) -> Request:
         prompt = prompts[place]
-        ids, key = (
-            (*policy.codec.bos_ids, *policy.codec.encode_trusted(prompt)),
-            KeyPath(seed, 0, prompt, place, 0, 0, 0),
-        )
-        return Request(place, place, ids, key, max_tokens, tuple(stop), sampling)
+        ids = (*policy.codec.bos_ids, *policy.codec.encode_trusted(prompt))
+        return Request(place, place, ids, KeyPath(seed, 0, prompt, place, 0, 0, 0), max_tokens, tuple(stop), sampling)
 
     done: dict[int, Candidate] = {}
     given = 0

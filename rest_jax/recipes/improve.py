@@ -13,6 +13,7 @@ from rest_jax.core.events import Listener
 from rest_jax.core.trajectory import Trajectory
 from rest_jax.models import checkpoint
 from rest_jax.models.digest import weights_digest
+from rest_jax.models.shrink import SHRUNK, shrunk
 from rest_jax.recipes.agent_file import described
 from rest_jax.recipes.workbench import Player
 from rest_jax.training.examples import examples_of
@@ -55,12 +56,13 @@ def improve(
     ]
     result = fit(model.config, model.params, examples, settings, seed=seed, folder=folder / CHECKPOINTS, emit=emit)
     trained = replace(agent, bare=agent.bare or settings.prompt == "bare")
+    kept = {SHRUNK: said} if (said := shrunk(model.agent)) else {}
     checkpoint.save(
         model.config,
         result.params,
         folder / MODEL,
         tokenizer_from=start,
-        agent=described(trained, tools, model.codec.chat),
+        agent={**described(trained, tools, model.codec.chat), **kept},
     )
     player = Player(folder / MODEL, weights_digest(result.params), trained.bare)
     return Improved(player, tuple(result.losses), result.tokens, len(examples))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rest_jax.config.settings import ImproveSettings
+from rest_jax.core.answers import normalise
 from rest_jax.core.effects import Status, passages
+from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, notice, silent
 from rest_jax.core.trajectory import Question, Trajectory
-from rest_jax.evaluation.records import is_grounded, is_yes_or_no
+from rest_jax.evaluation.records import is_grounded
+from rest_jax.tasks.leaks import held_out
+from rest_jax.tasks.metrics import is_conclusion
 from rest_jax.tasks.task import Task
 from rest_jax.training.mixture import keep
 
@@ -21,11 +26,23 @@ class Grown:
 
     trajectories: tuple[Trajectory, ...]
     rewards: Mapping[str, float | None]
+    remark: str = ""
+    """What is to be said of them beside the numbers."""
 
     @property
     def mean_reward(self) -> float:
         counted = [reward for reward in self.rewards.values() if reward is not None]
         return sum(counted) / len(counted) if counted else float("nan")
+
+    @property
+    def model_tokens(self) -> int:
+        """Tokens that were sampled for it."""
+        return sum(t.model_tokens for t in self.trajectories)
+
+    @property
+    def rewarding(self) -> tuple[Trajectory, ...]:
+        """Those with more than no reward."""
+        return tuple(t for t in self.trajectories if self.rewards[t.id])
 
 
 def rewarded(
@@ -51,6 +68,34 @@ def thresholded(grown: Grown, settings: ImproveSettings, threshold: float, emit:
     return tuple(t for t in grown.trajectories if t.id in kept)
 
 
+def first_samples(grown: Grown, n: int) -> Grown:
+    """A Grow as if it had sampled every question n times (Aksitov et al. 2023, table 3: one, two, four times)."""
+    some = tuple(t for t in grown.trajectories if t.sample < n)
+    return replace(grown, trajectories=some, rewards={t.id: grown.rewards[t.id] for t in some})
+
+
+def nothing_kept(grown: Grown, threshold: float, *, demonstrated: bool) -> str:
+    """What to say where no trajectory of a generation passed a threshold, and what is then learned."""
+    best = max((reward for reward in grown.rewards.values() if reward is not None), default=float("nan"))
+    learned = "learns from its demonstrations alone, as control A does" if demonstrated else "learns nothing there"
+    return (
+        f"keeps nothing over threshold {threshold:g} (best reward {best:.3g}) and {learned}; lower "
+        f"improve.thresholds, or raise grow.samples or grow.questions"
+    )
+
+
+def nothing_shown(demonstrations: Grown) -> str:
+    """What to say where no demonstration found its answer: how they ended, and what mends that."""
+    endings = Counter(trajectory.status for trajectory in demonstrations.trajectories).most_common()
+    told = ", ".join(f"{status.value} {count}" for status, count in endings)
+    mend = {
+        Status.TOKEN_LIMIT: "their turns are longer than agent.turn_tokens allows, raise it",
+        Status.STEP_LIMIT: "they take more turns than agent.turns allows, raise it",
+        Status.TOOL_FAILURE: "the adapter failed them, tools.log says how",
+    }.get(endings[0][0], "see that the adapter serves the task's corpus (tools.url, tools.k1 …)")
+    return f"none of the {len(demonstrations.trajectories)} demonstrations found its answer ({told}); {mend}"
+
+
 def seeded(
     chosen: Sequence[Trajectory], demonstrations: Sequence[Trajectory], settings: ImproveSettings
 ) -> Sequence[Trajectory]:
@@ -63,20 +108,35 @@ def kept_fraction(grown: Grown, settings: ImproveSettings, threshold: float) -> 
     return len(thresholded(grown, settings, threshold, silent)) / max(1, len(grown.trajectories))
 
 
+def refuse_leaks(mix: Sequence[Trajectory], task: Task) -> None:
+    """Raise UserError when something that is to be learnt asks a held-out question or shows its gold page.
+
+    Grows and demonstrations of the task's own were rid of both; whatever else comes into a mixture was not.
+    """
+    kept_back = held_out(task)
+    for trajectory in mix:
+        asks = normalise(trajectory.question) in kept_back.texts
+        if asks or not _titles_shown(trajectory).isdisjoint(kept_back.pages):
+            raise UserError(
+                f"trajectory {trajectory.id} of {trajectory.task}: it {'asks' if asks else 'shows the gold page of'} a "
+                f"question that {task.name} holds out for select or report; take it out of what is learnt"
+            )
+
+
 def is_sound(trajectory: Trajectory) -> bool:
     """Whether a demonstration holds up when its searches are really made: no call failed, and the answer was seen.
 
-    Yes and no cannot be seen; for them a search that found something is enough.
+    Yes, no and labels cannot be seen; for them a search that found something is enough.
     """
     if any(call.fault is not None for call in trajectory.tool_calls):
         return False
-    if is_yes_or_no(trajectory.answer):
+    if is_conclusion(trajectory.answer):
         return any(call.found for call in trajectory.tool_calls)
     return is_grounded(trajectory)
 
 
 def random_finished(grown: Grown, count: int, seed: int) -> tuple[Trajectory, ...]:
-    """Control B: as many self-samples as the filter kept, chosen without looking at their reward.
+    """Control B: as many samples of a Grow as the filter kept, chosen without looking at their reward.
 
     Of the well-formed ones only those that answered: learning from turns that lead nowhere would make B easy to beat.
     """
@@ -84,6 +144,18 @@ def random_finished(grown: Grown, count: int, seed: int) -> tuple[Trajectory, ..
     eligible = [t for t in answered if grown.rewards[t.id] is not None]
     chosen = set(random.Random(seed).sample([t.id for t in eligible], min(count, len(eligible))))
     return tuple(t for t in eligible if t.id in chosen)
+
+
+def likeliest(grown: Grown, sampled: Grown, count: int) -> tuple[Trajectory, ...]:
+    """As many of a Grow's trajectories as the filter kept, chosen by their perplexity per token alone: the lowest of
+    those that answered, the first of equals.
+
+    The perplexity is that of what was `sampled`: a judge may have given the Grow other targets, which nobody played.
+    """
+    worth = {t.id: t.mean_logprob for t in sampled.trajectories}
+    answered = [t for t in grown.trajectories if t.status is Status.FINISHED and grown.rewards[t.id] is not None]
+    chosen = {t.id for t in sorted(answered, key=lambda t: -worth[t.id])[:count]}
+    return tuple(t for t in answered if t.id in chosen)
 
 
 def _titles_shown(trajectory: Trajectory) -> set[str]:

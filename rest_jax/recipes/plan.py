@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rest_jax.config.settings import ImproveSettings, RestConfig
+from rest_jax.config.settings import GenerationSettings, ImproveSettings, RestConfig
 from rest_jax.recipes.floors import PLAYED
 
 FEWEST_VOTES = 3
@@ -51,10 +51,26 @@ class Rates:
     rows: int
 
 
+TWO_CORES = Rates(sampled=270.0, prefilled=430.0, trained=79.0, rows=128)
+"""Of SmolLM2-135M on two CPU cores, two samplers of 64 rows over caches of 320 tokens, 512 packed tokens a step
+(docs/results.md, the quickstart's section)."""
+TWO_CORES_PARAMETERS = 134_515_008
+
+
+def two_cores(parameters: int, rows: int) -> Rates:
+    """What two CPU cores may be expected to do with a model of another size: as much less as it is larger."""
+    share = TWO_CORES_PARAMETERS / parameters
+    return Rates(TWO_CORES.sampled * share, TWO_CORES.prefilled * share, TWO_CORES.trained * share, rows)
+
+
 def plan(config: RestConfig, one: Lengths) -> list[Planned]:
-    """The work of a run, in order, for all seeds together."""
+    """The work of a run, in order, for all seeds together; where select decides how far it goes, the most of it."""
     seeds = len(config.seeds)
     ev = config.evaluate
+
+    def selected(number: int, improve: ImproveSettings) -> list[Planned]:
+        rollouts = seeds * (1 + _steps(improve))
+        return [rolled(f"select {number}", improve.select, rollouts)] if improve.select else []
 
     def rolled(name: str, each: int, rollouts: int = seeds) -> Planned:
         trajectories = rollouts * each
@@ -62,36 +78,64 @@ def plan(config: RestConfig, one: Lengths) -> list[Planned]:
         return Planned(name, trajectories, *tokens, rollouts=rollouts)
 
     work = [rolled("evaluate prompted", ev.prompted, rollouts=1)]
+    if ev.teacher:
+        work.append(Planned("evaluate teacher", ev.teacher))
     # A script speaks for the model in demonstrations: they cost the tools' time alone.
-    work.append(Planned("demonstrations", seeds * config.pilot.demonstrations))
-    work.append(Planned("pilot", trained_tokens=seeds * _trained(config.pilot.improve)))
+    if n := config.pilot.demonstrations:
+        work.append(Planned("demonstrations", seeds * n))
+        work.append(Planned("pilot", trained_tokens=seeds * _step(config.pilot.improve)))
     work.append(rolled("evaluate pilot", ev.pilot))
     if ev.gate:
         work.append(rolled("pilot gate", ev.gate))
     for number, generation in enumerate(config.generations, 1):
         grow = generation.grow
-        work.append(rolled(f"grow {number}", grow.questions * grow.samples))
+        if grow.policy == "teacher":  # its tokens are sampled elsewhere
+            work.append(Planned(f"grow {number} (teacher)", seeds * grow.questions * grow.samples))
+        else:
+            work.append(rolled(f"grow {number}", grow.questions * grow.samples))
         work.append(Planned(f"improve {number}", trained_tokens=seeds * _trained(generation.improve)))
+        work += selected(number, generation.improve)
         last = number == len(config.generations)
         work.append(rolled(f"evaluate generation {number}", ev.final if last else ev.generations))
-    loop_steps = sum(_trained(generation.improve) for generation in config.generations)
     for control in ev.controls:
         if control == "majority":
             work.append(rolled("control majority", majority_samples(config) * ev.final))
+        elif control == "best_of":  # of the majority's samples, once for both
+            if "majority" not in ev.controls:
+                work.append(rolled("control best_of", majority_samples(config) * ev.final))
+        elif control == "single_sample":
+            work.append(rolled("control single_sample", ev.final))
         else:
+            learning = _learning(config, begun=1 if control == "more_gen_1" else 0)
             if control == "gold":
-                asked = sum(generation.grow.questions for generation in config.generations)
+                asked = sum(generation.grow.questions for _, generation in learning)
                 work.append(Planned("gold demonstrations", seeds * asked))
-            work.append(Planned(f"control {control}", trained_tokens=seeds * loop_steps))
+            trained = sum(_trained(generation.improve) for _, generation in learning)
+            work.append(Planned(f"control {control}", trained_tokens=seeds * trained))
+            for number, generation in learning:
+                work += selected(number, generation.improve)
             work.append(rolled(f"evaluate {control}", ev.final))
+    for student in config.students:
+        work.append(rolled(f"evaluate student {student.label} prompted", ev.prompted, rollouts=1))
+        work.append(Planned(f"student {student.label}", trained_tokens=seeds * _step(config.generations[-1].improve)))
+        work.append(rolled(f"evaluate student {student.label}", ev.final))
     work += [rolled(f"floor {floor}", ev.final, rollouts=1) for floor in ev.floors if floor in PLAYED]
     return work
 
 
 def majority_samples(config: RestConfig) -> int:
-    """Control C's samples per question, as predicted: all Grows and the final evaluation together, per question."""
+    """Control C's samples per question, as predicted: all Grows, what is measured on select and the final evaluation
+    together, per question."""
     grown = sum(generation.grow.questions * generation.grow.samples for generation in config.generations)
-    return max(FEWEST_VOTES, round((grown + config.evaluate.final) / config.evaluate.final))
+    chosen = sum(one.improve.select * (1 + _steps(one.improve)) for one in config.generations)
+    return max(FEWEST_VOTES, round((grown + chosen + config.evaluate.final) / config.evaluate.final))
+
+
+def _learning(config: RestConfig, begun: int) -> list[tuple[int, GenerationSettings]]:
+    """The generations, with their numbers, in which a control learns: none before the last that forgets them."""
+    forgetting = (place for place, generation in enumerate(config.generations) if generation.improve.forgets)
+    first = max([begun, *forgetting])
+    return list(enumerate(config.generations[first:], first + 1))
 
 
 def total(work: Sequence[Planned]) -> Planned:
@@ -116,4 +160,14 @@ def seconds(work: Sequence[Planned], rates: Rates) -> float:
 
 
 def _trained(settings: ImproveSettings) -> int:
-    return len(settings.thresholds) * settings.steps * settings.rows * settings.length
+    return _steps(settings) * _step(settings)
+
+
+def _steps(settings: ImproveSettings) -> int:
+    """The most Improve steps of a generation."""
+    return len(settings.thresholds) * settings.rounds
+
+
+def _step(settings: ImproveSettings) -> int:
+    """Tokens of one Improve step."""
+    return settings.steps * settings.rows * settings.length

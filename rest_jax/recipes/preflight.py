@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rest_jax.agents.registry import agent
+from rest_jax.config.policies import PoliciesSettings
 from rest_jax.config.settings import RestConfig
 from rest_jax.core.events import Listener
 from rest_jax.evaluation.records import judge
@@ -15,10 +17,13 @@ from rest_jax.evaluation.statistics import pass_at_k, smallest_effect
 from rest_jax.recipes import plan
 from rest_jax.recipes.agent_file import agent_of
 from rest_jax.recipes.calibrate import measured_rates
+from rest_jax.recipes.endpoints import REPLIES
 from rest_jax.recipes.mixture import kept_fraction, rewarded
 from rest_jax.recipes.players import models_of_run
-from rest_jax.recipes.stages import is_run
-from rest_jax.recipes.workbench import Player, RolloutSpec, Workbench, lengths, open_workbench
+from rest_jax.recipes.rehearsal import lengths, refuse_too_long
+from rest_jax.recipes.run import refuse_too_few
+from rest_jax.recipes.stages import held, is_run
+from rest_jax.recipes.workbench import Player, RolloutSpec, Workbench, open_workbench
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 
@@ -65,10 +70,16 @@ def estimate(
     offline: bool = False,
     emit: Listener,
 ) -> Preflight:
-    """`preflight` with the run's pilot, where its folder has one, else with the prompted model."""
+    """`preflight` with the run's pilot, where its folder has one, else with the prompted model.
+
+    What endpoints say is kept in the run's folder, where the run finds it. Raises UserError when another process works
+    there, and for what the run would be refused for.
+    """
     pilot = models_of_run(run_dir).get("pilot") if is_run(run_dir) else None
+    task = open_task(config.task)
+    refuse_too_few(config, task)
     opened = open_workbench(
-        open_task(config.task),
+        task,
         model=replace(config.model, name=pilot or config.model.name),
         agent_settings=agent_of(Path(pilot)) if pilot else config.agent,
         engine=config.engine,
@@ -76,8 +87,16 @@ def estimate(
         emit=emit,
         offline=offline,
         trains=True,
+        policies=config.policies,
+        replies=run_dir / REPLIES,
     )
-    with opened as bench, tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
+    asks = config.policies != PoliciesSettings()
+    with (
+        held(run_dir) if asks else nullcontext(),
+        opened as bench,
+        tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch,
+    ):
+        refuse_too_long(config, task, bench.engine.codec)
         return preflight(config, bench, Path(scratch), bench.base, questions=questions, samples=samples)
 
 
@@ -89,10 +108,11 @@ def preflight(
     `player` is the policy that grows: the prompted model, or the pilot of a run that has one.
     """
     grow = config.generations[0].grow
-    bench.task.reward(config.task.reward)  # none of this name: refused before the sampling
     asked = bench.task.questions("train", Reader.TRAINING, questions)
-    sampling = grow.sampling
-    trajectories = bench.play(folder, player, RolloutSpec(asked, "train", samples, sampling, config.seeds[0], 1))
+    sampling = grow.sampling(config.agent)
+    trajectories = bench.play(
+        folder, player, RolloutSpec(asked, "train", samples, sampling, config.seeds[0], 1, grow.policy)
+    )
     grown = rewarded(trajectories, asked, bench.task, config.task.reward, bench.emit)
     records = judge(trajectories, {question.id: question for question in asked}, bench.task.score)
     right: Counter[str] = Counter({question.id: 0 for question in asked})
@@ -118,7 +138,9 @@ def preflight(
 def _advice(config: RestConfig, player: Player, kept: dict[float, float]) -> str:
     if any(kept.values()):
         return "the reward has something to keep"
-    if not player.bare:
+    if config.generations[0].grow.policy == "teacher":
+        return "the reward has nothing to keep from the teacher: raise agent.shots or samples, or ask another one"
+    if not player.bare and config.pilot.demonstrations:
         return (
             "the reward has nothing to keep from the prompted model: the run relies on its pilot of "
             f"{config.pilot.demonstrations} demonstrations; look again after it with --run-dir"

@@ -10,13 +10,13 @@ from typing import Any
 from rest_jax.config.loader import Loaded
 from rest_jax.config.settings import RestConfig
 from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.recipes.feedback import as_learned
+from rest_jax.recipes.loop import read_grown
 from rest_jax.recipes.mixture import kept_fraction
-from rest_jax.recipes.rest import REWARDS, read_grown
 from rest_jax.recipes.stages import Done
 from rest_jax.recipes.summary import curve
 from rest_jax.recipes.workbench import ROLLOUT, TRAJECTORIES
 from rest_jax.reporting.html import GrowSummary, Judged, Report, write_report
-from rest_jax.rollout import store
 from rest_jax.tasks.task import Task
 
 SHOWN = 40
@@ -40,11 +40,13 @@ def write_run_report(
         title=summary["title"],
         summary=summary,
         curve=curve(summary),
-        grown=[_grown(done, loaded.value) for done in stages if done.name.endswith("/grow")],
+        grown=[_grown(done, loaded.value, stages) for done in stages if done.name.endswith("/grow")],
         losses={done.name: done.results["losses"] for done in stages if "losses" in done.results},
         rollouts=_rollouts(metrics),
         galleries={
-            done.name: _gallery(done, questions, task) for done in stages if (done.folder / TRAJECTORIES).is_file()
+            done.name: _gallery(done, loaded.value, stages, questions, task)
+            for done in stages
+            if (done.folder / TRAJECTORIES).is_file()
         },
         facts={name: str(fact) for name, fact in environment.items()}
         | {row["name"]: f"weights {row['weights_digest'][:64]}" for row in summary["rows"] if row["weights_digest"]},
@@ -60,8 +62,8 @@ def _rollouts(metrics: Path) -> list[dict[str, Any]]:
     return [line for line in lines if line["kind"] == "metrics" and wanted <= line.keys()]
 
 
-def _grown(done: Done, config: RestConfig) -> GrowSummary:
-    grown = read_grown(done)
+def _grown(done: Done, config: RestConfig, stages: Sequence[Done]) -> GrowSummary:
+    grown = as_learned(read_grown(done), done, config, stages)
     settings = config.generations[done.inputs["generation"] - 1].improve
     rewards = [reward for reward in grown.rewards.values() if reward is not None]
     return GrowSummary(done.name, rewards, [(tau, kept_fraction(grown, settings, tau)) for tau in THRESHOLDS])
@@ -73,14 +75,16 @@ def _questions(task: Task) -> dict[str, Question]:
     return {question.id: question for question in (*shown, *(q for split in task.splits.values() for q in split))}
 
 
-def _gallery(done: Done, questions: Mapping[str, Question], task: Task) -> list[Judged]:
-    """Right is what the task's own metric calls right, whatever the reward."""
-    file = done.folder / REWARDS
-    rewards = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+def _gallery(
+    done: Done, config: RestConfig, stages: Sequence[Done], questions: Mapping[str, Question], task: Task
+) -> list[Judged]:
+    """Trajectories as they were played. Right is what the task's own metric calls right, whatever the reward."""
+    played = read_grown(done)
+    rewards = as_learned(played, done, config, stages).rewards
 
     def judged(trajectory: Trajectory) -> Judged:
         question = questions[trajectory.question_id]
         score = task.score(trajectory.answer, question)
         return Judged(trajectory, question.answer, rewards.get(trajectory.id), score.em)
 
-    return [judged(trajectory) for trajectory in store.read(done.folder / TRAJECTORIES)[:SHOWN]]
+    return [judged(trajectory) for trajectory in played.trajectories[:SHOWN]]

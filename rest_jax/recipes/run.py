@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rest_jax.agents.registry import agent
+from rest_jax.agents.registry import agent, method_of
 from rest_jax.config.loader import Loaded, load
 from rest_jax.config.settings import RestConfig, ToolsSettings
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import Listener, notice, to_both
+from rest_jax.core.events import Listener, notice, to_both, warning
 from rest_jax.core.files import write_json
+from rest_jax.core.trajectory import Question
 from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import catalog, tokenizer
-from rest_jax.recipes import plan
+from rest_jax.models.checkpoint import config_of
+from rest_jax.models.decoder import parameters
+from rest_jax.recipes import endpoints, feedback, plan, students
+from rest_jax.recipes.agent_file import shrunk_of
 from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.controls import ROWS, control, floor
 from rest_jax.recipes.environment import environment
+from rest_jax.recipes.loop import Loop
+from rest_jax.recipes.rehearsal import lengths, refuse_too_long
 from rest_jax.recipes.report import write_run_report
-from rest_jax.recipes.rest import Loop
-from rest_jax.recipes.stages import SUMMARY, Done, finished_stages, open_run, read_environment
-from rest_jax.recipes.summary import summarise
-from rest_jax.recipes.workbench import Workbench, lengths, open_workbench
+from rest_jax.recipes.rest import rest
+from rest_jax.recipes.stages import SUMMARY, Done, RunFolder, finished_stages, open_run, read_environment
+from rest_jax.recipes.summary import Measured, summarise
+from rest_jax.recipes.supported import supported
+from rest_jax.recipes.workbench import Bench, Workbench, open_workbench
 from rest_jax.reporting.metrics_file import MetricsFile
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
@@ -48,7 +55,7 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
     here = environment(config.model.dtype)
     with (
         MetricsFile(run_dir / METRICS) as metrics,
-        open_run(run_dir, loaded.text, loaded.digest, here, to_both(metrics, emit)) as folder,
+        open_run(run_dir, loaded, here, to_both(metrics, emit)) as folder,
     ):
         task = open_task(config.task, run_dir / "data")
         refuse_too_few(config, task)
@@ -62,39 +69,64 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
             offline=offline,
             log=run_dir / "tools.log",
             trains=True,
+            policies=config.policies,
+            replies=run_dir / endpoints.REPLIES,
         ) as bench:
+            refuse_too_long(config, task, bench.engine.codec)
+            seated = students.seated(config, bench, offline=offline)  # before the bench has rows: they take turns
             announce(config, bench, folder.emit)
-            shared = Loop(config, config.seeds[0], folder, bench)
-            measured = [shared.measured("prompted", "prompted", bench.base, config.evaluate.prompted)]
-            for seed in config.seeds:
-                loop = Loop(config, seed, folder, bench)
-                finished = loop()
-                measured += [*finished.rows, *(control(loop, name, finished) for name in config.evaluate.controls)]
-            measured += [floor(shared, name) for name in config.evaluate.floors]
-            summary = summarise(
-                measured,
-                title=f"{config.name}: {task.name}, {config.model.name}",
-                task=task.name,
-                described=task.describe(),
-                against=("pilot", *ROWS.values()),
-                notes=notes(config, bench),
-                warnings=folder.warnings,
-            )
+            measured = measure(config, folder, bench, seated)
+            summary = summary_of(config, task, measured, folder.warnings)
         write_json(run_dir / SUMMARY, summary)
         _write_report(run_dir, summary, loaded, folder.stages, task)
     return summary
 
 
+def measure(config: RestConfig, folder: RunFolder, bench: Bench, seated: students.Students) -> list[Measured]:
+    """Every measurement of a run, in the table's order: all of its stages, done or found done."""
+    shared = Loop(config, config.seeds[0], folder, bench)
+    gates = feedback.gates(shared)  # once: a judge near the gate would count in one seed and not in another
+    measured = [shared.measured("prompted", "prompted", bench.base, config.evaluate.prompted)]
+    if n := config.evaluate.teacher:
+        measured.append(shared.measured("teacher", "teacher", bench.base, n, policy="teacher"))
+    for seed in config.seeds:
+        loop = Loop(config, seed, folder, bench)
+        finished = rest(loop, gates)
+        measured += [*finished.rows, *(control(loop, name, finished) for name in config.evaluate.controls)]
+        for student in seated.items():
+            measured += students.distilled(loop, finished, *student)
+    return [*measured, *(floor(shared, name) for name in config.evaluate.floors)]
+
+
+def summary_of(config: RestConfig, task: Task, measured: Sequence[Measured], warnings: Sequence[str]) -> dict[str, Any]:
+    """The content of summary.json."""
+    return summarise(
+        measured,
+        title=f"{config.name}: {task.name}, {config.model.name}",
+        task=task.name,
+        described=task.describe(),
+        against=("pilot", "teacher", *ROWS.values()),
+        notes=notes(config, task),
+        warnings=warnings,
+    )
+
+
 def report_again(run_dir: Path) -> Path:
     """Write a finished run's report.html again; returns its path. UserError when the run has not finished."""
-    stages = finished_stages(run_dir)
+    summary = read_summary(run_dir)
+    loaded = load(run_dir / "config.yaml", RestConfig)
+    task = open_task(loaded.value.task, run_dir / "data")
+    _write_report(run_dir, summary, loaded, finished_stages(run_dir), task)
+    return run_dir / REPORT
+
+
+def read_summary(run_dir: Path) -> dict[str, Any]:
+    """A finished run's summary.json. UserError when there is no such run, or it has not finished."""
+    finished_stages(run_dir)
     file = run_dir / SUMMARY
     if not file.is_file():
         raise UserError(f"{run_dir}: the run has not finished (no {SUMMARY}); repeat `rest-jax run` first")
-    loaded = load(run_dir / "config.yaml", RestConfig)
-    task = open_task(loaded.value.task, run_dir / "data")
-    _write_report(run_dir, json.loads(file.read_text(encoding="utf-8")), loaded, stages, task)
-    return run_dir / REPORT
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _write_report(
@@ -105,7 +137,7 @@ def _write_report(
 
 
 def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
-    """What a run would do, stage by stage, without doing it: the settings, the task, the model and a file of tools, or
+    """What a run would do, stage by stage, without doing it: the settings, the task, the models and a file of tools, or
     the cassette in its place, are checked."""
     if config.tools.mode == "replay":
         read_cassette(Path(config.tools.cassette or ""))
@@ -113,34 +145,80 @@ def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
         read_settings(Path(config.tools.config))
     task = open_task(config.task)
     refuse_too_few(config, task)
-    codec = tokenizer.load(catalog.resolve(config.model.name, offline=offline))
+    folder = catalog.resolve(config.model.name, offline=offline)
+    codec = tokenizer.load(folder)
+    refuse_too_long(config, task, codec)
+    for student in config.students:
+        catalog.resolve(student.name, offline=offline)
     work = plan.plan(config, lengths(task, codec, config.agent))
-    return [
+    rates = plan.two_cores(parameters(config_of(folder)), config.engine.rows * config.engine.replicas)
+    lines = [
         f"{w.name:32} {w.trajectories:6} trajectories {w.sampled_tokens / 1000:7.0f}k sampled "
         f"{w.prefilled_tokens / 1000:7.0f}k prefilled {w.trained_tokens / 1000:7.0f}k trained tokens"
         for w in (*work, plan.total(work))
     ]
+    return [
+        *lines,
+        f"about {_span(plan.seconds(work, rates))} on two CPU cores, at {rates.sampled:.0f} sampled, "
+        f"{rates.prefilled:.0f} prefilled and {rates.trained:.0f} trained tokens/s (docs/results.md); `rest-jax "
+        f"preflight` measures this machine",
+    ]
+
+
+def _span(seconds: float) -> str:
+    """A length of time in words: minutes up to two hours, hours beyond."""
+    return f"{math.ceil(seconds / 60)} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
 def refuse_too_few(config: RestConfig, task: Task) -> None:
-    """Raise UserError when a task has not all that a run will ask of it: at its start rather than hours later."""
+    """Raise UserError when a task, a method or a teacher has not all that a run will ask of it: at its start rather
+    than hours later."""
     ev = config.evaluate
+    method = method_of(config.agent, learns=True, textual=endpoints.textual(config))
+    feedback.check_labels(config.judge, task)
     task.reward(config.task.reward)
-    for generation in config.generations:
-        task.questions("train", Reader.TRAINING, generation.grow.questions)
-    between = ev.generations if len(config.generations) > 1 else 1
-    task.questions(ev.split, Reader.EVALUATION, max(ev.prompted, ev.pilot, between, ev.final))
-    if ev.gate:
-        task.questions("select", Reader.SELECTION, ev.gate)
-    task.demonstrations(config.pilot.source, config.pilot.demonstrations, config.seeds[0])
-    task.shots(0 if config.agent.bare else config.agent.shots)
+    for setting, split, reader, n in _asked(config):
+        try:
+            task.questions(split, reader, n)
+        except UserError as error:
+            raise UserError(f"{setting}: {error}") from None
+    supported(task, measured_on(config, task), config.agent.name, config.tools, closed_book=ev.closed_book)
+    if n := config.pilot.demonstrations:
+        task.demonstrations(config.pilot.source, n, config.seeds[0])
+    if "gold" in ev.controls:
+        task.demonstrations("gold", 1, config.seeds[0])
+    task.shots(0 if config.agent.bare or method.own_shots else config.agent.shots)
     task.reads.drain()  # counted, not read
+
+
+def _asked(config: RestConfig) -> Iterator[tuple[str, str, Reader, int]]:
+    """The questions that a run will ask: the setting that says so, whose they are, who reads them, and how many."""
+    for place, generation in enumerate(config.generations):
+        yield f"generations.{place}.grow.questions", "train", Reader.TRAINING, generation.grow.questions
+        if n := generation.improve.select:
+            yield f"generations.{place}.improve.select", "select", Reader.SELECTION, n
+    ev = config.evaluate
+    yield "evaluate.split", ev.split, Reader.EVALUATION, 1
+    for name in ("prompted", "pilot", "generations", "final", "teacher"):
+        unasked = name == "generations" and len(config.generations) == 1
+        if (n := getattr(ev, name)) and not unasked:
+            yield f"evaluate.{name}", ev.split, Reader.EVALUATION, n
+    if ev.gate:
+        yield "evaluate.gate", "select", Reader.SELECTION, ev.gate
+
+
+def measured_on(config: RestConfig, task: Task) -> Sequence[Question]:
+    """The questions of a run's rows. Raises UserError when the task has too few."""
+    most = max(n for _, _, reader, n in _asked(config) if reader is Reader.EVALUATION)
+    return task.questions(config.evaluate.split, Reader.EVALUATION, most)
 
 
 def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
     """Say, before the work begins, what it is about, what it will be, and what it will take here: memory and time."""
     for line in (*about(bench.task), bench.memory.line(config.engine)):
         notice(emit, line)
+    if said := shrunk_of(bench.base.folder):
+        warning(emit, f"{config.model.label} is {said}; its rows are exploratory")
     work = plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent))
     whole = plan.total(work)
     prompt = bench.prompt(agent(config.agent.name), bare=True)
@@ -183,11 +261,16 @@ def _counts(entry: Any) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in entry.items())
 
 
-def notes(config: RestConfig, bench: Workbench) -> list[str]:
+def notes(config: RestConfig, task: Task) -> list[str]:
     """What a reader has to know beside the numbers."""
+    warmth = config.agent.warmth()
+    found = supported(task, measured_on(config, task), config.agent.name, config.tools, closed_book=True)
+    drawn = f"temperature {warmth:g}" if warmth else "greedy"
     return [
-        f"{bench.task.name}, split {config.evaluate.split}, greedy; intervals: 95 % bootstrap over questions; "
+        f"{task.name}, split {config.evaluate.split}, {drawn}; intervals: 95 % bootstrap over questions; "
         f"seeds {', '.join(map(str, config.seeds))}",
-        about_search(bench.task, config.tools),
-        *about(bench.task),
+        *([about_search(task, config.tools)] if agent(config.agent.name).tools else []),
+        *([str(found)] if found and not found.suffices else []),
+        *endpoints.notes(config.policies),
+        *about(task),
     ]

@@ -29,8 +29,7 @@ def room_for(folder: Path, engine: EngineSettings, *, dtype: str, trains: bool =
 def open_sampler(folder: Path, engine: EngineSettings, *, dtype: str, emit: Listener) -> Replicas:
     """The engines of these settings over the model in `folder`; what they compile is kept for the next process.
 
-    Raises UserError as `room_for` does, before any weight is read.
+    To be called once `room_for` has found room.
     """
     keep_compiled(cache_folder() / "compiled")
-    room_for(folder, engine, dtype=dtype)
     return Replicas(checkpoint.on_disk(folder), engine, dtype=compute_dtype(dtype), emit=emit)

@@ -11,14 +11,15 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from rest_jax.core.canonical import digest
+from rest_jax.config.loader import Loaded
+from rest_jax.config.plain import as_plain, differing
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, Listener, remembering, warning
 from rest_jax.core.files import PART, write_json
@@ -34,8 +35,8 @@ JOURNAL = "journal.jsonl"
 CLOCK = "clock.json"
 """Beside an unfinished stage: when its last attempt began, and what those before it took."""
 WARNINGS = "warnings.json"
-BEFORE_THE_MARKER = (".lock", "config.yaml")
-"""What a run that was killed at its very beginning may have left, beside parts of files."""
+BEFORE_THE_MARKER = (".lock", "config.yaml", "replies")
+"""What a preflight, or a run that was killed at its very beginning, may have left, beside parts of files."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class RunFolder:
     stages: list[Done] = field(default_factory=list)
 
     def stage(self, name: str, inputs: Mapping[str, Any], work: Work) -> Done:
-        """Do a stage, or find it done from the same inputs (config, data, weights, seeds: whatever decides it).
+        """Do a stage, or find it done from the same inputs (settings, data, weights, seeds: whatever decides it).
 
         Raises UserError when the folder holds this stage made from other inputs.
         """
@@ -82,11 +83,12 @@ class RunFolder:
             before = _claim(folder, inputs)
             begun = time.monotonic()
             results = work(folder)
-            done = Done(name, folder, inputs, results, before + time.monotonic() - begun, len(self.stages))
+            made_from = as_plain(inputs, decisive=True)
+            done = Done(name, folder, made_from, results, before + time.monotonic() - begun, len(self.stages))
             self._commit(done)
             self.emit(Event("stage_finished", {"stage": name, "seconds": done.seconds, "skipped": False}))
         else:
-            _refuse_other_inputs(folder, digest(done.inputs), inputs)
+            _refuse_other_inputs(folder, done.inputs, inputs)
             self.emit(Event("stage_finished", {"stage": name, "seconds": done.seconds, "skipped": True}))
         self.stages.append(done)
         return done
@@ -107,18 +109,16 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def open_run(
-    path: Path, config_text: str, config_digest: str, environment: Mapping[str, Any], emit: Listener
-) -> Iterator[RunFolder]:
+def open_run(path: Path, config: Loaded[Any], environment: Mapping[str, Any], emit: Listener) -> Iterator[RunFolder]:
     """Create or reopen a run's folder and hold it.
 
     `environment` is what bits depend on beside the config; going on in another one is worth a warning. Raises
     UserError when the folder holds stages of another config, was written by another schema version, or is in use.
     """
     with held(path):
-        _check_identity(path, config_text, config_digest, environment)
+        _check_identity(path, config, environment)
         warnings = _json(path / WARNINGS) if (path / WARNINGS).is_file() else []
-        run = RunFolder(path, _listening(path, emit, warnings), config_digest, environment, warnings)
+        run = RunFolder(path, _listening(path, emit, warnings), config.digest, environment, warnings)
         _warn_of_another(run.emit, read_environment(path), environment)
         yield run
 
@@ -146,6 +146,18 @@ def is_run(path: Path) -> bool:
 def read_environment(path: Path) -> Mapping[str, Any]:
     """The versions and devices with which a run began."""
     return _json(path / RUN).get("environment", {})
+
+
+def other_settings(path: Path, config: Loaded[Any]) -> list[str]:
+    """The names of the settings that a run was made with other values of; "" stands for those of an older rest_jax."""
+    identity = _json(path / RUN)
+    return [] if identity["config_digest"] == config.digest else differing(identity.get("config"), config.value)
+
+
+def made_otherwise(path: Path, other: Sequence[str], mend: str) -> UserError:
+    """What there is to say of a run, or of a file, that was made with other values of these settings."""
+    named = ", ".join(filter(None, other)) or "or by an older rest_jax, which had other settings"
+    return UserError(f"{path}: made with another config ({named}); {mend}")
 
 
 def finished_stages(path: Path) -> list[Done]:
@@ -186,25 +198,24 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check_identity(path: Path, config_text: str, config_digest: str, environment: Mapping[str, Any]) -> None:
+def _check_identity(path: Path, config: Loaded[Any], environment: Mapping[str, Any]) -> None:
     marker = path / RUN
     if marker.is_file():
-        identity = _json(marker)
-        _check_version(path, identity)
-        if identity.get("config_digest") == config_digest:
+        _check_version(path, _json(marker))
+        other = other_settings(path, config)
+        if not other:
             return
         # A config that was refused before its first stage may be mended: nothing was made with it.
         if (path / STAGES).is_dir():
-            raise UserError(
-                f"{path}: made with another config (see its config.yaml); give another --run-dir, or that config"
-            )
+            raise made_otherwise(path, other, "give another --run-dir, or that config")
     else:
         there = [entry.name for entry in path.iterdir() if not entry.name.endswith(PART)]
         foreign = [name for name in there if name not in BEFORE_THE_MARKER]
         if foreign:
             raise UserError(f"{path}: holds other files ({foreign[0]} …) and is no run folder; give an empty --run-dir")
-    (path / "config.yaml").write_text(config_text, encoding="utf-8")
-    identity = {"schema_version": RUN_SCHEMA_VERSION, "config_digest": config_digest}
+    (path / "config.yaml").write_text(config.text, encoding="utf-8")
+    decisive = as_plain(config.value, decisive=True)
+    identity = {"schema_version": RUN_SCHEMA_VERSION, "config_digest": config.digest, "config": decisive}
     write_json(marker, {**identity, "environment": dict(environment)})
 
 
@@ -227,9 +238,9 @@ def _claim(folder: Path, inputs: Mapping[str, Any]) -> float:
         torn.unlink()
     claim = folder / "inputs.json"
     if claim.is_file():
-        _refuse_other_inputs(folder, digest(_json(claim)), inputs)
+        _refuse_other_inputs(folder, _json(claim), inputs)
     else:
-        write_json(claim, dict(inputs))
+        write_json(claim, as_plain(inputs, decisive=True))
     write_json(folder / CLOCK, {"before": before, "begun": time.time()})
     return before
 
@@ -244,13 +255,14 @@ def _spent(folder: Path) -> float:
     return clock["before"] + max(0.0, wrote - clock["begun"])
 
 
-def _refuse_other_inputs(folder: Path, made_from: str, inputs: Mapping[str, Any]) -> None:
-    if made_from != digest(inputs):
-        before = _json(folder / "inputs.json")
-        changed = sorted(key for key in {*before, *inputs} if digest(before.get(key)) != digest(inputs.get(key)))
-        raise UserError(
-            f"{folder}: made from another {', '.join(changed)}; remove this folder, or start a new --run-dir"
-        )
+def _refuse_other_inputs(folder: Path, made_from: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+    if other := changed(made_from, inputs):
+        raise UserError(f"{folder}: made from another {', '.join(other)}; remove this folder, or start a new --run-dir")
+
+
+def changed(before: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[str]:
+    """The names of the inputs that are not what they were."""
+    return sorted({name.partition(".")[0] for name in differing(before, inputs)})
 
 
 def _read(folder: Path, name: str) -> Done | None:

@@ -40,7 +40,7 @@ def summarise(
     """The content of summary.json. Measurements of one name are pooled (their seeds differ, their split does not).
 
     `task` is the task's name, `described` what it says of itself. The last generation is compared with every row that
-    `against` names.
+    `against` names, and every row NAME with the row "NAME prompted".
     """
     pooled: dict[str, list[Measured]] = {}
     for entry in measured:
@@ -48,6 +48,7 @@ def summarise(
     records = {name: [r for entry in entries for r in entry.records] for name, entries in pooled.items()}
     final = [name for name in pooled if name.startswith("gen ")][-1:]
     pairs = [(last, name) for last in final for name in pooled if name in against and name != last]
+    pairs += [(name, before) for name in pooled if (before := f"{name} prompted") in pooled]
     return {
         "schema_version": 1,
         "title": title,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from rest_jax.agents.demonstration import author
-from rest_jax.agents.limits import Limits, cut
-from rest_jax.agents.prompt import OBSERVATION, QUESTION, Prompt
-from rest_jax.agents.registry import Method, agent
+from rest_jax.agents.limits import Limits
+from rest_jax.agents.registry import AnyMethod, AnyPrompt, agent, method_of
+from rest_jax.config.policies import PoliciesSettings
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, ToolsSettings
+from rest_jax.core.chat import ChatFormat
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, Role, Sampling, Status
 from rest_jax.core.errors import UserError
@@ -22,22 +23,26 @@ from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.models import catalog, checkpoint
 from rest_jax.models.tensors import stored_params
 from rest_jax.policies.scripted import ScriptedPolicy
+from rest_jax.recipes.endpoints import Endpoints, named, open_endpoints
 from rest_jax.recipes.memory import Memory
-from rest_jax.recipes.plan import Lengths
 from rest_jax.recipes.sampler import open_sampler, room_for
 from rest_jax.recipes.stages import JOURNAL
 from rest_jax.rollout import store
 from rest_jax.rollout.journal import Journal
-from rest_jax.rollout.recording import encoder
+from rest_jax.rollout.no_tools import NoTools
+from rest_jax.rollout.recording import encoder, ids_of
 from rest_jax.rollout.runner import Job, rollout
 from rest_jax.sampling.replicas import Replicas
 from rest_jax.sampling.stats import Stats
+from rest_jax.tasks.leaks import refuse_shown
 from rest_jax.tasks.task import Task
 from rest_jax.tools.agreement import refuse_another, refuse_another_recording, refuse_missing, refuse_trouble
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 
 TRAJECTORIES = "trajectories.parquet"
+HEARD = f"judge/{TRAJECTORIES}"
+"""In a stage's folder: what the judge said. Its questions are none of the task's."""
 GREEDY = Sampling(temperature=0.0)
 ROLLOUT = {
     "sampled_tokens": "decoded",
@@ -50,6 +55,8 @@ ROLLOUT = {
     "engine_seconds": "seconds",
 }
 """What metrics.jsonl says of a rollout, each with its field of `Stats`."""
+Actor = Literal["actor", "teacher"]
+"""Who acts: a player on the run's own sampler, or the run's teacher."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +75,33 @@ class RolloutSpec:
     questions: Sequence[Question]
     split: str
     samples: int = 1
-    sampling: Sampling = GREEDY
+    sampling: Sampling | None = None
+    """None: at the agent's temperature, and greedily where it has none."""
     seed: int = 0
     generation: int = 0
+    policy: Actor = "actor"
+    candidates: int | None = None
+    """Of each step; None: as many as the settings say."""
     watch: Callable[[Agent], Agent] = lambda agent: agent
     """Wraps each agent, to look on as it works."""
+
+
+class Bench(Protocol):
+    """What a loop asks of its workbench. `Workbench` is the one that works; `verify`'s only reads what one has made."""
+
+    @property
+    def task(self) -> Task: ...
+    @property
+    def base(self) -> Player: ...
+    @property
+    def versions(self) -> Mapping[str, str]: ...
+    @property
+    def emit(self) -> Listener: ...
+    def play(self, folder: Path, player: Player, spec: RolloutSpec, method: str | None = None) -> list[Trajectory]: ...
+    def demonstrate(self, folder: Path, demonstrations: Sequence[Demonstration], split: str) -> list[Trajectory]: ...
+    def judge(self, folder: Path, jobs: Sequence[Job], make_agent: Callable[[Job], Agent]) -> list[Trajectory]: ...
+    def named(self, role: Literal[Role.TEACHER, Role.JUDGE]) -> Mapping[str, Any]: ...
+    def free(self) -> None: ...
 
 
 @dataclass
@@ -82,13 +111,16 @@ class Workbench:
     task: Task
     base: Player
     agent: AgentSettings
-    tools: ToolClient
+    tools: ToolClient | NoTools
     versions: Mapping[str, str]
     """The adapter's tools, each with its version."""
     emit: Listener
     engine: Replicas
     memory: Memory
     """What all of it holds, once it works."""
+    policies: PoliciesSettings = field(default_factory=PoliciesSettings)
+    endpoints: Endpoints = field(default_factory=dict)
+    """The policies behind endpoints, by the role in which agents ask them."""
 
     def play(self, folder: Path, player: Player, spec: RolloutSpec, method: str | None = None) -> list[Trajectory]:
         """Trajectories of a player, kept in `folder`; what is already there is not made again.
@@ -96,8 +128,13 @@ class Workbench:
         `method` plays another agent than the settings'.
         """
         chosen = agent(method or self.agent.name)
+        prompt = self.prompt(chosen, bare=player.bare and spec.policy == "actor")
+        refuse_shown(prompt.asks, spec.questions)
+        if spec.policy == "teacher":
+            teacher = self.endpoints[Role.TEACHER]
+            teacher.speak(teacher.own or self.engine.codec)
+            return self._roll(folder, teacher, chosen, prompt, spec)
         self._seat(player)
-        prompt = self.prompt(chosen, bare=player.bare)
         before = self.engine.stats
         common = beginnings(prompt, self.engine.codec)
         self.compile(prompt, sharing=bool(common) and self.engine.shares)
@@ -106,7 +143,7 @@ class Workbench:
         self._tell(self.engine.stats.since(before), len(trajectories))
         return trajectories
 
-    def compile(self, prompt: Prompt, *, sharing: bool) -> None:
+    def compile(self, prompt: AnyPrompt, *, sharing: bool) -> None:
         """Compiles what sampling with this prompt needs, with shared beginnings or without; it tells how far it is."""
 
         def report(done: int, total: int, name: str) -> None:
@@ -114,25 +151,35 @@ class Workbench:
 
         self.engine.compile(report, prompt.stop, sharing=sharing)
 
-    def seat(self, folder: Path, *, bare: bool) -> Player:
-        """A player of the base model's architecture and tokenizer from its weights' folder, ready to play."""
-        loaded = checkpoint.on_disk(folder)
-        self.engine.load(loaded.params, loaded.weights_digest)
-        return Player(folder, loaded.weights_digest, bare)
-
     def demonstrate(self, folder: Path, demonstrations: Sequence[Demonstration], split: str) -> list[Trajectory]:
         """Demonstrations replayed through the real agent and the real tools, their text encoded as imported."""
         method = agent(self.agent.name)
         prompt = self.prompt(method, bare=True)
-        policy = ScriptedPolicy(self.engine.codec, author(demonstrations, method.lines, prompt))
+        policy = ScriptedPolicy(self.engine.codec, method.author(demonstrations, prompt))
         spec = RolloutSpec([demonstration.question for demonstration in demonstrations], split)
         return self._roll(folder, policy, method, prompt, spec)
 
-    def prompt(self, method: Method, *, bare: bool) -> Prompt:
+    def free(self) -> None:
+        """Let go of the sampler's rows; they are made again when it plays."""
+        self.engine.free()
+
+    def judge(self, folder: Path, jobs: Sequence[Job], make_agent: Callable[[Job], Agent]) -> list[Trajectory]:
+        """What agents make of the judge's replies, kept in `folder` as HEARD; what is there is not asked again."""
+        judge = self.endpoints[Role.JUDGE]
+        judge.speak(judge.own or self.engine.codec)
+        return self._made((folder / HEARD).parent, judge, jobs, make_agent, GREEDY)
+
+    def named(self, role: Literal[Role.TEACHER, Role.JUDGE]) -> dict[str, Any]:
+        """A policy behind an endpoint as a stage's input."""
+        return named(getattr(self.policies, role), self.endpoints[role])
+
+    def prompt(self, method: AnyMethod, *, bare: bool) -> AnyPrompt:
         """The method's prompt: bare, or with its instruction and as many worked examples as the settings say."""
-        shots = () if bare else self.task.shots(self.agent.shots)
-        prompt = method.prompt(self.agent.style, shots, self.engine.codec.chat)
-        return prompt.bare() if bare else prompt
+        wanted = self.agent.shots
+        if method.name != self.agent.name:  # a floor beside a method whose examples are its own: what the task has
+            wanted = min(wanted, len(self.task.examples))
+        shots = () if bare or method.own_shots else self.task.shots(wanted)
+        return method.prompt_for(replace(self.agent, bare=bare), shots, self.engine.codec.chat)
 
     def _tell(self, did: Stats, trajectories: int) -> None:
         """A line of metrics on what a rollout took; the seconds hold those of the copies."""
@@ -145,32 +192,59 @@ class Workbench:
             self.engine.load(params, player.weights_digest)
 
     def _roll(
-        self, folder: Path, policy: Policy, method: Method, prompt: Prompt, spec: RolloutSpec
+        self, folder: Path, policy: Policy, method: AnyMethod, prompt: AnyPrompt, spec: RolloutSpec
     ) -> list[Trajectory]:
-        finished = folder / TRAJECTORIES
-        if finished.is_file():
-            (folder / JOURNAL).unlink(missing_ok=True)  # a kill came between the two
-            return store.read(finished)
-        limits = Limits.of(self.agent)
+        candidates = spec.candidates or self.agent.candidates
+        limits = Limits.of(replace(self.agent, candidates=candidates), method.turn_tokens)
+        sampling = spec.sampling or Sampling(self.agent.warmth())
         jobs = [
             Job(question, sample, spec.seed, spec.generation, self.task.name, spec.split, method.name)
             for question in spec.questions
             for sample in range(spec.samples)
         ]
+        chat = policy.codec.chat if self.agent.style == "chat" else None
+        return self._made(
+            folder, policy, jobs, lambda job: spec.watch(method.run(job.question.blind, prompt, limits)), sampling, chat
+        )
+
+    def _made(
+        self,
+        folder: Path,
+        policy: Policy,
+        jobs: Sequence[Job],
+        make_agent: Callable[[Job], Agent],
+        sampling: Sampling,
+        chat: ChatFormat | None = None,
+    ) -> list[Trajectory]:
+        """The jobs' trajectories by question and sample; `chat`: the turns in which their transcripts are written."""
+        finished = folder / TRAJECTORIES
+        if finished.is_file():
+            (folder / JOURNAL).unlink(missing_ok=True)  # a kill came between the two
+            return store.read(finished)
         trajectories = []
+        for endpoint in self.endpoints.values():
+            endpoint.speak(policy.codec, chat)
+        spent = {role: endpoint.usage for role, endpoint in self.endpoints.items()}
         with Journal(folder / JOURNAL) as journal:
             for trajectory in rollout(
                 jobs,
-                lambda job: spec.watch(method.run(job.question, prompt, limits)),
-                {Role.ACTOR: policy},
+                make_agent,
+                {**self.endpoints, Role.ACTOR: policy},
                 self.tools,
                 journal=journal,
-                sampling=spec.sampling,
+                sampling=sampling,
                 emit=self.emit,
             ):
                 if trajectory.status is Status.TOOL_FAILURE:
                     self._refuse_useless_adapter(trajectory)
+                    for endpoint in self.endpoints.values():
+                        endpoint.look()
                 trajectories.append(trajectory)
+        for role, before in spent.items():
+            used = asdict(self.endpoints[role].usage.since(before))
+            if any(used.values()):
+                numbers = {f"{role}_{name}": count for name, count in used.items()}
+                self.emit(Event("metrics", {"stage": "rollout", "step": len(trajectories), **numbers}))
         trajectories.sort(key=lambda t: (t.question_id, t.sample))
         store.write(finished, trajectories)
         (folder / JOURNAL).unlink()
@@ -188,29 +262,30 @@ class Workbench:
         refuse_trouble(health)
 
 
-def beginnings(prompt: Prompt, codec: TextCodec) -> list[tuple[int, ...]]:
-    """The ids that all transcripts of a prompt begin with; none for a bare one."""
+def shots_there(settings: AgentSettings, task: Task) -> int:
+    """As many worked examples as the settings want, and at most those that there are where they are the task's."""
+    return settings.shots if agent(settings.name).own_shots else min(settings.shots, len(task.examples))
+
+
+def beginnings(prompt: AnyPrompt, codec: TextCodec) -> list[tuple[int, ...]]:
+    """The ids that transcripts of a prompt begin with, all or many of them; none for a bare one."""
     encode = encoder(codec)
-    ids = tuple(id for segment in prompt.beginning for id in encode(segment).ids or ())
-    return [(*codec.bos_ids, *ids)] if ids else []
+    return [(*codec.bos_ids, *ids_of([encode(segment) for segment in opened])) for opened in prompt.beginnings]
 
 
-def lengths(task: Task, codec: TextCodec, settings: AgentSettings) -> Lengths:
-    """Tokens of a trajectory, as the task's gold demonstrations have them."""
+def _serves(task: Task, tools: ToolsSettings) -> bool:
+    """Whether there is anything for an adapter to serve."""
+    return task.corpus_file is not None or tools.serves_without_corpus
 
-    def tokens(texts: Iterable[str]) -> int:
-        return sum(len(codec.encode_untrusted(text)) for text in texts)
 
-    method = agent(settings.name)
-    some = task.sources["gold"][:100]
-    lines = [line for demonstration in some for line in method.lines(demonstration)]
-    seen = [cut(line.observation, settings.observation_chars) for line in lines if line.observation is not None]
-    given = [f"{QUESTION} {demonstration.question.text}" for demonstration in some]
-    given += [f"{OBSERVATION} {observation}" for observation in seen]
-    return Lengths(
-        sampled=(tokens(line.said for line in lines) + len(lines)) / len(some),
-        prefilled=tokens(f"{text}\n{method.cue}" for text in given) / len(some),
-    )
+@contextlib.contextmanager
+def _tools(task: Task, tools: ToolsSettings, log: Path, hidden: Collection[str]) -> Iterator[ToolClient]:
+    """A client of the adapter of these settings, over the task's corpus unless they say what else is served; it does
+    not get the `hidden` environment variables."""
+    corpus = task.corpus_file if tools.serves_without_corpus else task.corpus()
+    started = adapter(tools, corpus, log=log, hidden=hidden)
+    with started as (url, token), ToolClient(url, tools, token) as client:
+        yield client
 
 
 @contextlib.contextmanager
@@ -226,29 +301,35 @@ def open_workbench(
     log: Path | None = None,
     any_corpus: bool = False,
     trains: bool = False,
+    policies: PoliciesSettings | None = None,
+    replies: Path | None = None,
 ) -> Iterator[Workbench]:
     """Load the model, start or check the tool adapter, and close both at the end.
 
     `log` receives what the adapter prints; without one it is thrown away in the end. `any_corpus` takes an adapter at
-    `tools.url` as it is. Raises UserError when none answers, when it lacks a tool that the agent calls, when it serves
-    another corpus or index than the task would, or, before anything is begun, when the device will not hold the
-    engine's rows or, where the caller `trains`, an Improve.
+    `tools.url` as it is. `policies` are those behind endpoints, whose replies the folder `replies` keeps, if one is
+    named. Raises UserError when none answers, when it lacks a tool that the agent calls, when it serves another corpus
+    or index than the task would, or, before anything is begun, when the settings ask of the agent what it is not able
+    to, or when the device will not hold the engine's rows or, where the caller `trains`, an Improve.
     """
+    called = method_of(agent_settings, learns=trains).tools
     base_folder = catalog.resolve(model.name, offline=offline)
     held = room_for(base_folder, engine, dtype=model.dtype, trains=trains)
     with contextlib.ExitStack() as opened:
         if log is None:
             log = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="rest_jax-"))) / "tools.log"
-        url, token = opened.enter_context(adapter(tools, task.corpus(), log=log))
-        client = opened.enter_context(ToolClient(url, tools, token))
+        policies = policies or PoliciesSettings()
+        served = _tools(task, tools, log, policies.key_variables)
+        client = opened.enter_context(served) if called or _serves(task, tools) else NoTools()
         health = client.check()
         refuse_trouble(health)
-        refuse_missing(health, agent_settings.name, agent(agent_settings.name).tools)
-        if tools.url is not None and not any_corpus:
-            refuse_another(url, health, task.corpus(), tools, emit)
+        refuse_missing(health, agent_settings.name, called)
+        if tools.url is not None and task.corpus_file is not None and not any_corpus:
+            refuse_another(client.url, health, task.corpus_file, tools, emit)
         if tools.mode == "replay":
             refuse_another_recording(health, tools)
         policy = open_sampler(base_folder, engine, dtype=model.dtype, emit=emit)
+        endpoints = open_endpoints(policies, policy.codec, agent_settings, replies, offline=offline)
         yield Workbench(
             task=task,
             base=Player(base_folder, policy.weights_digest, agent_settings.bare),
@@ -258,4 +339,6 @@ def open_workbench(
             emit=emit,
             engine=policy,
             memory=held,
+            policies=policies,
+            endpoints=opened.enter_context(endpoints),
         )

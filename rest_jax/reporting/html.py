@@ -115,8 +115,10 @@ def cards(trajectory: Trajectory) -> list[Card]:
     """A trajectory as question, thought, action and observation cards, in the order in which they came to be (shots
     left out)."""
     found = [Card("question", trajectory.question)]
+    observing = {call.after + 1 for call in trajectory.tool_calls}  # other calls may be shown the same again
     for call in trajectory.calls:
-        found += [Card("observation", s.text) for s in call.segments if s.source is Source.TOOL and not s.shots]
+        seen = call.segments if call.index in observing else ()
+        found += [Card("observation", s.text) for s in seen if s.source is Source.TOOL and not s.shots]
         thought, action = thought_and_action(call.candidates[call.chosen].text)
         found += [Card("thought", thought), Card("action", action)] if action else [Card("model", thought)]
     ending = (

@@ -20,14 +20,13 @@ from rest_jax.core.effects import (
     Score,
     Scored,
     Status,
-    ToolFault,
     ToolReply,
     leaves,
     outcome_of,
     stopped,
 )
 from rest_jax.core.keys import KeyPath
-from rest_jax.core.policy import Request, ScoreRequest
+from rest_jax.core.policy import Failed, Request, ScoreRequest
 from rest_jax.core.text import valid_unicode
 from rest_jax.core.trajectory import Question, ToolCall
 from rest_jax.rollout.journal import ToolKey
@@ -126,15 +125,17 @@ class Episode:
         return not all(slot.settled for slot in self._slots)
 
     @property
-    def failure(self) -> ToolFault | None:
-        """The infrastructure's failure among the results of the agent's effect."""
+    def failure(self) -> str | None:
+        """What the infrastructure's failure says that is among the results of the agent's effect."""
         for slot in self._slots:
             for part in slot.parts:
+                if isinstance(part, Failed):
+                    return part.why
                 if isinstance(part, ToolReply) and part.fault and part.fault.kind.is_infrastructure:
-                    return part.fault
+                    return part.fault.message
         return None
 
-    def settle(self, ticket: int, result: Candidate | ToolReply) -> None:
+    def settle(self, ticket: int, result: Candidate | Failed | ToolReply) -> None:
         """Take the result of an order."""
         slot, part = self._places.pop(ticket)
         slot.parts[part] = result
@@ -142,8 +143,12 @@ class Episode:
     def advance(self) -> list[Order]:
         """Give the agent its outcome and return the orders of its next effect; none when it has ended.
 
-        Whatever the agent's own code raises, or a wrong effect of its, ends this episode alone, as `agent_error`.
+        Whatever the agent's own code raises, or a wrong effect of its, ends this episode alone, as `agent_error`. A
+        policy that failed has nothing to tell an agent: that ends the episode as `tool_failure`.
         """
+        if any(isinstance(part, Failed) for slot in self._slots for part in slot.parts):
+            self.close()
+            self.outcome = stopped(Status.TOOL_FAILURE, self.failure or "")
         try:
             while self.outcome is None:
                 orders = self._step()
@@ -198,6 +203,7 @@ class Episode:
                 stop=leaf.stop,
                 sampling=sampling,
                 role=leaf.role,
+                segments=leaf.transcript.segments,
             )
             for candidate, ticket in enumerate(self._open(leaf, call.index, leaf.n))
         ]

@@ -1,4 +1,4 @@
-"""The journal: what a rollout must not do twice. Append-only JSON lines, safe against `kill -9` at any byte.
+"""The journal: what a rollout must not do twice.
 
 It keeps the replies of tools and the finished trajectories. After a crash the finished ones are there; the others
 begin again at their question, sample the same tokens (a token is a function of its key) and get the same replies.
@@ -8,7 +8,6 @@ It also notes which jobs were begun, so that one can count what a crash costs.
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
+from rest_jax.core.appended import Appended
 from rest_jax.core.canonical import digest
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
-from rest_jax.core.errors import UserError
 from rest_jax.core.schema import from_row, to_row
 from rest_jax.core.trajectory import SCHEMA_VERSION, Trajectory
 
@@ -49,13 +48,8 @@ class Journal:
         for a rollout that goes on for days must not fill the memory."""
         self.replies: defaultdict[str, dict[ToolKey, ToolReply]] = defaultdict(dict)
         """Tool replies by job key that unfinished jobs had then."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab+")
-        try:
-            self._load()
-        except BaseException:
-            self._file.close()
-            raise
+        head = {"kind": "journal", "schema_version": SCHEMA_VERSION}
+        self._file = Appended(path, head, self._take, mend="delete the file to sample its stage again")
 
     def __enter__(self) -> Self:
         return self
@@ -67,63 +61,34 @@ class Journal:
 
     def add_begun(self, job: str) -> None:
         """Note that an attempt at a job begins."""
-        self._append({"kind": "begun", "job": job})
+        self._file.add({"kind": "begun", "job": job})
 
     def add_reply(self, job: str, key: ToolKey, reply: ToolReply) -> None:
         """Record a tool's reply, before the agent gets it."""
-        self._append({"kind": "reply", "job": job, "key": key, "reply": asdict(reply)})
+        self._file.add({"kind": "reply", "job": job, "key": key, "reply": asdict(reply)})
 
     def add_trajectory(self, job: str, trajectory: Trajectory) -> None:
         """Record a finished trajectory; its replies are no longer needed."""
-        self._append({"kind": "trajectory", "job": job, "row": to_row(trajectory)})
+        self._file.add({"kind": "trajectory", "job": job, "row": to_row(trajectory)})
 
     def commit(self) -> None:
         """Return when everything recorded so far is on the disk."""
-        os.fsync(self._file.fileno())
+        self._file.commit()
 
     def close(self) -> None:
         self._file.close()
 
-    def _append(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
-
-    def _load(self) -> None:
-        self._file.seek(0)
-        whole = 0
-        for number, line in enumerate(self._file, start=1):
-            if not line.endswith(b"\n"):
-                break
-            self._take(number, line)
-            whole += len(line)
-        self._file.truncate(whole)
-        if whole == 0:
-            self._append({"kind": "journal", "schema_version": SCHEMA_VERSION})
-
-    def _take(self, number: int, line: bytes) -> None:
-        try:
-            record = json.loads(line)
-            kind = record["kind"]
-            if number == 1:
-                version = record["schema_version"]
-            elif kind == "begun":
+    def _take(self, place: int, record: Mapping[str, Any]) -> None:
+        match record["kind"]:
+            case "begun":
                 pass
-            elif kind == "reply":
+            case "reply":
                 self.replies[record["job"]][ToolKey(*record["key"])] = _reply(record["reply"])
-            elif kind == "trajectory":
+            case "trajectory":
                 self.finished[record["job"]] = from_row(record["row"])
                 self.replies.pop(record["job"], None)
-            else:
+            case kind:
                 raise ValueError(f"unknown record {kind!r}")
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{self.path}:{number}: this line of the journal is damaged; delete the file to sample its stage again"
-            ) from error
-        if number == 1 and version != SCHEMA_VERSION:
-            raise UserError(
-                f"{self.path}: schema version {version}, this program reads {SCHEMA_VERSION}; use the version of "
-                f"rest_jax that wrote it, or run in another folder"
-            )
 
 
 def progress(path: Path) -> tuple[int, int]:

@@ -61,10 +61,10 @@ def rollout(
 
     The content of a trajectory does not depend on the others, on time, or on how often the rollout was killed and
     begun again with its journal; the order of the yields does. A trajectory is durable in the journal before it is
-    yielded. A trajectory whose tools fail for reasons of infrastructure begins again, `attempts` times in all, and
-    keeps the replies that it has, but for those of stateful tools, which it asks again from the beginning; then it
-    ends as `tool_failure`, which the journal does not keep: begun again with its journal, the rollout tries once more.
-    An agent whose code raises ends as `agent_error`.
+    yielded. A trajectory whose tools or policies fail for reasons of infrastructure begins again, `attempts` times in
+    all, and keeps the replies that it has, but for those of stateful tools, which it asks again from the beginning;
+    then it ends as `tool_failure`, which the journal does not keep: begun again with its journal, the rollout tries
+    once more. An agent whose code raises ends as `agent_error`.
 
     Raises UserError when an agent asks for a role that has no policy, or when the journal is of another policy;
     ValueError when two jobs have one key or the policies have several tokenizers.
@@ -232,7 +232,7 @@ class _Runner:
         if episode.outcome is None:
             return
         if failure is not None and not episode.outcome.status.is_masked:
-            episode.outcome = stopped(Status.TOOL_FAILURE, failure.message)
+            episode.outcome = stopped(Status.TOOL_FAILURE, failure)
         self._leave(episode)
         self._ended.append(episode)
 

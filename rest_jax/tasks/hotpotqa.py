@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rest_jax.core.answers import normalise
 from rest_jax.core.demonstration import Demonstration, Turn
 from rest_jax.core.errors import UserError
 from rest_jax.core.trajectory import Question
 from rest_jax.tasks.files import read_jsonl, write_jsonl
 from rest_jax.tasks.fireact import read_fireact
-from rest_jax.tasks.metrics import normalise
+from rest_jax.tasks.leaks import HeldOut, without_leaks
+from rest_jax.tasks.published import Dataset, File, Row
 from rest_jax.tasks.splits import Split
 from rest_jax.tasks.task import Task
 
@@ -22,30 +24,45 @@ MORE_CORPUS = "hotpot_corpus_extra.jsonl"
 EXAMPLES = 4
 """Train questions set aside as worked examples: those with the shortest gold passages."""
 
-Row = Mapping[str, Any]
+FIELDS = {"id": str, "question": str, "answer": str, "type": str, "level": str, "supporting_titles": list}
+SAMPLES = Dataset(
+    name="hotpotqa",
+    homepage="https://hotpotqa.github.io/",
+    files={"train": File("hotpot_train_sample.jsonl"), "validation": File("hotpot_dev_sample.jsonl")},
+    fields=FIELDS,
+    parse=lambda path: read_jsonl(path, FIELDS, "question"),
+    version="2",
+)
+"""Samples of any size, with the titles of each question's gold pages."""
 
 
-def hotpotqa(data: Path, folder: Path) -> Task:
+def hotpotqa(data: Path | None, folder: Path) -> Task:
     """Read the task from `data/hotpotqa/*.jsonl`; what is prepared from it goes to `folder`.
 
-    Train is the train sample without what overlaps the dev sample; select and report are halves of the dev sample, in
-    an order that each id's sha256 decides. `data/fireact_trajs/hotpotqa.jsonl`, where it is there, is the source of
-    demonstrations `fireact`. Raises UserError that names a file that is missing or malformed, and the line.
+    Train is the train sample without what overlaps the dev sample; select is a quarter of the dev sample (100 of 400),
+    report the rest, in an order that each id's sha256 decides. `data/fireact_trajs/hotpotqa.jsonl`, where it is there,
+    is the source of demonstrations `fireact`. Raises UserError that names a file that is missing or malformed, and the
+    line.
     """
-    from rest_jax.tasks.hotpotqa_builder import read_rows
+    from rest_jax.tasks.builder import read_rows
 
-    source = data / "hotpotqa"
+    if data is None:
+        raise UserError("task 'hotpotqa': it needs its files; give the folder with --data (task.data)")
+    source = data / SAMPLES.name
     passages = _passages(source)
-    rows = read_rows(source, folder / "tfds")
+    rows = read_rows(SAMPLES, data, folder)
     dev = sorted(rows["validation"], key=_order)
-    kept, dropped = without_overlap(sorted(rows["train"], key=_order), dev)
+    held_out = HeldOut.of([_question(row) for row in dev])
+    clean, dropped = without_leaks([_question(row) for row in rows["train"]], held_out)
+    kept_ids = {question.id for question in clean}
+    kept = [row for row in sorted(rows["train"], key=_order) if row["id"] in kept_ids]
     texts = {passage["title"]: passage["text"] for passage in passages}
     corpus = folder / "hotpotqa-corpus.jsonl"
     write_jsonl(corpus, passages)
     by_length = sorted(kept, key=lambda row: (_gold_length(row, texts), row["id"]))
     aside = {row["id"] for row in by_length[:EXAMPLES]}
     train = [row for row in kept if row["id"] not in aside]
-    half = (len(dev) + 1) // 2
+    quarter = (len(dev) + 3) // 4
     sources = {"gold": _demonstrations(train, texts)}
     notes: dict[str, Any] = {
         "corpus": f"{len(passages) // 1000}k pooled distractors, not full Wikipedia",
@@ -60,30 +77,14 @@ def hotpotqa(data: Path, folder: Path) -> Task:
         corpus_file=corpus,
         splits={
             Split.TRAIN: tuple(map(_question, train)),
-            Split.SELECT: tuple(map(_question, dev[:half])),
-            Split.REPORT: tuple(map(_question, dev[half:])),
+            Split.SELECT: tuple(map(_question, dev[:quarter])),
+            Split.REPORT: tuple(map(_question, dev[quarter:])),
         },
         sources=sources,
         examples=_demonstrations(by_length[:EXAMPLES], texts),
+        version=SAMPLES.version,
         notes=notes,
     )
-
-
-def without_overlap(train: Sequence[Row], dev: Sequence[Row]) -> tuple[list[Row], dict[str, int]]:
-    """The train rows that share neither their question nor a gold page with a dev row, and how many were dropped for
-    each reason."""
-    questions = {normalise(row["question"]) for row in dev}
-    pages = {title for row in dev for title in row["supporting_titles"]}
-    kept: list[Row] = []
-    dropped = {"same_question": 0, "shared_gold_page": 0}
-    for row in train:
-        if normalise(row["question"]) in questions:
-            dropped["same_question"] += 1
-        elif pages.intersection(row["supporting_titles"]):
-            dropped["shared_gold_page"] += 1
-        else:
-            kept.append(row)
-    return kept, dropped
 
 
 def search_order(row: Row, texts: Mapping[str, str]) -> list[str]:

@@ -28,13 +28,15 @@ def local(questions: Path, corpus: Path) -> Task:
 
 
 def read_questions(path: Path) -> tuple[Question, ...]:
-    """The questions of a JSONL file of `{"id", "question", "answer"}`."""
+    """The questions of a JSONL file of `{"id", "question", "answer"}`, and perhaps `"alternatives"`, further golds."""
     read: dict[str, Question] = {}
     for row in read_jsonl(path, {"id": str, "question": str, "answer": str}, "question"):
-        id, text, answer = row.pop("id"), row.pop("question"), row.pop("answer")
+        id, text, answer, others = row.pop("id"), row.pop("question"), row.pop("answer"), row.pop("alternatives", [])
+        if not (isinstance(others, list) and all(isinstance(other, str) for other in others)):
+            raise UserError(f"{path}: the alternatives of question '{id}' are no list of texts; write [\"…\", …]")
         if id in read:
             raise UserError(f"{path}: the id '{id}' comes twice; give every question its own")
-        read[id] = Question(id, text, answer, row)
+        read[id] = Question(id, text, answer, row, tuple(others))
     if not read:
         raise UserError(f'{path}: no questions; a line is {{"id", "question", "answer"}}')
     return tuple(read.values())

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import string
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
-ARTICLES = re.compile(r"\b(a|an|the)\b")
-PUNCTUATION = str.maketrans("", "", string.punctuation)
+from rest_jax.core.answers import normalise
+from rest_jax.core.trajectory import Question
+
 YES_NO = frozenset({"yes", "no"})
+LABELS = ("SUPPORTS", "REFUTES", "NOT ENOUGH INFO")
+"""What FEVER says of a claim (Thorne et al. 2018)."""
+CONCLUSIONS = YES_NO | {normalise(label) for label in LABELS}
+"""Normalised answers that are concluded from passages and stand in none."""
 CLOSED_ANSWERS = YES_NO | {"noanswer"}
 
 
@@ -23,18 +27,35 @@ class Score:
     """Harmonic mean of token precision and recall after normalisation, in [0, 1]."""
 
 
-def normalise(answer: str) -> str:
-    """Lower case, then ASCII punctuation out, then the articles out, then single spaces: in this order, as the official
-    script does (so "the-end" becomes "theend", and its article stays)."""
-    return " ".join(ARTICLES.sub(" ", answer.lower().translate(PUNCTUATION)).split())
+Metric = Callable[[str | None, Question], Score]
+"""How a task scores an answer (None: the agent never answered) to a question."""
 
 
-def score_answer(answer: str | None, gold: str) -> Score:
-    """Score an answer; None (the agent never answered) scores 0 whatever the gold answer is."""
+def score_answer(answer: str | None, *golds: str) -> Score:
+    """Score an answer: each of EM and F1 is the best over the gold answers, as SQuAD and NQ-open have it.
+
+    None (the agent never answered) scores 0 whatever the gold answers are, and so does any answer where there are none.
+    """
     if answer is None:
         return Score(0.0, 0.0)
-    said, wanted = normalise(answer), normalise(gold)
-    return Score(float(said == wanted), _f1(said, wanted))
+    said, wanted = normalise(answer), [normalise(gold) for gold in golds]
+    return Score(float(said in wanted), max((_f1(said, one) for one in wanted), default=0.0))
+
+
+def answer_metric(answer: str | None, question: Question) -> Score:
+    """EM and F1 over the question's gold answers."""
+    return score_answer(answer, *question.golds)
+
+
+def label_metric(answer: str | None, question: Question) -> Score:
+    """Accuracy: 1 for the question's label, else 0, as EM and as F1; half a label is none."""
+    right = float(answer is not None and normalise(answer) == normalise(question.answer))
+    return Score(right, right)
+
+
+def is_conclusion(answer: str | None) -> bool:
+    """Whether an answer is yes, no or a label, which no passage says."""
+    return answer is not None and normalise(answer) in CONCLUSIONS
 
 
 def _f1(said: str, wanted: str) -> float:

@@ -8,10 +8,13 @@ from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.reward import Reward
 from rest_jax.core.trajectory import Question, Trajectory
-from rest_jax.tasks.metrics import score_answer
+from rest_jax.tasks.metrics import Metric, answer_metric
 
 WASTED_SEARCH = 0.05
 """The share of the reward that one wasted search costs."""
+
+BUILT_IN = ("default", "correct")
+"""Rewards that every task has."""
 
 _REGISTERED: dict[str, Reward] = {}
 
@@ -22,8 +25,8 @@ def wasted_searches(trajectory: Trajectory, question: Question) -> int:
     return 0 if needed is None else max(0, trajectory.searches - int(needed))
 
 
-def answer_reward(trajectory: Trajectory, question: Question) -> float | None:
-    """Answer F1 × (1 - 0.05 per wasted search), never below 0. Format alone earns nothing.
+def answer_reward(trajectory: Trajectory, question: Question, metric: Metric = answer_metric) -> float | None:
+    """The metric's F1 × (1 - 0.05 per wasted search), never below 0. Format alone earns nothing.
 
     None for endings that say nothing about the policy (`Status.is_masked`); 0 for every trajectory without an answer.
     """
@@ -32,7 +35,17 @@ def answer_reward(trajectory: Trajectory, question: Question) -> float | None:
     if trajectory.status is not Status.FINISHED:
         return 0.0
     price = WASTED_SEARCH * wasted_searches(trajectory, question)
-    return score_answer(trajectory.answer, question.answer).f1 * max(0.0, 1.0 - price)
+    return metric(trajectory.answer, question).f1 * max(0.0, 1.0 - price)
+
+
+def correct_reward(trajectory: Trajectory, question: Question, metric: Metric = answer_metric) -> float | None:
+    """The metric's exact match, 1 or 0 (ReST-EM, section 3; STaR): how long it took and what nearly fits earn nothing.
+
+    None for endings that say nothing about the policy; 0 for every trajectory without an answer.
+    """
+    if trajectory.status.is_masked:
+        return None
+    return metric(trajectory.answer, question).em if trajectory.status is Status.FINISHED else 0.0
 
 
 def register_reward(name: str, reward: Reward) -> None:
@@ -40,7 +53,7 @@ def register_reward(name: str, reward: Reward) -> None:
 
     Raises UserError for a name that is taken by another.
     """
-    if name == "default" or _definition(_REGISTERED.get(name, reward)) != _definition(reward):
+    if name in BUILT_IN or _definition(_REGISTERED.get(name, reward)) != _definition(reward):
         raise UserError(f"reward '{name}': the name is taken; choose another for register_reward")
     _REGISTERED[name] = reward
 
@@ -64,7 +77,7 @@ def within_bounds(name: str, reward: Reward) -> Reward:
 def registered_reward(name: str) -> Reward:
     """The reward of this name. Raises UserError when nobody registered one."""
     if name not in _REGISTERED:
-        known = ", ".join(["default", *sorted(_REGISTERED)])
+        known = ", ".join([*BUILT_IN, *sorted(_REGISTERED)])
         raise UserError(f"reward '{name}': nobody registered it; use one of {known}, or call register_reward first")
     return _REGISTERED[name]
 

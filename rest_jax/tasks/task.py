@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.errors import UserError
 from rest_jax.core.reward import Reward
 from rest_jax.core.trajectory import Question
-from rest_jax.tasks.metrics import Score, score_answer
-from rest_jax.tasks.rewards import answer_reward, registered_reward, within_bounds
+from rest_jax.tasks.metrics import Metric, Score, answer_metric
+from rest_jax.tasks.rewards import BUILT_IN, answer_reward, correct_reward, registered_reward, within_bounds
 from rest_jax.tasks.splits import Reader, Split, SplitRead, SplitReads, parse_split, refuse_unless_allowed
 
 ABSENT = "absent"
@@ -31,14 +32,15 @@ class Task:
     """
 
     name: str
-    corpus_file: Path
-    """JSONL of `{"title", "text"}` or `{"id", "contents"}`, one passage a line."""
+    corpus_file: Path | None
+    """JSONL of `{"title", "text"}` or `{"id", "contents"}`, one passage a line; None where the task brings none."""
     splits: Mapping[Split, tuple[Question, ...]]
     sources: Mapping[str, tuple[Demonstration, ...]] = field(default_factory=dict)
     """Demonstrations by the name of where they come from; `gold` is the task's own script."""
     examples: tuple[Demonstration, ...] = ()
     """Worked examples for prompts, with observations; their questions are in no split."""
-    default_reward: Reward = answer_reward
+    metric: Metric = answer_metric
+    """How an answer is scored; the default reward is made of it."""
     version: str = "1"
     """Rises when the same files would give other questions."""
     notes: Mapping[str, Any] = field(default_factory=dict)
@@ -46,7 +48,12 @@ class Task:
     reads: SplitReads = field(default_factory=SplitReads, compare=False)
 
     def corpus(self) -> Path:
-        """The corpus file."""
+        """The corpus file. Raises UserError when the task has none of its own."""
+        if self.corpus_file is None:
+            raise UserError(
+                f"task '{self.name}': it has no corpus of its own; give one with --corpus, tools with tools.config or "
+                f"--tools-url, or an agent that calls no tools"
+            )
         return self.corpus_file
 
     @property
@@ -95,24 +102,32 @@ class Task:
         return self.examples[:n]
 
     def reward(self, name: str) -> Reward:
-        """The reward of this name; `default` is the task's own. Raises UserError when there is none.
+        """The reward of this name; `default` and `correct` are made of the task's metric. Raises UserError when there
+        is none.
 
         The reward itself raises UserError for a value outside [0, 1].
         """
-        return within_bounds(name, self.default_reward if name == "default" else registered_reward(name))
+        if name not in BUILT_IN:
+            return within_bounds(name, registered_reward(name))
+        if not any(question.golds for question in self.splits.get(Split.TRAIN, ())):
+            raise UserError(f"task '{self.name}': no train question has a gold answer; name a registered task.reward")
+        made_of_metric = correct_reward if name == "correct" else answer_reward
+        return within_bounds(name, partial(made_of_metric, metric=self.metric))
 
     def score(self, answer: str | None, question: Question) -> Score:
-        """Exact match and F1 of an answer."""
-        return score_answer(answer, question.answer)
+        """An answer by the task's metric."""
+        return self.metric(answer, question)
 
     def digests(self) -> dict[str, str]:
         """The data's version, and sha256 of the corpus file (where there is one: a replay of what tools answered needs
         none) and of every split's questions."""
         questions = {
-            f"{split}_questions": digest_lines([q.id, q.text, q.answer, q.meta] for q in self.splits[split])
+            f"{split}_questions": digest_lines(
+                [q.id, q.text, q.answer, q.meta, *q.alternatives] for q in self.splits[split]
+            )
             for split in self.splits
         }
-        corpus = digest_file(self.corpus_file) if self.corpus_file.is_file() else ABSENT
+        corpus = digest_file(self.corpus_file) if self.corpus_file and self.corpus_file.is_file() else ABSENT
         return {"task": self.name, "version": self.version, "corpus": corpus, **questions}
 
     def describe(self) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 
 from rest_jax.config.settings import ToolsSettings
+from rest_jax.core.background import BackgroundLoop
 from rest_jax.core.effects import ToolReply
 from rest_jax.core.errors import UserError, reason
 from rest_jax.tools import protocol
@@ -40,10 +40,8 @@ class ToolClient:
         self._replies: queue.SimpleQueue[tuple[int, ToolReply] | BaseException] = queue.SimpleQueue()
         self._outbox: list[Call] = []
         self._requests: set[asyncio.Task[None]] = set()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="tool-client", daemon=True)
-        self._thread.start()
-        self._transport: Transport = self._wait_for(self._open(settings, token))
+        self._loop = BackgroundLoop("tool-client")
+        self._transport: Transport = self._loop.wait_for(self._open(settings, token))
 
     @property
     def in_flight(self) -> int:
@@ -58,7 +56,7 @@ class ToolClient:
     def check(self) -> dict[str, Any]:
         """What the adapter says of itself (`GET /healthz`). Raises UserError when it cannot be reached."""
         try:
-            return self._wait_for(self._transport.health())
+            return self._loop.wait_for(self._transport.health())
         except (aiohttp.ClientError, TimeoutError, OSError, ProtocolError) as error:
             raise UserError(
                 f"no tool adapter answers at {self.url} ({reason(error)}); start one with "
@@ -74,7 +72,7 @@ class ToolClient:
         begins = tool in self.stateful and episode not in self._begun
         if begins:
             self._begun.add(episode)
-        self._loop.call_soon_threadsafe(self._collect, Call(id, tool, dict(arguments), episode, begins))
+        self._loop.call(self._collect, Call(id, tool, dict(arguments), episode, begins))
 
     def poll(self, timeout_s: float | None) -> list[tuple[int, ToolReply]]:
         """The replies that are there, waiting for the first at most `timeout_s` seconds (None: as long as it takes).
@@ -98,12 +96,10 @@ class ToolClient:
 
     def close(self) -> None:
         """Give up what is in flight and close the connections."""
-        if self._loop.is_closed():
-            return
-        self._wait_for(self._shut())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        if not self._loop.closed:
+            self._loop.cancel_all()
+            self._loop.wait_for(self._transport.close())
+            self._loop.close()
 
     def __enter__(self) -> ToolClient:
         return self
@@ -111,29 +107,19 @@ class ToolClient:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
     # What follows runs on the loop's thread.
 
     async def _open(self, settings: ToolsSettings, token: str | None) -> Transport:
         return Transport(self.url, settings, token)
 
-    async def _shut(self) -> None:
-        requests = tuple(self._requests)
-        for request in requests:
-            request.cancel()
-        await asyncio.gather(*requests, return_exceptions=True)
-        await self._transport.close()
-
     def _collect(self, call: Call) -> None:
         if not self._outbox:
-            self._loop.call_later(TICK_S, self._send)
+            asyncio.get_running_loop().call_later(TICK_S, self._send)
         self._outbox.append(call)
 
     def _send(self) -> None:
         calls, self._outbox = self._outbox, []
-        request = self._loop.create_task(self._deliver(calls))
+        request = asyncio.create_task(self._deliver(calls))
         self._requests.add(request)
         request.add_done_callback(self._done)
 

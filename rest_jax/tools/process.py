@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
@@ -61,28 +61,31 @@ class Address(NamedTuple):
 
 
 @contextlib.contextmanager
-def adapter(settings: ToolsSettings, corpus: Path, *, log: Path) -> Iterator[Address]:
+def adapter(
+    settings: ToolsSettings, corpus: Path | None, *, log: Path, hidden: Collection[str] = ()
+) -> Iterator[Address]:
     """The address of an adapter for the length of a `with` block.
 
     With `settings.url` it is that one, unasked; else one is started with the tools of `settings.config`, or over
-    `corpus` (JSONL of passages), on a free loopback port, for whoever bears a token that is made here; restarted on
-    the same port whenever it dies or hangs, and stopped at the end. It also ends when this process dies, even by
-    SIGKILL. `log`, a regular file, receives what it prints; a record of its address and metrics stands beside it
-    (`watch.RECORD`). Raises UserError when it cannot start: no corpus, a malformed line.
+    `corpus` (JSONL of passages; None where the settings need none), on a free loopback port, for whoever bears a token
+    that is made here; restarted on the same port whenever it dies or hangs, and stopped at the end. It also ends when
+    this process dies, even by SIGKILL. `log`, a regular file, receives what it prints; a record of its address and
+    metrics stands beside it (`watch.RECORD`). `hidden`: environment variables that it does not get, because they are
+    nobody's business who runs users' functions. Raises UserError when it cannot start: no corpus, a malformed line.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     if settings.url is not None:
         watch.write(log.parent, Record(settings.url))
         yield Address(settings.url, None)
         return
-    child = _Child(command(settings, corpus, log.parent), log)
+    child = _Child(command(settings, corpus, log.parent), log, hidden)
     try:
         yield Address(child.url, child.token)
     finally:
         child.stop()
 
 
-def command(settings: ToolsSettings, corpus: Path, folder: Path) -> list[str]:
+def command(settings: ToolsSettings, corpus: Path | None, folder: Path) -> list[str]:
     """The command of `rest-jax tools` that makes an adapter of these settings; a budget is kept in `folder`."""
     if settings.mode == "replay":
         return ["replay", str(settings.cassette), f"--timeout-s={settings.timeout_s}"]
@@ -90,9 +93,9 @@ def command(settings: ToolsSettings, corpus: Path, folder: Path) -> list[str]:
     return [*named, *serve_arguments(settings, corpus), f"--spent={folder / SPENT}"]
 
 
-def serve_arguments(settings: ToolsSettings, corpus: Path) -> list[str]:
+def serve_arguments(settings: ToolsSettings, corpus: Path | None) -> list[str]:
     """The arguments of `serve` that make an adapter of these settings."""
-    common = [f"--corpus={corpus}", f"--timeout-s={settings.timeout_s}"]
+    common = [*([] if corpus is None else [f"--corpus={corpus}"]), f"--timeout-s={settings.timeout_s}"]
     if settings.config is not None:
         return [f"--config={settings.config}", *common]
     return [
@@ -108,9 +111,10 @@ def serve_arguments(settings: ToolsSettings, corpus: Path) -> list[str]:
 class _Child:
     """The process, and the thread that looks at it and restarts it."""
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path, hidden: Collection[str]) -> None:
         self._command = command
         self._log = log
+        self._hidden = hidden
         self.token = secrets.token_hex()
         self._stopping = threading.Event()
         self._restarts = 0
@@ -153,7 +157,7 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env={
-                    **os.environ,
+                    **{name: value for name, value in os.environ.items() if name not in self._hidden},
                     "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
                     TOKEN_VARIABLE: self.token,  # not an argument, which all users of a machine may read
                 },

@@ -18,8 +18,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, NoReturn
+from typing import Any
 
+from rest_jax.core import http
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
 
 MAX_CALLS = 4096
@@ -301,10 +302,6 @@ def _fields(value: Any, where: str, required: _Types, *, optional: _Types | None
 def parse_json(body: bytes) -> Any:
     """Any JSON; numbers that are none (NaN, Infinity) are refused. Raises ProtocolError."""
     try:
-        return json.loads(body, parse_constant=_no_number)
-    except (ValueError, RecursionError) as error:
+        return http.parse_json(body)
+    except ValueError as error:
         raise ProtocolError(f"not JSON: {error}") from None
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")

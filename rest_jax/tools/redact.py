@@ -1,4 +1,4 @@
-"""Secrets: read from the environment by name, and taken out of whatever leaves the adapter.
+"""The adapter's secrets: whose they are, and how they are taken out of whatever leaves it.
 
 A setting never holds a secret. It names an environment variable, in a field called `…_variable`, or several, in one
 called `…_variables`: by these names the secrets of any settings are found, whichever family of tools they belong to.
@@ -6,41 +6,20 @@ called `…_variables`: by these names the secrets of any settings are found, wh
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
 
 from rest_jax.config.plain import as_plain
 from rest_jax.core.effects import ToolErrorKind, ToolReply
-from rest_jax.core.errors import UserError
+from rest_jax.core.secrets import LEAST_CHARS, redacted, secret
 from rest_jax.tools.registry import Tool, ToolFailure
 
 TOKEN_VARIABLE = "REST_JAX_TOOLS_TOKEN"
 """Environment variable with the adapter's own bearer token, for server and client."""
-
-HIDDEN = "[secret]"
-"""What stands in a secret's place."""
-
-LEAST_CHARS = 8
-"""A shorter value cannot be told from ordinary text, so it is refused."""
-
-
-def secret(variable: str) -> str:
-    """The value of an environment variable, without the white space around it.
-
-    Raises UserError when it is missing, or no value that a header can hold.
-    """
-    value = os.environ.get(variable, "").strip()
-    if not value:
-        raise UserError(f"the environment variable {variable} is not set; set it to the key, or name another one")
-    if len(value) < LEAST_CHARS or not value.isascii() or not value.isprintable():
-        raise UserError(f"{variable} holds no key: {LEAST_CHARS} or more printable ASCII characters are expected")
-    return value
 
 
 def own_token() -> str | None:
@@ -58,17 +37,6 @@ def secrets_of(settings: Any) -> tuple[str, ...]:
     return tuple(
         sorted((value for value in values if len(value) >= LEAST_CHARS), key=lambda value: (-len(value), value))
     )
-
-
-def redacted(text: str, secrets: Sequence[str]) -> str:
-    """The text without the secrets, as they are and as a URL or JSON spells them.
-
-    To be called before the text is cut: what is left of a secret that was cut in two could not be recognised.
-    """
-    for value in secrets:
-        for spelled in {value, quote(value, safe=""), json.dumps(value)[1:-1]}:
-            text = text.replace(spelled, HIDDEN)
-    return text
 
 
 def redacting(tool: Tool, secrets: Sequence[str]) -> Tool:

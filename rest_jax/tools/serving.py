@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from rest_jax.tools.redact import redacted, secrets_of
+from rest_jax.core.secrets import redacted
+from rest_jax.tools.redact import secrets_of
 from rest_jax.tools.registry import Tool
 from rest_jax.tools.search.terms import TERMS
 from rest_jax.tools.service.cassettes import Player, Recorder, read_cassette, replayed_tools

@@ -15,6 +15,7 @@ import aiohttp
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
 from rest_jax.core.errors import reason
+from rest_jax.core.http import backoff_s
 from rest_jax.tools import protocol
 from rest_jax.tools.protocol import MAX_DEADLINE_S, Batch, Call, ProtocolError, Result
 
@@ -102,7 +103,7 @@ class Transport:
             if not waiting:
                 return
             last = retry == self._settings.retries
-            pause_s = random.uniform(0, min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2**retry))
+            pause_s = backoff_s(retry, FIRST_BACKOFF_S, LAST_BACKOFF_S, random.random())
             sent = tuple(waiting.values())
             size = protocol.ROOMY_CALLS if retry else len(sent)  # the first batch may have had too little room
             batches = [sent[at : at + size] for at in range(0, len(sent), size)]

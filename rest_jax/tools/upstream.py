@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 
 from rest_jax import __version__
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import reason
-from rest_jax.core.text import printable
-from rest_jax.tools.redact import redacted
+from rest_jax.core.http import LONGEST_WAIT_S, Headers, TooLong, parse_json, quoted, read_body, retry_after_s
+from rest_jax.core.secrets import redacted
 from rest_jax.tools.registry import Refusal, ToolFailure
 
 MAX_BYTES = 4 * 2**20
 """The longest answer that is read."""
 
-SHOWN_CHARS = 200
-"""How much of an answer other than 200 is quoted."""
-
 DENIED = frozenset({401, 402, 403})
 """Statuses that last until the user mends something: a key that is none, no plan, no credit."""
 
-LONGEST_WAIT_S = 600.0
-"""Who asks to be left alone for longer, as for a month's quota, is not waited for."""
-
 USER_AGENT = f"rest_jax/{__version__}"
 
-Headers = Mapping[str, str]
 T = TypeVar("T")
-
-
-class TooLong(Exception):
-    """A body holds more bytes than are read."""
 
 
 class TooLongAnswer(ToolFailure):
@@ -55,33 +41,6 @@ class Request:
     """They may hold a key."""
     params: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
-
-
-def url_conflicts(url: str) -> Iterator[tuple[str, str]]:
-    """What settings have to say of a `url` field that is none."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
-        yield (
-            "url",
-            f"holds a name or a password, which would be logged; write {parts.hostname} alone, keys go elsewhere",
-        )
-    elif parts.scheme not in ("http", "https") or not parts.hostname:
-        yield "url", f"expected an address such as https://example.org/search, got '{url}'"
-
-
-def retry_after_s(headers: Headers) -> float:
-    """Seconds that a service asks to be left alone (RFC 9110, section 10.2.3); 0 where it does not say.
-
-    A date is counted from the answer's own Date: neither clock has to be right.
-    """
-    asked = headers.get("Retry-After", "").strip()
-    if asked.isdecimal():
-        return float(asked[:9])
-    try:
-        wait = parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get("Date", ""))
-    except (ValueError, TypeError):  # no dates, or only one of the two with a time zone
-        return 0.0
-    return max(0.0, wait.total_seconds())
 
 
 class Upstream:
@@ -115,12 +74,12 @@ class Upstream:
         if status != 200:
             self._refuse(status, headers, said)
         try:
-            answer = json.loads(said, parse_constant=_not_json)
-        except (ValueError, RecursionError) as error:
+            answer = parse_json(said)
+        except ValueError as error:
             raise self._failure(f"did not answer in JSON ({error})") from None
         try:
             return read(answer)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise self._failure(f"did not answer in its own shape ({type(error).__name__}: {error})") from None
 
     async def _send(self, request: Request) -> tuple[int, Headers, bytes]:
@@ -148,7 +107,7 @@ class Upstream:
 
     def _refuse(self, status: int, headers: Headers, said: str) -> NoReturn:
         kind = ToolErrorKind.RATE_LIMITED if status == 429 else ToolErrorKind.INFRA
-        told = f"{self.name} answered {status}: {' '.join(printable(said).split())[:SHOWN_CHARS]}"
+        told = f"{self.name} answered {status}: {quoted(said)}"
         wait_s = self._wait_s(headers)
         if status in DENIED:
             raise Refusal(kind, f"{told}; check your key for it, your plan and your credit")
@@ -183,17 +142,3 @@ async def open_upstream(
     ) as session:
         turns = asyncio.Semaphore(at_once) if at_once is not None else None
         yield Upstream(session, name, secrets, wait_s, turns, most_bytes)
-
-
-async def read_body(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The body, decompressed. Raises TooLong, and reads no further, when it holds more than `most` bytes."""
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > most:
-            raise TooLong
-    return bytes(body)
-
-
-def _not_json(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")

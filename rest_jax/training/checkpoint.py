@@ -8,6 +8,7 @@ passed over for the one before.
 from __future__ import annotations
 
 import gc
+import sys
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -137,10 +138,15 @@ def _checksum(state: TrainState) -> int:
 
 
 def _drop_readers() -> None:
-    """Readers of other leaves, which a failed restore leaves behind unrun: Python would tell of each."""
+    """Readers of other leaves, which a failed restore leaves behind unrun or half run: Python would tell of each."""
+    told = sys.unraisablehook
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        gc.collect()
+        sys.unraisablehook = lambda _: None  # a reader that ends half-way raises, and nobody is there to hear it
+        try:
+            gc.collect()
+        finally:
+            sys.unraisablehook = told
 
 
 def _first_line(error: Exception) -> str:

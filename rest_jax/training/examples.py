@@ -52,8 +52,9 @@ def examples_of(
 
     Ids are the trajectory's own when `codec` is the tokenizer that made them (by digest); otherwise each segment's
     text is encoded once, as its author deserves to be trusted, and log-probs are unknown. `bare` leaves out worked
-    examples (segments marked `shots`). A judge's calls are not learned. A finished trajectory ends in an
-    end-of-sequence token, which is learned whether it was sampled or not.
+    examples (segments marked `shots`). A judge's calls are not learned. A sequence whose last reply was ended by a stop
+    string, and a finished trajectory, end in an end-of-sequence token, which is learned whether it was sampled or not:
+    of a stop string only the first token is kept, and what is not learned a model will not say.
     """
     native = trajectory.tokenizer_digest == codec.digest
     learned_calls: set[int] = set()
@@ -117,9 +118,11 @@ def _encoded(segment: Segment, codec: TextCodec) -> tuple[int, ...]:
 
 
 def _lacks_eos(trajectory: Trajectory, call: Call) -> bool:
-    """True for the call that ended a finished trajectory without an end-of-sequence token."""
-    last = call.index == trajectory.calls[-1].index
-    return last and trajectory.status is Status.FINISHED and call.candidates[call.chosen].finish is not Finish.EOS
+    """True for a call that ends a sequence where its step was over, and says so by no end-of-sequence token."""
+    finish = call.candidates[call.chosen].finish
+    if call.index == trajectory.calls[-1].index:
+        return trajectory.status is Status.FINISHED and finish is not Finish.EOS
+    return finish is Finish.STOP
 
 
 def _joined(pieces: list[_Piece], weight: float, trajectory_id: str, off_context: bool) -> Example:

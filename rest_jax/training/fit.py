@@ -108,8 +108,8 @@ def _trainable(examples: Sequence[Example], settings: ImproveSettings, emit: Lis
     learnable = [example for example in examples if example.weight and example.learn[1:].any()]
     if not learnable:
         raise UserError(
-            "improve: the mixture is empty, no trajectory passed the threshold; lower improve.thresholds, raise "
-            "grow.samples or grow.questions, or set improve.include_seed"
+            "improve: the mixture holds no reply to learn from; see how its trajectories ended (`rest-jax report`): "
+            "one that has no room in engine.widths says nothing"
         )
     trained = fitting(learnable, settings.length)
     if not trained:

@@ -11,6 +11,9 @@ import numpy as np
 from rest_jax.config.settings import ImproveSettings
 from rest_jax.core.events import Listener, silent, warning
 
+OF_A_QUESTION = ("question_percentile", "interpolated")
+"""The filters whose cut is each question's own."""
+
 
 def keep(
     rewards: Mapping[str, float | None],
@@ -40,7 +43,7 @@ def keep(
             f"degenerate threshold: {threshold:g} keeps the same {len(kept)} trajectories as {before:g}; "
             f"set improve.thresholds further apart, or leave one out",
         )
-    if position == 0 and settings.filter != "interpolated":
+    if position == 0 and settings.filter not in OF_A_QUESTION:
         cut, average = _cut(list(known.values()), settings, threshold), mean(known.values())
         if cut < average:
             warning(
@@ -60,19 +63,22 @@ def _kept(
     cut_of_all = _cut(list(known.values()), settings, threshold)
     kept: set[str] = set()
     for ids in by_question.values():
-        cut = cut_of_all
-        if settings.filter == "interpolated":
-            cut = _interpolated([known[id] for id in ids], threshold)
+        own = settings.filter in OF_A_QUESTION
+        cut = _cut([known[id] for id in ids], settings, threshold) if own else cut_of_all
         passing = sorted((id for id in ids if known[id] > cut), key=lambda id: -known[id])
         kept.update(passing[: settings.per_question])
     return [id for id in known if id in kept]
 
 
 def _cut(rewards: list[float], settings: ImproveSettings, threshold: float) -> float:
-    """The reward that must be exceeded, before any question has its own."""
-    if settings.filter == "fixed":
-        return threshold
-    return float(np.quantile(rewards, threshold))
+    """The reward that must be exceeded: `rewards` are those of all questions, or of one where its cut is its own."""
+    match settings.filter:
+        case "fixed":
+            return threshold
+        case "interpolated":
+            return _interpolated(rewards, threshold)
+        case _:
+            return float(np.quantile(rewards, threshold))
 
 
 def _interpolated(rewards: list[float], gamma: float) -> float:

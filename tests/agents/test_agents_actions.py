@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rest_jax.agents.actions import Finish, Lookup, Malformed, Search, action_text, parse_action
+from rest_jax.agents.actions import Finish, Lookup, Search, action_text, parse_action
+from rest_jax.agents.endings import Malformed
 
 
 @pytest.mark.parametrize(

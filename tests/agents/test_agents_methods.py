@@ -1,5 +1,6 @@
 """The agents themselves, run on recorded outcomes."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from rest_jax.agents.demonstration import author
 from rest_jax.agents.limits import Limits, cut
 from rest_jax.agents.prompt import Prompt
-from rest_jax.agents.registry import NAMES, agent
+from rest_jax.agents.registry import NAMES, Method, agent, method_of
 from rest_jax.agents.replay import replay
+from rest_jax.config.schema import field_docs
 from rest_jax.config.settings import AgentSettings
 from rest_jax.core.chat import ChatFormat
 from rest_jax.core.demonstration import Demonstration, Turn
@@ -34,6 +36,7 @@ QUESTION = Question("q1", "Who founded Vell?", "Orr")
 PROMPT = Prompt("Thought:")
 LIMITS = Limits(turns=3, turn_tokens=32, observation_chars=50)
 REACT = agent("react")
+OF_LINES = [name for name in NAMES if isinstance(agent(name), Method)]
 
 
 def said(text, finish=Finish.STOP):
@@ -115,7 +118,7 @@ def test_endings_without_an_action(text, finish, status):
     assert (outcome.status, outcome.answer) == (status, None)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_LINES)
 @pytest.mark.parametrize(
     ("finish", "status"), [(Finish.CONTEXT, Status.CONTEXT_LIMIT), (Finish.NONFINITE, Status.NONFINITE)]
 )
@@ -123,7 +126,10 @@ def test_a_reply_that_was_broken_off_is_not_read(name, finish, status):
     """Its text may look whole: `Finish[Orr]` of `Finish[Orr [b. 1900]]`."""
     method = agent(name)
     before = (found("Vell", "By Orr."),) if name == "question_as_query" else ()
-    outcome, _ = replay(method.run(QUESTION, PROMPT, LIMITS), [*before, said(" Action: Finish[Orr]", finish)])
+    broken = said(" Action: Finish[Orr] Answer: Orr", finish)
+    # Where one part of a method has no room, the other is tried.
+    backs_off = "_to_" in name and finish is Finish.CONTEXT
+    outcome, _ = replay(method.run(QUESTION, PROMPT, LIMITS), [*before, broken, *([broken] if backs_off else [])])
     assert (outcome.status, outcome.answer) == (status, None)
 
 
@@ -199,7 +205,7 @@ DEMONSTRATION = Demonstration(
 )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", OF_LINES)
 def test_every_method_prompts_in_both_styles(name):
     method = agent(name)
     chat = ChatFormat("", ("<s>", "</s>"), ("<u>", "</u>"), ("<a>", "</a>"))
@@ -218,7 +224,7 @@ def test_chat_without_a_chat_format_is_refused():
 
 
 def test_an_unknown_agent_is_refused_with_the_nearest_name():
-    with pytest.raises(UserError, match="no agent called 'reakt'; did you mean 'react'"):
+    with pytest.raises(UserError, match=r"no agent called 'reakt'; did you mean 'react'\? known are react, .*cot_sc"):
         agent("reakt")
     with pytest.raises(UserError, match="known are react, "):
         agent("x")
@@ -238,4 +244,24 @@ def test_an_author_says_the_demonstration_turn_by_turn(chat):
 
 def test_limits_come_from_the_settings():
     settings = AgentSettings(turns=4, turn_tokens=50, observation_chars=99)
-    assert Limits.of(settings) == Limits(turns=4, turn_tokens=50, observation_chars=99)
+    assert Limits.of(settings, 64) == Limits(turns=4, turn_tokens=50, observation_chars=99)
+
+
+def test_a_turn_is_as_long_as_its_method_needs_unless_the_settings_say():
+    assert {name: Limits.of(AgentSettings(name), agent(name).turn_tokens).turn_tokens for name in NAMES} == {
+        **dict.fromkeys(NAMES, 64),
+        "search_agent": 256,
+    }
+
+
+@pytest.mark.parametrize("name", ["react_to_cot_sc", "cot_sc_to_react"])
+def test_a_back_off_is_for_prompted_models(name):
+    """Bare, its two prompts are one text; and its calls are not those of a demonstration, turn by turn."""
+    assert method_of(AgentSettings(name)).name == name
+    for settings, learns in ((AgentSettings(name), True), (AgentSettings(name, bare=True), False)):
+        with pytest.raises(UserError, match=rf"agent '{name}': .* so no model is trained to be it; .* --agent {name}"):
+            method_of(settings, learns=learns)
+
+
+def test_every_agent_is_named_where_one_is_chosen():
+    assert set(NAMES) <= set(re.findall(r"\w+", field_docs(AgentSettings)["name"]))

@@ -111,11 +111,12 @@ def test_hostile_text_stays_in_untrusted_segments_and_on_one_line(prompt):
 def test_what_every_transcript_begins_with(style):
     for question in ("Where is Old Vell?", ""):
         opened = style.open(question).segments
-        assert opened[: len(style.beginning)] == style.beginning
-        assert opened[len(style.beginning)].text == f" {question}"
-    assert style.beginning[-1].text.endswith("Question:")
+        (beginning,) = style.beginnings
+        assert opened[: len(beginning)] == beginning
+        assert opened[len(beginning)].text == f" {question}"
+        assert beginning[-1].text.endswith("Question:")
 
 
 @pytest.mark.parametrize("style", [BASE, CHATTING])
 def test_a_bare_prompt_has_nothing_worth_sharing(style):
-    assert style.bare().beginning == ()
+    assert style.bare().beginnings == ()

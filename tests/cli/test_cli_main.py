@@ -29,7 +29,13 @@ def told(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return err.strip()
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["config", "--help"], ["config", "schema"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["--help"], ["--version"], ["config", "--help"], ["config", "schema"]),
+        *(["verify", "--help"], ["what-if", "--help"], ["data", "export", "--help"], ["tables", "--help"]),
+    ],
+)
 def test_help_imports_nothing_heavy(words: list[str]) -> None:
     code = f"""
 import sys
@@ -75,6 +81,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["confg"], "there is no command 'confg'; did you mean 'config'?"),
         (["zzz"], "there is no command 'zzz'; see rest-jax --help"),
+        (["zz\x1b]0;title\x07"], "there is no command 'zz\ufffd]0;title\ufffd'; see rest-jax --help"),
         ([], "the following arguments are required: COMMAND; see rest-jax --help"),
         (["config", "show"], "the following arguments are required: CONFIG; see rest-jax config show --help"),
         (["config", "show", "a", "--st", "b=c"], "unrecognized arguments: --st b=c; see rest-jax --help"),
@@ -132,15 +139,17 @@ def test_tasks_check_counts_gold_answers(capsys: pytest.CaptureFixture[str], wor
     out = capsys.readouterr().out
     right, questions = out.split()[0].split("/")
     assert int(right) == int(questions) > 0
-    assert out.endswith(f"passages of {corpus}\n")
+    assert f": {corpus}, " in out.splitlines()[-1]
 
 
 def test_doctor_as_json_names_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     sections = [finding["section"] for finding in found]
-    assert list(dict.fromkeys(sections)) == ["machine", "devices", "packages", "models", "sandbox", "extras"]
+    assert list(dict.fromkeys(sections)) == ["machine", "devices", "packages", "models", "agents", "sandbox", "extras"]
     assert sections.count("devices") == 8
+    agents = {finding["name"]: finding["value"] for finding in found if finding["section"] == "agents"}
+    assert (agents["search_agent"], agents["cot_sc"]) == ("calls search", "calls no tool")
     assert all(finding["value"] and set(finding) == {"section", "name", "value", "mend"} for finding in found)
 
 
@@ -163,6 +172,7 @@ def test_a_closed_pipe_is_quiet() -> None:
     ("command", "said"),
     [
         (["run"], "interrupted; the same command goes on where this one stopped"),
+        (["tables"], "interrupted; the same command goes on where this one stopped"),
         (
             ["eval", "--model", "x", "--json", "out.json", "--task", "atlas", "--questions"],
             "interrupted; the same command goes on where this one stopped",

@@ -45,7 +45,7 @@ def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
             "evaluate: {controls: [gold, gold]}",
             "1:22: evaluate.controls: expected every entry once, got ['gold', 'gold']",
         ),
-        ("pilot: {demonstrations: 0}", "1:25: pilot.demonstrations: expected at least 1, got 0"),
+        ("pilot: {demonstrations: -1}", "1:25: pilot.demonstrations: expected at least 0, got -1"),
         (
             "generations: [{grow: {temperature: -0.1}}]",
             "1:36: generations.0.grow.temperature: expected at least 0, got -0.1",
@@ -62,7 +62,11 @@ def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
         ),
         (
             "tools: {url: 'http://me:secret@a'}",
-            "1:14: tools.url: holds a name or a password, which would be noted; leave them out, a token goes elsewhere",
+            "1:14: tools.url: holds a name or a password, which would be logged; write a alone, keys go elsewhere",
+        ),
+        (
+            "tools: {url: nonsense}",
+            "1:14: tools.url: expected an address such as https://example.org/search, got 'nonsense'",
         ),
         (
             "pilot: {improve: {thresholds: [0.5, 1]}}",

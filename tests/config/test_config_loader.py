@@ -89,7 +89,7 @@ BAD = [  # what is told may end in …: the rest is a list, or PyYAML's wording
         "name: x\ngenerations:\n  - grow:\n      temprature: 1",
         "c.yaml:4:7: unknown key 'temprature' in generations.0.grow; did you mean 'temperature'?",
     ),
-    ("task: {zzz: 1}", "c.yaml:1:8: unknown key 'zzz' in task; known: name, data, reward, seed"),
+    ("task: {zzz: 1}", "c.yaml:1:8: unknown key 'zzz' in task; known: name, data, reward, demonstrations, seed"),
     (
         "engine:\n  rows: many",
         "c.yaml:2:9: engine.rows: expected a whole number (such as 8), got 'many'",
@@ -131,7 +131,8 @@ BAD = [  # what is told may end in …: the rest is a list, or PyYAML's wording
     ("engine: {widths: 256}", "c.yaml:1:18: engine.widths: expected a list, got '256'; write [256]"),
     (
         "evaluate: {controls: [majority, luck]}",
-        "c.yaml:1:33: evaluate.controls.1: expected one of more_pilot, random_samples, majority, gold, got 'luck'",
+        "c.yaml:1:33: evaluate.controls.1: expected one of more_pilot, random_samples, majority, gold, "
+        "more_gen_1, low_perplexity, best_of, single_sample, data_1x, data_2x, got 'luck'",
     ),
     ("task: atlas", "c.yaml:1:7: task: expected settings as `key: value`, got 'atlas'"),
     ("pilot:", "c.yaml:1:7: pilot: expected settings as `key: value`, got nothing (null)"),

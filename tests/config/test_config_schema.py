@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
+from rest_jax.cli.main import main
 from rest_jax.config.loader import load
 from rest_jax.config.schema import field_docs, json_schema
 from rest_jax.config.settings import GrowSettings, ImproveSettings, RestConfig
@@ -25,6 +27,15 @@ def validator() -> jsonschema.Draft202012Validator:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_it_accepts_every_configuration(path: Path, validator) -> None:
     validator.validate(yaml.safe_load(load(path, RestConfig).text))
+
+
+def test_it_accepts_every_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "schema", "table"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    for path in sorted((CONFIGS / "paper").glob("*.yaml")):
+        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    with pytest.raises(jsonschema.ValidationError, match="'seeds' was unexpected"):
+        jsonschema.validate({**yaml.safe_load(path.read_text()), "seeds": [0]}, schema)
 
 
 @pytest.mark.parametrize(

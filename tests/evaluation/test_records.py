@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from rest_jax.agents.search_agent.grammar import literal
 from rest_jax.core.effects import Candidate, Finish, Role, Status, ToolErrorKind, ToolFault
 from rest_jax.core.trajectory import Call, Question, ToolCall, Trajectory
 from rest_jax.core.transcript import Segment, Source
@@ -52,6 +53,16 @@ def seen(*segments: Segment, answer: str | None = "old town", status: Status = S
 )
 def test_grounded_means_seen_in_an_observation_of_its_own(segment: Segment, grounded: bool) -> None:
     assert is_grounded(seen(segment)) is grounded
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("C# 7 came in 2017.", "C# 7"), ("Ada Orr\xad, of Sarn", "ada orr\xad"), ("O'Sarn\u200b x", "osarn\u200b")],
+)
+def test_what_was_shown_as_a_literal_is_read_as_it_was_meant(text: str, answer: str) -> None:
+    """The search agent's observations are Python string literals, in which some characters are escaped."""
+    assert literal(text) != f"'{text}'"
+    assert is_grounded(seen(Segment(Source.TOOL, literal(text), (1,)), answer=answer))
 
 
 @pytest.mark.parametrize(

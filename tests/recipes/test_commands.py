@@ -207,6 +207,18 @@ def test_preflight_says_when_there_is_nothing_to_keep(
     assert "nothing to keep from the prompted model" in out
 
 
+def test_preflight_refuses_what_the_run_would_be_refused_for(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = ["preflight", str(tiny_config), "--run-dir", str(tmp_path / "none"), "--set"]
+    for override, why in (
+        ("agent.name=react_to_cot_sc", "no model is trained to be it"),
+        ("evaluate.final=100000", "100000 questions of select wanted"),
+    ):
+        assert main([*wanted, override]) == 2
+        assert why in capsys.readouterr().err
+
+
 def test_preflight_calls_right_what_the_task_does_and_says_what_memory_it_takes(
     tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 import rest_jax
 from rest_jax.agents.registry import agent
-from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, TaskSettings, ToolsSettings
+from rest_jax.config.settings import (
+    AgentSettings,
+    EngineSettings,
+    GrowSettings,
+    ModelSettings,
+    TaskSettings,
+    ToolsSettings,
+)
 from rest_jax.core.canonical import digest_file
+from rest_jax.core.effects import Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, silent
 from rest_jax.core.files import write_json
 from rest_jax.recipes.agent_file import agent_of, described, tools_of
-from rest_jax.recipes.evaluate import Wanted, agent_for, evaluate_model, task_for
+from rest_jax.recipes.evaluate import Wanted, agent_for, evaluate_model, notes, task_for
 from rest_jax.recipes.workbench import open_workbench
 from rest_jax.tasks.files import write_jsonl
 from rest_jax.tasks.registry import task as open_task
@@ -47,8 +55,64 @@ def test_own_questions_alone_have_no_worked_examples(own: Path, tmp_path: Path) 
     wanted = Wanted("m", questions=own, corpus=corpus)
     chosen = agent_for(wanted, task_for(wanted), AgentSettings(shots=2))
     assert (chosen.shots, chosen.bare) == (0, False)
+    itself = agent_for(replace(wanted, agent="search_agent"), task_for(wanted), AgentSettings(shots=2))
+    assert (itself.name, itself.shots) == ("search_agent", 2)  # it brings its own
     with pytest.raises(UserError, match=r"give --corpus FILE\.jsonl or --task NAME"):
         task_for(Wanted("m", questions=own))
+
+
+def test_a_temperature_that_is_asked_for_is_taken_before_the_models_own() -> None:
+    task, own = open_task(TaskSettings("atlas")), AgentSettings(shots=0, temperature=0.5)
+    assert agent_for(Wanted("m", temperature=0.7), task, own) == own
+    for asked, said in ((None, "temperature 0.5, seed 0"), (0.7, "temperature 0.7, seed 0"), (0.0, "greedy")):
+        wanted = Wanted("m", temperature=asked)
+        assert f", {said};" in notes(wanted, task, agent_for(wanted, task, own), ToolsSettings())[0]
+
+
+def test_one_rule_for_temperatures() -> None:
+    """What is asked for, else the agent's, else the stage's: 0.8 of a Grow, greedy elsewhere."""
+    cool, own = AgentSettings(temperature=0.5), AgentSettings()
+    assert [GrowSettings().sampling(agent).temperature for agent in (own, cool)] == [0.8, 0.5]
+    assert [GrowSettings(temperature=0.0).sampling(agent).temperature for agent in (own, cool)] == [0.0, 0.0]
+    assert GrowSettings(top_k=3, top_p=0.9, min_p=0.1).sampling(cool) == Sampling(0.5, 3, 0.9, 0.1)
+    assert [own.warmth(), cool.warmth(), cool.warmth(0.0)] == [0.0, 0.5, 0.0]
+
+
+def test_a_grow_draws_at_the_temperature_that_is_asked_for(tiny_model: Path) -> None:
+    own = AgentSettings("closed_book", shots=0, turn_tokens=8, temperature=1.0)
+    policy = rest_jax.Policy(str(tiny_model), agent=own, engine=EngineSettings(rows=2, widths=(256,)))
+    grown = rest_jax.grow(policy, rest_jax.Task("atlas"), questions=1, samples=2, temperature=0.0)
+    assert len(grown.trajectories) == 2
+    assert len({trajectory.calls[0].candidates[0].ids for trajectory in grown.trajectories}) == 1, "greedy"
+
+
+def test_another_agent_than_the_models_has_no_candidates_to_choose_among() -> None:
+    task, own = open_task(TaskSettings("atlas")), AgentSettings("search_agent", candidates=4, temperature=0.5)
+    assert agent_for(Wanted("m", agent="closed_book"), task, own).candidates == 1
+    assert agent_for(Wanted("m"), task, own).candidates == 4
+
+
+def test_settings_of_agent_and_engine_are_set_over_what_the_model_says(
+    tiny_model: Path, own: Path, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path / "c.jsonl", [{"title": "Ada", "text": "A person."}])
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    said = AgentSettings("search_agent", turns=1, temperature=0.5, bare=True)
+    write_json(model / "agent.json", described(said, ToolsSettings(), None))
+    wanted = Wanted(
+        str(model),
+        questions=own,
+        corpus=tmp_path / "c.jsonl",
+        temperature=0.25,
+        overrides=["agent.candidates=2", "agent.turn_tokens=4", "engine.rows=2", "engine.widths=[512]"],
+    )
+    inputs = evaluate_model(wanted, tmp_path / "made", silent)["inputs"]
+    assert inputs["agent"] == asdict(replace(said, candidates=2, turn_tokens=4))
+    assert (inputs["engine"]["rows"], inputs["temperature"]) == (2, 0.25)
+    with pytest.raises(UserError, match=r"--set agent\.turnz=1: unknown key 'turnz' in agent; did you mean 'turns'"):
+        evaluate_model(replace(wanted, overrides=["agent.turnz=1"]), tmp_path / "made", silent)
+    with pytest.raises(UserError, match=r"agent 'cot_sc_to_react': .* so no model is trained to be it"):
+        evaluate_model(replace(wanted, overrides=["agent.name=cot_sc_to_react"]), tmp_path / "made", silent)
 
 
 def test_worked_examples_that_are_asked_for_are_shown_to_a_bare_model_too() -> None:
@@ -106,6 +170,43 @@ def test_a_model_is_measured_with_its_own_tools(tiny_model: Path, own: Path, tmp
     assert not [note for note in result["notes"] if note.startswith("demonstrations")]
 
 
+def test_a_corpus_that_cannot_support_the_answers_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    questions, corpus = tmp_path / "q.jsonl", tmp_path / "c.jsonl"
+    write_jsonl(
+        questions, [{"id": f"q{n}", "question": f"Who is {n}?", "answer": name} for n, name in enumerate("xyz")]
+    )
+    write_jsonl(corpus, [{"title": "x", "text": "y"}])
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    write_json(model / "agent.json", described(AgentSettings(turns=1, turn_tokens=4), ToolsSettings(), None))
+    wanted = Wanted(str(model), questions=questions, corpus=corpus)
+    with pytest.raises(
+        UserError, match=r"c\.jsonl: the corpus supports 2/3 answers \(66\.7 %\), less than 90 %.*--closed-book"
+    ):
+        evaluate_model(wanted, tmp_path / "made", silent)
+    measured = evaluate_model(replace(wanted, closed_book=True), tmp_path / "made", silent)
+    assert measured["remark"] == "the corpus supports 2/3 answers (66.7 %)"
+    assert measured["n"] == 3
+
+
+def test_an_agent_without_tools_needs_no_corpus(tiny_model: Path, tmp_path: Path) -> None:
+    """Bamboogle has none; an agent that searches is told what to give."""
+    write_jsonl(tmp_path / "bamboogle" / "bamboogle.jsonl", [{"id": "b", "question": "Who?", "answer": "Ada"}])
+    wanted = Wanted(str(tiny_model), "bamboogle", str(tmp_path), agent="closed_book", shots=1)
+    measured = evaluate_model(wanted, tmp_path / "made", silent)
+    assert (measured["n"], measured["remark"]) == (1, "")
+    assert not [note for note in measured["notes"] if "BM25" in note]
+    with pytest.raises(UserError, match=r"task 'bamboogle': it has no corpus of its own; give one with --corpus"):
+        evaluate_model(replace(wanted, agent="react"), tmp_path / "react", silent)
+
+
+def test_a_worked_example_that_is_asked_would_tell_its_answer(tiny_model: Path, tmp_path: Path) -> None:
+    example = open_task(TaskSettings("atlas")).examples[0].question
+    write_jsonl(tmp_path / "q.jsonl", [{"id": "mine", "question": example.text.lower(), "answer": example.answer}])
+    wanted = Wanted(str(tiny_model), "atlas", questions=tmp_path / "q.jsonl", shots=1)
+    with pytest.raises(UserError, match="question mine: a worked example of the prompt asks the same"):
+        evaluate_model(wanted, tmp_path / "made", silent)
+
+
 def test_an_interrupted_evaluation_goes_on(tiny_model: Path, own: Path, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "c.jsonl", [{"title": "Ada", "text": "A person."}])
     wanted = Wanted(str(tiny_model), questions=own, corpus=tmp_path / "c.jsonl", samples=3, temperature=1.0)
@@ -149,12 +250,17 @@ def test_a_trained_model_is_bare_and_an_untrained_one_keeps_its_instruction(
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("evaluate.final=100000", "'atlas': 100000 questions of select wanted, it has"),
-        ("evaluate.gate=100000", "'atlas': 100000 questions of select wanted, it has"),
-        ("generations.0.grow.questions=100000", "'atlas': 100000 questions of train wanted, it has"),
+        ("evaluate.final=100000", "evaluate.final: task 'atlas': 100000 questions of select wanted, it has"),
+        ("evaluate.gate=100000", "evaluate.gate: task 'atlas': 100000 questions of select wanted, it has"),
+        (
+            "generations.0.grow.questions=100000",
+            r"generations\.0\.grow\.questions: .* 100000 questions of train wanted",
+        ),
+        ("generations.0.improve.select=401", r"generations\.0\.improve\.select: task 'atlas': .* ask for 1 to 400"),
         ("pilot.demonstrations=100000", "'gold' has"),
         ("agent.shots=100", "worked examples, 100 wanted"),
         ("task.reward=nobodys", "reward 'nobodys': nobody registered it"),
+        ("agent.name=cot_sc_to_react", "no model is trained to be it"),
     ],
 )
 def test_a_run_that_asks_for_more_than_the_task_has_does_not_begin(

@@ -13,17 +13,29 @@ from rest_jax.config.settings import (
     GenerationSettings,
     GrowSettings,
     ImproveSettings,
+    ModelSettings,
     PilotSettings,
     RestConfig,
 )
 from rest_jax.core.effects import Candidate, Finish, Role, Status, ToolErrorKind, ToolFault
+from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, silent
 from rest_jax.core.trajectory import Call, Question, ToolCall, Trajectory
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.evaluation.records import Record
 from rest_jax.recipes.controls import majority
 from rest_jax.recipes.floors import most_frequent
-from rest_jax.recipes.mixture import Grown, is_sound, kept_fraction, random_finished, rewarded, seeded, thresholded
+from rest_jax.recipes.mixture import (
+    Grown,
+    is_sound,
+    kept_fraction,
+    nothing_shown,
+    random_finished,
+    refuse_leaks,
+    rewarded,
+    seeded,
+    thresholded,
+)
 from rest_jax.recipes.plan import ROWS_RUN_EMPTY, Lengths, Planned, Rates, majority_samples, plan, seconds, total
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.tasks.metrics import score_answer
@@ -90,12 +102,48 @@ def test_plan_counts_every_seed_and_threshold() -> None:
     assert seconds([rolled, trained], rates) == (10 + 3) * (1 + ROWS_RUN_EMPTY * 8 * 2 / 4) + 10
 
 
+def test_what_a_teacher_samples_costs_no_tokens_here() -> None:
+    generation = GenerationSettings(GrowSettings(questions=10, samples=4, policy="teacher"))
+    work = plan(RestConfig(generations=(generation,)), Lengths(sampled=10, prefilled=30))
+    assert Planned("grow 1 (teacher)", 40) in work
+
+
+def test_each_student_is_one_improve_step_and_one_evaluation_a_seed() -> None:
+    improve = ImproveSettings(thresholds=(0.1, 0.5), steps=3, rows=2, length=64)
+    config = RestConfig(
+        seeds=(0, 1),
+        generations=(GenerationSettings(improve=improve),),
+        evaluate=EvaluateSettings(prompted=5, final=8),
+        students=(ModelSettings("some/folder"),),
+    )
+    work = {planned.name: planned for planned in plan(config, Lengths(sampled=10, prefilled=30))}
+    assert work["student folder"].trained_tokens == 2 * 3 * 2 * 64
+    assert work["evaluate student folder"].trajectories == 16
+    assert work["evaluate student folder prompted"].trajectories == 5
+
+
 def test_thresholded_is_strict_and_keeps_the_order() -> None:
     grown = Grown(tuple(trajectory(0, s, "a") for s in range(4)), {"q0#0": 0.5, "q0#1": 1.0, "q0#2": None, "q0#3": 0.9})
     events: list[Event] = []
     kept = thresholded(grown, ImproveSettings(per_question=None), 0.5, events.append)
     assert [t.id for t in kept] == ["q0#1", "q0#3"]
     assert "kept 2 of 4" in events[-1].data["text"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"question": "who FOUNDED the home of Kel"}, "asks"),
+        ({"tool_calls": (ToolCall(0, "search", {"query": "x"}, "", data={"results": [{"title": "Vell"}]}),)}, "shows"),
+    ],
+)
+def test_a_mixture_with_a_held_out_question_or_its_page_is_not_learnt(change: dict, told: str) -> None:
+    report = Question("r", "Who founded the home of Kel?", "Orr", {"titles": ["Kel", "Vell"]})
+    task = Task("toy", None, {Split.REPORT: (report,)})
+    clean = [trajectory(0, sample, "Orr") for sample in range(3)]
+    refuse_leaks(clean, task)
+    with pytest.raises(UserError, match=rf"trajectory q9#0 of atlas: it {told} .*that toy holds out"):
+        refuse_leaks([*clean, replace(trajectory(9, 0, "Orr"), **change)], task)
 
 
 def test_random_samples_answered_and_depend_on_their_seed() -> None:
@@ -207,6 +255,26 @@ def test_a_demonstration_must_read_its_answer(demonstration: Trajectory, sound: 
     assert is_sound(demonstration) is sound
 
 
+@pytest.mark.parametrize(
+    ("ended", "why"),
+    [
+        (
+            [Status.TOKEN_LIMIT, Status.FINISHED, Status.TOKEN_LIMIT],
+            "(token_limit 2, finished 1); their turns are longer",
+        ),
+        ([Status.STEP_LIMIT], "(step_limit 1); they take more turns than agent.turns allows, raise it"),
+        ([Status.TOOL_FAILURE], "(tool_failure 1); the adapter failed them, tools.log says how"),
+        (
+            [Status.FINISHED, Status.MALFORMED],
+            "(finished 1, malformed 1); see that the adapter serves the task's corpus",
+        ),
+    ],
+)
+def test_demonstrations_that_found_nothing_say_how_they_ended(ended: list[Status], why: str) -> None:
+    made = tuple(replace(trajectory(0, place, None), status=status) for place, status in enumerate(ended))
+    assert f"none of the {len(ended)} demonstrations found its answer {why}" in nothing_shown(Grown(made, {}))
+
+
 def test_nothing_learns_from_a_trajectory_that_saw_a_held_out_page() -> None:
     question = Question("q0", "?", "Orr")
     held_out = Question("r", "?", "Orr", {"titles": ["Held Out"]})
@@ -232,3 +300,18 @@ def test_a_tool_may_find_anything(results: Any) -> None:
     seen = replayed("Orr", "Vell: founded by Orr.", "Vell")
     odd = replace(seen, tool_calls=tuple(replace(call, data={"results": results}) for call in seen.tool_calls))
     assert rewarded([odd], [question], task, "default", silent).rewards == {"q0#0": 1.0}
+
+
+def test_the_plan_counts_the_most_that_select_may_ask_for() -> None:
+    improve = ImproveSettings(thresholds=(0.1, 0.5), steps=3, rows=2, length=64, select=7, rounds=2)
+    config = RestConfig(
+        generations=(GenerationSettings(improve=improve),),
+        pilot=PilotSettings(demonstrations=0),
+        evaluate=EvaluateSettings(controls=("gold",)),
+    )
+    work = plan(config, Lengths(sampled=10, prefilled=30))
+    planned = {one.name: one for one in work}
+    assert planned["improve 1"].trained_tokens == 2 * 2 * 3 * 2 * 64
+    assert planned["select 1"].trajectories == (1 + 2 * 2) * 7
+    assert [one.name for one in work].count("select 1") == 2, "the loop's, and its control's"
+    assert not {"pilot", "demonstrations"} & planned.keys()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -12,9 +14,19 @@ import pytest
 
 import rest_jax
 from rest_jax.cli.main import main
+from rest_jax.cli.run import add_run_options
+from rest_jax.config.loader import load
+from rest_jax.config.settings import RestConfig
 from rest_jax.core.errors import UserError
+from rest_jax.core.events import silent
 from rest_jax.recipes.digest import run_digest
 from rest_jax.recipes.players import model_of, models_of_run
+from rest_jax.recipes.rest import Loop
+from rest_jax.recipes.run import notes, refuse_too_few
+from rest_jax.recipes.stages import open_run
+from rest_jax.recipes.workbench import open_workbench
+from rest_jax.tasks.files import write_jsonl
+from rest_jax.tasks.registry import task as open_task
 
 ROW_KEYS = {
     *("name", "task", "split", "n", "em", "em_well_formed", "em_grounded", "f1", "em_ci", "well_formed"),
@@ -146,7 +158,7 @@ def test_a_run_of_another_config_is_refused_in_one_line(
 ) -> None:
     assert main(["run", str(tiny_config), "--run-dir", str(finished_run), "--set", "agent.turns=3"]) == 2
     error = capsys.readouterr().err
-    assert "made with another config" in error
+    assert "made with another config (agent.turns); give another --run-dir, or that config" in error
     assert error.count("\n") == 1
 
 
@@ -157,9 +169,25 @@ def test_stages_made_with_other_tools_are_refused(finished_run: Path, tiny_confi
         rest_jax.run(tiny_config, run_dir=copy, overrides=[f"tools.config={tmp_path / 'tools.yaml'}"])
 
 
-def test_a_pilot_without_demonstrations_says_so(tiny_config: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="pilot: none of the 4 demonstrations found its answer with these tools"):
+def test_a_pilot_without_demonstrations_says_why(tiny_config: Path, tmp_path: Path) -> None:
+    why = re.escape(
+        "none of the 4 demonstrations found its answer (step_limit 4); they take more turns than agent.turns"
+    )
+    with pytest.raises(UserError, match=f"pilot: {why} allows, raise it, then start a new --run-dir"):
         rest_jax.run(tiny_config, run_dir=tmp_path / "run", overrides=["agent.turns=1", "evaluate.prompted=1"])
+
+
+def test_a_method_without_tools_learns_from_demonstrations_too(tiny_config: Path, tmp_path: Path) -> None:
+    """Its answers stand in no observation, and need not (ReAct's fine-tuned baselines, Yao et al. 2023, figure 3)."""
+    loaded = load(tiny_config, RestConfig, ["agent.name=cot"])
+    config = loaded.value
+    atlas = open_task(config.task, tmp_path)
+    opened = open_workbench(
+        atlas, model=config.model, agent_settings=config.agent, engine=config.engine, tools=config.tools, emit=silent
+    )
+    with opened as bench, open_run(tmp_path / "run", loaded, {}, silent) as run:
+        replayed = Loop(config, 0, run, bench).demonstrate("demonstrations", atlas.demonstrations("gold", 4, seed=0))
+    assert [replayed.rewards[trajectory.id] for trajectory in replayed.rewarding] == [1.0] * 4
 
 
 def test_a_truncated_shard_is_named(finished_run: Path, tiny_config: Path, tmp_path: Path) -> None:
@@ -173,7 +201,7 @@ def test_a_truncated_shard_is_named(finished_run: Path, tiny_config: Path, tmp_p
 def test_rows_name_their_models(finished_run: Path) -> None:
     assert list(models_of_run(finished_run)) == ["prompted", "pilot", "gen 1"]
     assert model_of(str(finished_run)).endswith("gen-1/improve-1/model")
-    with pytest.raises(UserError, match="no row 'gen 9', only prompted, pilot, gen 1"):
+    with pytest.raises(UserError, match="no model of a row 'gen 9', only of prompted, pilot, gen 1"):
         model_of(str(finished_run), "gen 9")
 
 
@@ -186,14 +214,69 @@ def test_dry_run_checks_the_file_of_tools(
     assert "tools.yaml:1:16: tools.0: unknown kind 'corups'; did you mean 'corpus'?" in capsys.readouterr().err
 
 
+def test_a_corpus_that_cannot_support_the_answers_is_refused(tiny_config: Path, tmp_path: Path) -> None:
+    """Its rows would measure what the model remembers, as those of `eval`."""
+    config = load(tiny_config, RestConfig).value
+    write_jsonl(tmp_path / "c.jsonl", [{"title": "x", "text": "y"}])
+    task = replace(open_task(config.task, tmp_path), corpus_file=tmp_path / "c.jsonl")
+    with pytest.raises(UserError, match=r"c\.jsonl: the corpus supports 0/4 answers.*--closed-book"):
+        refuse_too_few(config, task)
+    assert "the corpus supports 0/4 answers (0.0 %)" in notes(config, task)
+    assert not [note for note in notes(config, open_task(config.task, tmp_path)) if "supports" in note]
+    options = argparse.ArgumentParser()
+    add_run_options(options)
+    meant = load(tiny_config, RestConfig, options.parse_args(["--closed-book"]).overrides)
+    refuse_too_few(meant.value, task)
+    assert meant.digest == load(tiny_config, RestConfig).digest
+
+
 def test_dry_run_prints_the_plan_and_makes_no_run(
     tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", str(tiny_config), "--run-dir", str(tmp_path / "run"), "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "grow 1" in out
-    assert out.splitlines()[-1].startswith("total")
+    total, time = out.splitlines()[-2:]
+    assert total.startswith("total")
+    assert re.match(r"about 1 min on two CPU cores, at \d+ sampled, ", time)
     assert not (tmp_path / "run").exists()
+
+
+def strategyqa(data: Path) -> list[str]:
+    """A run on a task that has train questions, and neither demonstrations nor a corpus."""
+    generation = "generations.0.improve.thresholds=[-1.0]"  # a random model's samples are all worth 0
+    evaluate = ["evaluate.gate=0", "evaluate.floors=[]"]
+    return [
+        "task.name=strategyqa",
+        f"task.data={data}",
+        "agent.name=cot",
+        "pilot.demonstrations=0",
+        generation,
+        *evaluate,
+    ]
+
+
+def test_a_task_without_demonstrations_is_planned_by_its_worked_examples(
+    tiny_config: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sets = [word for setting in strategyqa(data) for word in ("--set", setting)]
+    command = ["run", str(tiny_config), "--run-dir", str(tmp_path / "run"), "--dry-run", *sets]
+    assert main(command) == 0
+    grow = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("grow 1"))
+    assert grow.split()[2:4] == ["12", "trajectories"]
+    assert main([*command, "--set", "evaluate.controls=[gold]"]) == 2
+    assert "task 'strategyqa': no demonstrations called 'gold'; it has none" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_task_without_demonstrations_is_grown_on(tiny_config: Path, data: Path, tmp_path: Path) -> None:
+    summary = rest_jax.run(tiny_config, run_dir=tmp_path / "run", overrides=strategyqa(data))
+    assert [(row["name"], row["kept_fraction"]) for row in summary["rows"]] == [
+        ("prompted", None),
+        ("pilot", None),
+        ("gen 1", 1.0),
+    ]
+    assert not [note for note in summary["notes"] if "BM25" in note]
 
 
 @pytest.mark.slow

@@ -5,19 +5,34 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rest_jax.config.loader import loaded
+from rest_jax.config.plain import FREE
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, Listener, silent, warning
 from rest_jax.core.files import PART
 from rest_jax.recipes.stages import CLOCK, MANIFEST, finished_stages, open_run, read_environment
 
 
-def opened(path: Path, digest: str = "d", *, jax: str = "0.10", emit: Listener = silent):
-    return open_run(path, "name: x\n", digest, {"jax": jax}, emit)
+@dataclass(frozen=True)
+class Part:
+    steps: int = 3
+
+
+@dataclass(frozen=True)
+class Config:
+    name: str = "d"
+    parts: tuple[Part, ...] = (Part(), Part(4))
+    workers: int = field(default=1, metadata=FREE)
+
+
+def opened(path: Path, config: Any = Config(), *, jax: str = "0.10", emit: Listener = silent):
+    return open_run(path, loaded(config), {"jax": jax}, emit)
 
 
 class Counted:
@@ -76,7 +91,7 @@ def test_a_manifest_says_by_which_config_and_environment_it_was_made(tmp_path: P
             run.stage(f"with-{jax}", {}, lambda folder: {})
     manifests = [json.loads((done.folder / MANIFEST).read_text()) for done in finished_stages(tmp_path / "run")]
     assert [manifest["environment"] for manifest in manifests] == [{"jax": "0.10"}, {"jax": "0.12"}]
-    assert {manifest["config_digest"] for manifest in manifests} == {"d"}
+    assert {manifest["config_digest"] for manifest in manifests} == {loaded(Config()).digest}
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -96,19 +111,78 @@ def test_a_stage_of_other_inputs_is_refused_and_named(tmp_path: Path, finished: 
 def test_a_config_that_was_refused_before_its_first_stage_may_be_mended(tmp_path: Path) -> None:
     with contextlib.suppress(UserError), opened(tmp_path / "run"):
         raise UserError("engine.resident is too large")
-    with opened(tmp_path / "run", "e"):
+    with opened(tmp_path / "run", Config("e")):
         pass
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["config_digest"] == "e"
+    identity = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (identity["config_digest"], identity["config"]["name"]) == (loaded(Config("e")).digest, "e")
 
 
 def test_a_folder_of_another_config_or_schema_is_refused(tmp_path: Path) -> None:
     with opened(tmp_path / "run") as run:
         run.stage("grow", {}, lambda folder: {})
-    with pytest.raises(UserError, match="made with another config"), opened(tmp_path / "run", "e"):
+    with opened(tmp_path / "run", Config(workers=2)):
+        pass
+    other = Config(parts=(Part(), Part(5)))
+    with (
+        pytest.raises(UserError, match=r"made with another config \(parts\.1\.steps\); give"),
+        opened(tmp_path / "run", other),
+    ):
         pass
     marker = tmp_path / "run" / "run.json"
-    marker.write_text(json.dumps({**json.loads(marker.read_text()), "schema_version": 99}))
+    identity = json.loads(marker.read_text())
+    marker.write_text(json.dumps({key: identity[key] for key in identity if key != "config"}))  # as it once was
+    with opened(tmp_path / "run"):
+        pass
+    with pytest.raises(UserError, match="or by an older rest_jax"), opened(tmp_path / "run", other):
+        pass
+    marker.write_text(json.dumps({**identity, "schema_version": 99}))
     with pytest.raises(UserError, match="schema version 99"), opened(tmp_path / "run"):
+        pass
+
+
+@dataclass(frozen=True)
+class LaterPart(Part):
+    rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class Later:
+    """What `Config` has become in a later version."""
+
+    name: str = "d"
+    parts: tuple[LaterPart, ...] = (LaterPart(), LaterPart(4))
+    extra: LaterPart | None = None
+    workers: int = field(default=1, metadata=FREE)
+
+
+def test_a_setting_that_is_newer_than_the_folder_counts_as_its_default(tmp_path: Path) -> None:
+    work = Counted({})
+    with opened(tmp_path / "run") as run:
+        run.stage("grow", {"parts": Config().parts, "who": {"part": Part()}}, work)
+    with opened(tmp_path / "run", Later()) as run:
+        run.stage("grow", {"parts": Later().parts, "who": {"part": LaterPart()}}, work)
+        with pytest.raises(UserError, match="grow: made from another who; remove this folder"):
+            run.stage("grow", {"parts": Later().parts, "who": {"part": LaterPart(rate=1.0)}}, work)
+    assert work.calls == 1
+    for other, name in [
+        (Later(extra=LaterPart()), "extra"),
+        (Later(parts=(LaterPart(), LaterPart(4, 1.0))), "parts.1.rate"),
+    ]:
+        with pytest.raises(UserError, match=rf"another config \({name}\)"), opened(tmp_path / "run", other):
+            pass
+
+
+@dataclass(frozen=True)
+class Louder:
+    """`Config` with another default, and a setting less."""
+
+    name: str = "D"
+
+
+def test_a_default_that_has_changed_is_another_config(tmp_path: Path) -> None:
+    with opened(tmp_path / "run") as run:
+        run.stage("grow", {}, Counted({}))
+    with pytest.raises(UserError, match=r"another config \(name, parts\)"), opened(tmp_path / "run", Louder()):
         pass
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,14 +13,17 @@ import pytest
 
 from rest_jax.agents.prompt import Prompt
 from rest_jax.agents.registry import agent
+from rest_jax.config.policies import EndpointSettings, PoliciesSettings
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, TaskSettings, ToolsSettings
-from rest_jax.core.effects import Status
+from rest_jax.core.effects import Agent, Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent
+from rest_jax.core.trajectory import Question
+from rest_jax.policies.replies import Replies
 from rest_jax.recipes.stages import JOURNAL
-from rest_jax.recipes.workbench import RolloutSpec, Workbench, open_workbench
+from rest_jax.recipes.workbench import Actor, RolloutSpec, Workbench, open_workbench
 from rest_jax.tasks.registry import task as open_task
-from rest_jax.tasks.splits import Reader
+from rest_jax.tasks.splits import Reader, Split
 from rest_jax.tasks.task import Task
 from rest_jax.tools.process import Address, adapter
 from rest_jax.tools.redact import TOKEN_VARIABLE
@@ -111,6 +116,34 @@ def test_an_adapter_of_another_corpus_or_index_is_refused(tiny_model: Path, atla
     assert "\n" not in said
 
 
+def test_the_adapter_does_not_get_the_keys_of_endpoints(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.py").write_text(
+        'import os\ndef keys() -> str:\n    """Which."""\n    return " ".join({"MY_KEY", "A_KEY"} & {*os.environ})\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)  # the adapter inherits our path
+    monkeypatch.setenv("A_KEY", "teacher-0123456789")
+    monkeypatch.setenv("MY_KEY", "tool-0123456789")
+    config, recorded = tmp_path / "tools.yaml", tmp_path / "teacher.jsonl"
+    config.write_text("tools: [{kind: functions, functions: ['own:keys']}]\n")
+    Replies(recorded).close()
+    teacher = EndpointSettings("http://127.0.0.1:9/v1", "teacher", key_variable="A_KEY", replay=str(recorded))
+    opened = open_workbench(
+        Task("toy", None, {}),
+        model=ModelSettings(str(tiny_model)),
+        agent_settings=AgentSettings(name="closed_book", shots=0),
+        engine=ENGINE,
+        tools=ToolsSettings(config=str(config)),
+        emit=silent,
+        policies=PoliciesSettings(teacher),
+    )
+    with opened as bench:
+        bench.tools.submit(1, "keys", {}, "e")
+        ((_, reply),) = bench.tools.poll(None)
+    assert reply.content == "MY_KEY"
+
+
 def test_nothing_compiles_once_its_prompts_programs_are(
     tiny_model: Path, atlas: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,3 +175,54 @@ def test_nothing_compiles_once_its_prompts_programs_are(
         jax.monitoring.unregister_event_duration_listener(listen)
     assert len(made) == 3
     assert compiled == []
+
+
+@pytest.mark.parametrize("policy", ["actor", "teacher"])
+@pytest.mark.parametrize("method", ["closed_book", "search_agent"])
+def test_nobody_is_asked_what_a_worked_example_answers(
+    tiny_model: Path, atlas: Task, tmp_path: Path, method: str, policy: Actor
+) -> None:
+    """Be the examples the task's or the method's own, and whoever acts: a teacher is always shown them."""
+    toy = Task("toy", None, {}, examples=atlas.examples[:2])
+    opened = open_workbench(
+        toy,
+        model=ModelSettings(str(tiny_model)),
+        agent_settings=AgentSettings(name="closed_book", bare=policy == "teacher"),
+        engine=ENGINE,
+        tools=ToolsSettings(),
+        emit=silent,
+    )
+    with opened as bench:
+        playing = replace(bench, agent=replace(bench.agent, name=method))
+        shown = playing.prompt(agent(method), bare=False).asks
+        assert (method == "closed_book") is (shown == tuple(example.question.text for example in toy.examples))
+        spec = RolloutSpec([Question("q", f"  {shown[-1].upper()}", "")], "report", policy=policy)
+        with pytest.raises(UserError, match="question q: a worked example of the prompt asks the same and answers it"):
+            playing.play(tmp_path, playing.base, spec)
+        assert playing.prompt(agent(method), bare=True).asks == ()
+
+
+def test_an_agent_that_calls_no_tool_is_given_a_question_without_gold_and_no_adapter(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    question = Question("q", "Who?", "Ada", {"titles": ["Ada"]}, ("Orr",))
+    seen: list[Question] = []
+
+    def watch(agent: Agent) -> Agent:
+        seen.append(inspect.getgeneratorlocals(agent)["question"])
+        return agent
+
+    opened = open_workbench(
+        Task("toy", None, {Split.REPORT: (question,)}),
+        model=ModelSettings(str(tiny_model)),
+        agent_settings=AgentSettings(name="closed_book", shots=0, turn_tokens=4),
+        engine=ENGINE,
+        tools=ToolsSettings(),
+        emit=silent,
+    )
+    with opened as bench:
+        made = bench.play(tmp_path / "stage", bench.base, RolloutSpec([question], "report", watch=watch))
+        with pytest.raises(ValueError, match="the agent called 'search', which its method does not name"):
+            bench.tools.submit(1, "search", {}, "q#0")
+    assert seen == [question.blind]
+    assert [trajectory.question_id for trajectory in made] == ["q"]

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from rest_jax.core.effects import Candidate, Finish, Role, Status
-from rest_jax.core.trajectory import Call, Trajectory
+from rest_jax.core.trajectory import Call, ToolCall, Trajectory
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.reporting.html import GrowSummary, Judged, Report, cards, write_report
 
@@ -46,7 +46,7 @@ def trajectory(text: str) -> Trajectory:
         answer=text,
         why="",
         calls=(call,),
-        tool_calls=(),
+        tool_calls=(ToolCall(-1, "search", {"query": "q"}, text),),
         tokenizer_digest="t",
         weights_digest="w",
     )

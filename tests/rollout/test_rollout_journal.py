@@ -173,9 +173,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path, damage):
     path.write_bytes(b"".join([lines[0], damage, *lines[2:]]))
     with pytest.raises(UserError) as error:
         Journal(path)
-    assert str(error.value) == (
-        f"{path}:2: this line of the journal is damaged; delete the file to sample its stage again"
-    )
+    assert str(error.value) == f"{path}:2: damaged; delete the file to sample its stage again"
 
 
 def test_a_journal_of_another_schema_is_refused(tmp_path):

@@ -56,7 +56,7 @@ def test_a_name_is_taken_or_refused(turned: Backend) -> None:
         Engine(tiny_model(), replace(SETTINGS, attention="flash9"))
 
 
-@pytest.mark.parametrize("shared", [0, 45])
+@pytest.mark.parametrize("shared", [0, pytest.param(45, marks=pytest.mark.slow)])
 def test_the_cache_lies_as_its_backend_says(turned: Backend, shared: int) -> None:
     model, settings = tiny_model(), replace(SETTINGS, shared=shared)
     beginning = prompt(9, 40)

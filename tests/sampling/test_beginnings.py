@@ -65,6 +65,7 @@ def test_the_same_tokens_as_in_the_row_itself(model):
     assert_close(run(engine, *again), run(expected, *again))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [{"windows": (24, None)}, {"attention_softcap": 5.0}])
 def test_what_families_do_to_attention_is_done_to_both_parts(family):
     import jax

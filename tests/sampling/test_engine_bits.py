@@ -210,7 +210,7 @@ def test_candidates_copy_their_row(model):
         assert finish(alone) == {one.id: replies[one.id]}
 
 
-@pytest.mark.parametrize("replicas", [2, 3])
+@pytest.mark.parametrize("replicas", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_engines_side_by_side(model, many, replicas):
     together = Replicas(model, replace(SETTINGS, replicas=replicas))
     assert together.sessions == replicas * SETTINGS.rows

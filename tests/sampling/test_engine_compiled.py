@@ -36,7 +36,10 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.parametrize(("park", "chunk", "tensor"), [("device", 16, 1), ("host", 48, 1), ("device", 32, 2)])
+@pytest.mark.parametrize(
+    ("park", "chunk", "tensor"),
+    [("device", 16, 1), ("host", 48, 1), pytest.param("device", 32, 2, marks=pytest.mark.slow)],
+)
 def test_nothing_compiles_after_its_programs_are(compilations, park, chunk, tensor):
     if park not in MEMORIES:
         pytest.skip("this backend has no pinned host memory")

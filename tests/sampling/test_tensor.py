@@ -64,7 +64,7 @@ def assert_close(one: dict[int, Candidate], other: dict[int, Candidate]) -> None
         np.testing.assert_allclose(reply.logprobs, other[id].logprobs, atol=1e-4)
 
 
-@pytest.mark.parametrize("kv_heads", [4, 2])
+@pytest.mark.parametrize("kv_heads", [pytest.param(4, marks=pytest.mark.slow), 2])
 def test_several_devices_say_what_one_says(kv_heads):
     model = with_kv_heads(kv_heads)
     alone = two_turns(Engine(model, ONE_WIDTH))

@@ -21,6 +21,7 @@ from rest_jax.tasks.check import check
 from rest_jax.tasks.metrics import normalise
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Split
+from rest_jax.tasks.support import Support
 from rest_jax.tasks.task import Task
 from rest_jax.tools.search.corpus import read_corpus
 from rest_jax.tools.search.index import IndexSettings
@@ -243,7 +244,9 @@ def test_worked_examples_are_no_question_of_the_split(task: Task) -> None:
 
 def test_gold_answers_pass_the_metric_and_stand_in_the_corpus(task: Task) -> None:
     result = check(task)
-    assert result.gold_correct == result.supported == result.questions == sum(SIZES.values())
+    n = sum(SIZES.values())
+    assert result.gold_correct == result.questions == n
+    assert result.support == Support(n, n, n)
 
 
 def test_trajectories_are_short(task: Task, smollm2: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 from rest_jax.core.errors import UserError
 from rest_jax.tasks.check import check
 from rest_jax.tasks.fireact import read_fireact
-from rest_jax.tasks.hotpotqa import hotpotqa, search_order, without_overlap
+from rest_jax.tasks.hotpotqa import hotpotqa, search_order
 from rest_jax.tasks.metrics import normalise
 from rest_jax.tasks.splits import Split
+from rest_jax.tasks.support import Support
 from rest_jax.tasks.task import Task
 
 
@@ -29,12 +30,12 @@ def _rows(path: Path) -> list[dict]:
 def test_every_row_of_the_files_is_used_or_counted(task: Task, data: Path) -> None:
     train, dev = (_rows(data / "hotpotqa" / f"hotpot_{name}_sample.jsonl") for name in ("train", "dev"))
     dropped = task.notes["train_dropped_for_overlap_with_dev"]
-    assert dropped == {"same_question": 0, "shared_gold_page": 4}
+    assert dropped == {"gold page": 4}
     assert len(task.splits[Split.TRAIN]) == len(train) - 4 - task.notes["train_set_aside_as_examples"]
-    halves = [{question.id for question in task.splits[split]} for split in (Split.SELECT, Split.REPORT)]
-    assert halves[0].isdisjoint(halves[1])
-    assert halves[0] | halves[1] == {row["id"] for row in dev}
-    assert len(halves[0]) == len(halves[1]) == 200
+    parts = [{question.id for question in task.splits[split]} for split in (Split.SELECT, Split.REPORT)]
+    assert parts[0].isdisjoint(parts[1])
+    assert parts[0] | parts[1] == {row["id"] for row in dev}
+    assert [len(part) for part in parts] == [100, 300]
     by_id = {row["id"]: row for row in train + dev}
     for questions in task.splits.values():
         for question in questions:
@@ -61,24 +62,16 @@ def test_nothing_that_is_learnt_may_show_a_gold_page_of_dev(task: Task, data: Pa
     assert task.held_out_pages == {title for row in dev for title in row["supporting_titles"]}
 
 
-def test_overlap_is_removed_from_train_and_counted() -> None:
-    def row(question: str, *titles: str) -> dict:
-        return {"question": question, "supporting_titles": list(titles)}
-
-    train = [row("The cat?", "A", "B"), row("Who?", "C", "D"), row("Where?", "E", "F")]
-    dev = [row("cat", "X", "Y"), row("What?", "D", "Z")]
-    assert without_overlap(train, dev) == ([train[2]], {"same_question": 1, "shared_gold_page": 1})
-
-
 def test_difficulty_is_told_for_each_split(task: Task) -> None:
     splits = task.describe()["splits"]
     assert set(splits["train"]["levels"]) == {"easy", "medium", "hard"}
-    assert splits["report"]["levels"] == {"hard": 200}
+    assert splits["report"]["levels"] == {"hard": 300}
 
 
 def test_the_corpus_supports_every_answer(task: Task) -> None:
     result = check(task)
-    assert result.gold_correct == result.supported == result.questions == 692
+    assert result.gold_correct == result.questions == 692
+    assert result.support == Support(692, 692, 692)
     assert result.passages == 8701 + 4342
 
 
@@ -110,6 +103,21 @@ def test_fireact_is_parsed_whole_and_keeps_no_observation(task: Task, data: Path
     question = demonstrations[0].question.text
     kept, dropped = read_fireact(data / "fireact_trajs" / "hotpotqa.jsonl", {normalise(question)})
     assert (len(kept), dropped["held_out_question"]) == (499, 1)
+
+
+def test_fireact_is_named_by_what_it_says(tmp_path: Path) -> None:
+    """A stage that replayed other demonstrations is refused by their names: a line's number would hide the change."""
+    path = tmp_path / "fireact.jsonl"
+
+    def names(*thoughts: str) -> list[str]:
+        said = [f"Thought: {thought}\nAction: finish[y]" for thought in thoughts]
+        pairs = [[{"role": "user", "content": "Who?"}, {"role": "assistant", "content": turn}] for turn in said]
+        path.write_text("\n".join(json.dumps({"messages": messages}) for messages in pairs))
+        return [demonstration.question.id for demonstration in read_fireact(path, ())[0]]
+
+    first, second = names("x", "z", "x")
+    assert names("z", "w")[0] == second
+    assert first not in names("w", "z")
 
 
 @pytest.mark.parametrize(

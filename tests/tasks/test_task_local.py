@@ -13,6 +13,7 @@ from rest_jax.tasks.files import write_jsonl
 from rest_jax.tasks.local import local
 from rest_jax.tasks.registry import task
 from rest_jax.tasks.splits import Reader
+from rest_jax.tasks.support import Support
 
 PASSAGES = [{"title": "Tolven", "text": "A town. The mayor is Kel Dorim."}, {"title": "Orn", "text": "A river."}]
 ROWS = [
@@ -47,11 +48,26 @@ def test_check_counts_gold_answers_and_what_the_corpus_supports(files: tuple[Pat
     made = local(*files)
     result = check(made)
     assert (result.gold_correct, result.questions, result.ok) == (5, 5, True)
-    assert result.supported == 4, "'ver' is no word of any passage"
+    assert result.support == Support(3, 4, 5), "'ver' is no word of any passage; of 'no' the page is not known"
     assert result.lines()[0].startswith("5/5 ")
     other = tmp_path / "other.jsonl"
     write_jsonl(other, PASSAGES[1:])
-    assert check(made, other).supported == 1, "'no' needs no passage"
+    assert check(made, other).support == Support(0, 4, 5)
+
+
+def test_a_question_may_have_several_gold_answers(files: tuple[Path, Path]) -> None:
+    questions, corpus = files
+    row = {"id": "x", "question": "Who?", "answer": "Orr", "alternatives": ["Ada Orr", "Ada"], "hops": 1}
+    write_jsonl(questions, [row])
+    (question,) = local(questions, corpus).questions("report", Reader.EVALUATION)
+    assert (question.golds, question.meta) == (("Orr", "Ada Orr", "Ada"), {"hops": 1})
+    before = local(questions, corpus).digests()
+    write_jsonl(questions, [{**row, "alternatives": ["Ada Orr"]}])
+    assert local(questions, corpus).digests()["report_questions"] != before["report_questions"]
+    for wrong in ("Ada", [3], None):
+        write_jsonl(questions, [{**row, "alternatives": wrong}])
+        with pytest.raises(UserError, match="alternatives of question 'x' are no list of texts"):
+            local(questions, corpus)
 
 
 def test_check_fails_an_answer_that_the_metric_cannot_see(tmp_path: Path, files: tuple[Path, Path]) -> None:
@@ -107,7 +123,7 @@ def test_write_jsonl_leaves_equal_bytes_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (TaskSettings("atlass"), "task 'atlass': there is none of this name; use one of atlas, hotpotqa"),
+        (TaskSettings("atlass"), "task 'atlass': there is none of this name; use one of atlas, hotpotqa, "),
         (TaskSettings("hotpotqa"), "task 'hotpotqa': it needs its files; give the folder with --data"),
         (TaskSettings("hotpotqa", data="nowhere"), "no folder nowhere/hotpotqa"),
         (TaskSettings("hotpotqa", data="nowhere", seed=7), "task 'hotpotqa': its files are its world; leave out"),

@@ -74,7 +74,7 @@ def test_registered_rewards() -> None:
         register_reward("brief", answer_reward)
     with pytest.raises(UserError, match="'default': the name is taken"):
         register_reward("default", answer_reward)
-    with pytest.raises(UserError, match="'brieff': nobody registered it; use one of default, brief"):
+    with pytest.raises(UserError, match="'brieff': nobody registered it; use one of default, correct, brief"):
         registered_reward("brieff")
 
 

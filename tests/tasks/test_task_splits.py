@@ -11,6 +11,7 @@ from rest_jax.core.demonstration import Demonstration, Turn
 from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.tasks.metrics import Score
 from rest_jax.tasks.splits import Reader, Split, SplitRead
 from rest_jax.tasks.task import Task
 
@@ -88,6 +89,6 @@ def test_the_first_n_questions_are_all_there_or_refused(task: Task) -> None:
 
 
 def test_a_task_holds_its_rewards_to_their_bounds(task: Task) -> None:
-    wild = replace(task, default_reward=lambda trajectory, question: 7.0)
+    wild = replace(task, metric=lambda answer, question: Score(1.0, 7.0))
     with pytest.raises(UserError, match=r"reward 'default' of trajectory q#0: 7\.0"):
         wild.reward("default")(TRAJECTORY, Question("q", "Who?", "x"))

@@ -19,16 +19,14 @@ from strangers import Serve
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
 from rest_jax.core.errors import UserError
+from rest_jax.core.secrets import HIDDEN, redacted, secret
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 from rest_jax.tools.redact import (
-    HIDDEN,
     TOKEN_VARIABLE,
     own_token,
-    redacted,
     redacting,
     redacting_logs,
-    secret,
     secrets_of,
 )
 from rest_jax.tools.registry import Tool, ToolFailure

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rest_jax.tools.upstream import Request, retry_after_s
+from rest_jax.core.http import retry_after_s
+from rest_jax.tools.upstream import Request
 
 NOON = "Sat, 21 Nov 2026 12:00:00 GMT"
 

@@ -1,5 +1,7 @@
 """Examples: what was sampled is what is learned, token for token, and nothing else is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -55,16 +57,23 @@ def test_store_load_batch_reproduces_sampled_ids_and_masks(tmp_path, made):
     learned_calls = [c for c in made.calls if c.role is not Role.JUDGE]
     sampled = {c.index: c.candidates[c.chosen] for c in learned_calls}
     ends = made.calls[-1]
-    adds_eos = made.status is Status.FINISHED and ends.index in sampled and sampled[ends.index].finish is not Finish.EOS
+    continued = {link for c in learned_calls for link in chosen_on_the_way_to(made.calls, c)}
 
-    expected_learned = sorted(token for reply in sampled.values() for token in reply.ids) + [EOS] * adds_eos
+    def adds_eos(c):
+        """Whether a call ends a sequence, and by no end-of-sequence token."""
+        if c is ends:
+            return made.status is Status.FINISHED and sampled[c.index].finish is not Finish.EOS
+        return c.index not in continued and sampled[c.index].finish is Finish.STOP
+
+    added = sum(map(adds_eos, learned_calls))
+    expected_learned = sorted(token for reply in sampled.values() for token in reply.ids) + [EOS] * added
     assert sorted(int(t) for e in examples for t in e.ids[e.learn]) == sorted(expected_learned)
 
     transcripts = {}
     for c in learned_calls:
         context = [token for segment in context_of(made.calls, c.index) for token in segment.ids]
         ids = (BOS, *context, *sampled[c.index].ids)
-        transcripts[(*ids, EOS) if adds_eos and c is ends else ids] = c
+        transcripts[(*ids, EOS) if adds_eos(c) else ids] = c
     logprob_of = {
         token: logprob
         for c in made.calls
@@ -79,6 +88,14 @@ def test_store_load_batch_reproduces_sampled_ids_and_masks(tmp_path, made):
 
     keys = {(tuple(e.ids.tolist()), tuple(e.learn.tolist())) for e in examples}
     assert {(ids, learn) for ids, learn in in_batch} == keys
+
+
+def chosen_on_the_way_to(calls, call):
+    """The calls that this one continues by their chosen candidate."""
+    while call.parent is not None:
+        if call.parent_candidate == calls[call.parent].chosen:
+            yield call.parent
+        call = calls[call.parent]
 
 
 def unpacked(batch):
@@ -135,8 +152,21 @@ def test_a_call_that_opens_a_transcript_is_an_example_of_its_own():
     made = trajectory([call(0, [prompt("a ")], said("x")), call(1, [prompt("b ")], said("y"))])
     first, second = examples_of(made, CODEC, prompt="same")
     assert [CODEC.decode(e.ids) for e in (first, second)] == ["a x", "b y"]
-    assert first.ids[-1] == ord("x")
-    assert second.ids[-1] == EOS
+
+
+@pytest.mark.parametrize("status", [Status.FINISHED, Status.MALFORMED])
+@pytest.mark.parametrize(
+    ("finish", "ends"),
+    [(Finish.STOP, [ord("#"), EOS]), (Finish.EOS, [ord("x"), EOS]), (Finish.LENGTH, [ord(" "), ord("x")])],
+)
+def test_a_transcript_whose_step_was_over_ends_in_one_eos(status, finish, ends):
+    """The token in which a stop string begins is kept, the rest of it is not: nothing else would teach the end."""
+    overhang = "#" if finish is Finish.STOP else ""
+    made = trajectory([call(0, [prompt("a ")], said("x", finish=finish, overhang=overhang)), call(1, [], said("y"))])
+    first, last = examples_of(replace(made, status=status), CODEC, prompt="same")
+    assert first.ids[-2:].tolist() == ends
+    assert first.learn[-1]
+    assert (last.ids[-1] == EOS) == (status is Status.FINISHED)
 
 
 def test_a_reply_that_was_not_chosen_is_context_only():

@@ -144,9 +144,9 @@ def test_a_mesh_divides_the_work_and_learns_the_same(whole, params, tmp_path):
     assert_untouched(params)
 
 
-def test_an_empty_mixture_says_what_to_change(params, tmp_path):
+def test_a_mixture_without_a_reply_says_where_to_look(params, tmp_path):
     for nothing in ([], [example([1, 2, 3], [0, 0, 0])], [example([1, 2, 3], [0, 1, 1], weight=0.0)]):
-        with pytest.raises(UserError, match=r"mixture is empty.*lower improve\.thresholds"):
+        with pytest.raises(UserError, match=r"holds no reply to learn from; .*engine\.widths"):
             run(params, tmp_path, examples=nothing)
 
 

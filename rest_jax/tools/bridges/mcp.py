@@ -38,12 +38,13 @@ from rest_jax.config.limits import AboveZero
 from rest_jax.core.canonical import digest
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import UserError
+from rest_jax.core.http import url_conflicts
+from rest_jax.core.secrets import redacted, secret
 from rest_jax.tools.bridges.foreign import refusal
 from rest_jax.tools.bridges.kept import Kept
 from rest_jax.tools.protocol import MAX_BODY_BYTES
-from rest_jax.tools.redact import redacted, secret, secrets_of
+from rest_jax.tools.redact import secrets_of
 from rest_jax.tools.registry import Tool, ToolFailure
-from rest_jax.tools.upstream import url_conflicts
 
 CALLS = 64
 """Calls of one server in flight at once: with 1,000 waiting, httpx took 50 times as long as aiohttp (18.7 s)."""
@@ -101,7 +102,7 @@ class McpSettings:
         if bool(self.command) == (self.url is not None):
             yield "command", "a server has either a command or a url; give one of them"
         if self.url is not None:
-            yield from url_conflicts(self.url)
+            yield from url_conflicts(self.url, self.token_variable)
         for name in sorted({*self.stateful} & {*self.repeatable}):
             yield "stateful", f"{name} is repeatable too, which says that it needs no session; leave it out of one"
 

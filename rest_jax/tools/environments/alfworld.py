@@ -60,7 +60,8 @@ async def open_alfworld(settings: AlfWorldSettings) -> AsyncIterator[tuple[Tool,
     async def path(game: int) -> Path:
         return games[game]
 
-    async with open_playing(settings, f"alfworld-{engine}+{contents[:12]}", len(games), path) as tools:
+    version = f"alfworld-{engine}+{contents[:12]}"
+    async with open_playing(settings, version, len(games), path, "household") as tools:
         yield tools
 
 

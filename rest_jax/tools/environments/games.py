@@ -17,12 +17,14 @@ from rest_jax.core.cache import cache_folder
 from rest_jax.core.canonical import digest
 from rest_jax.core.effects import ToolErrorKind
 from rest_jax.core.errors import UserError
-from rest_jax.tools.environments.player import player_environment
-from rest_jax.tools.environments.playing import MODULE, PlayingSettings, open_playing
+from rest_jax.tools.environments.game_process import game_environment
+from rest_jax.tools.environments.playing import PlayingSettings, open_playing
 from rest_jax.tools.registry import Tool, ToolFailure
 
 GAME = "game.z8"
 """A game's file, in a folder of its own."""
+
+MAKER = "rest_jax.tools.environments.story"
 
 MAKE_S = 120.0
 """How long a game may take to be generated and compiled (5 s on a core)."""
@@ -72,7 +74,8 @@ async def open_textworld(settings: TextWorldSettings) -> AsyncIterator[tuple[Too
         except ConnectionError as error:
             raise ToolFailure(ToolErrorKind.INFRA, f"TextWorld made no game {game}: {error}") from error
 
-    async with open_playing(settings, f"textworld-{made_by}+{games.digest[:12]}", settings.games, path) as tools:
+    version = f"textworld-{made_by}+{games.digest[:12]}"
+    async with open_playing(settings, version, settings.games, path, "story") as tools:
         yield tools
 
 
@@ -106,10 +109,10 @@ class _Games:
         options = json.dumps({**self._options, "seed": seed})
         async with self._makers:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", MODULE, "make", str(folder), options),
+                *(sys.executable, "-m", MAKER, str(folder), options),
                 stdout=PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                env=player_environment(),
+                env=game_environment(),
             )
             try:
                 async with asyncio.timeout(MAKE_S):

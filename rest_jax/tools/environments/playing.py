@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rest_jax.config.limits import AboveZero, Positive
 from rest_jax.core.effects import ToolErrorKind, ToolReply
-from rest_jax.tools.environments.player import Player
+from rest_jax.tools.environments.game_process import GameProcess
 from rest_jax.tools.environments.sessions import Sessions
 from rest_jax.tools.registry import Schema, Tool, ToolFailure
 
-MODULE = "rest_jax.tools.environments.textworld_player"
+PLAYS = "rest_jax.tools.environments.plays"
 
 ANSWER_S = 30.0
 """An engine that takes longer over one command hangs: its process is ended, and the sessions in it are lost."""
@@ -44,9 +44,14 @@ class PlayingSettings:
 
 @contextlib.asynccontextmanager
 async def open_playing(
-    settings: PlayingSettings, version: str, games: int, path: Callable[[int], Awaitable[Path]]
+    settings: PlayingSettings,
+    version: str,
+    games: int,
+    path: Callable[[int], Awaitable[Path]],
+    kind: Literal["story", "household"],
 ) -> AsyncIterator[tuple[Tool, ...]]:
-    """`reset` and `act`, stateful by episode, over `games` games of which `path` says where each one's file is.
+    """`reset` and `act`, stateful by episode, over games of this kind; `path` says where the file of each of
+    the `games` is.
 
     reset  {"game": n} → the goal and the first room. It begins the episode, or begins it anew.
     act    {"command"} → what the game answers, also to a command that it does not understand.
@@ -54,20 +59,20 @@ async def open_playing(
     `reset`, the adapter restarted, ttl_s over, the engine's process ended) fails as `infra`: session lost.
     """
     async with contextlib.AsyncExitStack() as opened:
-        players = [Player(("-m", MODULE, "play"), ANSWER_S) for _ in range(settings.processes)]
-        for player in players:
-            opened.push_async_callback(player.close)
-        yield _tools(settings, version, games, path, players)
+        processes = [GameProcess(("-m", PLAYS, kind), ANSWER_S) for _ in range(settings.processes)]
+        for process in processes:
+            opened.push_async_callback(process.close)
+        yield _tools(settings, version, games, path, processes)
 
 
 @dataclass(frozen=True)
 class _Session:
-    player: Player
+    process: GameProcess
     number: int
 
     async def ask(self, **request: Any) -> ToolReply:
         try:
-            answer = await self.player.ask({"session": self.number, **request})
+            answer = await self.process.ask({"session": self.number, **request})
         except ConnectionError as error:
             raise _lost(str(error)) from error
         if "error" in answer:
@@ -75,11 +80,15 @@ class _Session:
         return ToolReply(answer["content"], answer["data"])
 
     def close(self) -> None:
-        self.player.tell({"session": self.number, "do": "close"})
+        self.process.tell({"session": self.number, "do": "close"})
 
 
 def _tools(
-    settings: PlayingSettings, version: str, games: int, path: Callable[[int], Awaitable[Path]], players: list[Player]
+    settings: PlayingSettings,
+    version: str,
+    games: int,
+    path: Callable[[int], Awaitable[Path]],
+    processes: list[GameProcess],
 ) -> tuple[Tool, ...]:
     sessions: Sessions[_Session] = Sessions(ttl_s=settings.ttl_s, most=settings.sessions, close=_Session.close)
     numbers = count()
@@ -87,7 +96,7 @@ def _tools(
     async def reset(arguments: Mapping[str, Any], episode: str) -> ToolReply:
         file = await path(arguments["game"])
         number = next(numbers)
-        session = _Session(players[number % len(players)], number)
+        session = _Session(processes[number % len(processes)], number)
         sessions.begin(episode, session)
         async with sessions.use(episode) as session:
             return await session.ask(do="open", path=str(file))

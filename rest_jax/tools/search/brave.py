@@ -10,11 +10,12 @@ from typing import Any
 from rest_jax.config.limits import NotNegative, checked
 from rest_jax.config.plain import FREE
 from rest_jax.core.effects import ToolErrorKind
-from rest_jax.tools.redact import secret
+from rest_jax.core.http import Headers, retry_after_s
+from rest_jax.core.secrets import secret
 from rest_jax.tools.registry import Tool, ToolFailure
 from rest_jax.tools.search.readable import unescape
 from rest_jax.tools.search.web import Form, Result, WebSettings, lookup_tool, search_tool, text
-from rest_jax.tools.upstream import Headers, Request, open_upstream, retry_after_s
+from rest_jax.tools.upstream import Request, open_upstream
 
 MAX_WORDS = 50
 """The most words of a query that Brave takes."""

@@ -21,10 +21,11 @@ from rest_jax.config.limits import AboveZero, Positive, checked
 from rest_jax.config.plain import FREE, settings_digest
 from rest_jax.core.effects import ToolErrorKind, ToolReply
 from rest_jax.core.errors import reason
+from rest_jax.core.http import TooLong, read_body, retry_after_s
 from rest_jax.tools.registry import Schema, Tool, ToolFailure
 from rest_jax.tools.search.addresses import Forbidden, Network, guarded_connector
 from rest_jax.tools.search.readable import Page, readable
-from rest_jax.tools.upstream import USER_AGENT, TooLong, read_body, retry_after_s
+from rest_jax.tools.upstream import USER_AGENT
 
 MAX_REDIRECTS = 5
 

@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 
 from rest_jax.config.limits import AboveZero, Positive, checked
 from rest_jax.core.effects import NOT_FOUND, ToolReply
+from rest_jax.core.http import url_conflicts
+from rest_jax.core.secrets import secret
 from rest_jax.core.text import valid_unicode
-from rest_jax.tools.redact import secret
 from rest_jax.tools.registry import Run, Schema, Tool
 from rest_jax.tools.search.corpus import passage_of
 from rest_jax.tools.search.replies import LOOKUP, SEARCH, Hit, found, looked_up
 from rest_jax.tools.search.text import normalise
-from rest_jax.tools.upstream import Request, open_upstream, url_conflicts
+from rest_jax.tools.upstream import Request, open_upstream
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class RetrieverSettings:
     """The environment variable that holds a bearer token, where the server wants one."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        yield from url_conflicts(self.url)
+        yield from url_conflicts(self.url, self.token_variable)
 
 
 @asynccontextmanager

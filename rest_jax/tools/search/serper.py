@@ -9,7 +9,7 @@ from typing import Any
 
 from rest_jax.config.limits import NotNegative, checked
 from rest_jax.config.plain import FREE
-from rest_jax.tools.redact import secret
+from rest_jax.core.secrets import secret
 from rest_jax.tools.registry import Tool
 from rest_jax.tools.search.web import Form, Result, WebSettings, lookup_tool, search_tool, text
 from rest_jax.tools.upstream import Request, open_upstream

@@ -9,12 +9,13 @@ from typing import Any
 from rest_jax.config.limits import AboveZero, NotNegative, Positive
 from rest_jax.config.plain import FREE, settings_digest
 from rest_jax.core.effects import NO_MORE, NOT_FOUND, ToolReply
+from rest_jax.core.http import url_conflicts
 from rest_jax.core.text import valid_unicode
 from rest_jax.tools.registry import Schema, Tool
 from rest_jax.tools.search.corpus import Passage
 from rest_jax.tools.search.replies import LOOKUP, PASSAGE_CHARS, looked_up
 from rest_jax.tools.search.text import normalise
-from rest_jax.tools.upstream import Request, Upstream, url_conflicts
+from rest_jax.tools.upstream import Request, Upstream
 
 
 @dataclass(frozen=True)

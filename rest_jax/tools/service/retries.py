@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from rest_jax.core.http import backoff_s
 from rest_jax.tools.protocol import RETRYABLE
 from rest_jax.tools.registry import ToolFailure
 from rest_jax.tools.service.breaker import CircuitOpen
@@ -13,9 +14,9 @@ from rest_jax.tools.service.settings import RetrySettings
 
 
 def pause_s(settings: RetrySettings, attempt: int, retry_after_s: float, drawn: float) -> float:
-    """Seconds between attempt number `attempt` (from 1) and the next: `drawn`, uniform in [0, 1), of a range that
-    doubles, and what the provider asked for before that, so that not all who heard it come back at one time."""
-    return retry_after_s + drawn * min(settings.last_s, settings.first_s * 2 ** (attempt - 1))
+    """Seconds between attempt number `attempt` (from 1) and the next: what the provider asked for, and then `drawn`,
+    uniform in [0, 1), of a range that doubles, so that not all who heard it come back at one time."""
+    return retry_after_s + backoff_s(attempt - 1, settings.first_s, settings.last_s, drawn)
 
 
 def is_worth_retrying(query: Query, failure: ToolFailure) -> bool:

@@ -1,4 +1,4 @@
-"""A process of our own that answers lines of JSON: for engines that block, and may crash."""
+"""A process of our own in which games are played, by lines of JSON: engines block, and may crash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
 """The environment variables that the process sees: no keys."""
 
 
-class Player:
+class GameProcess:
     """A Python module run as a process, started when it is first asked, and again after it has ended.
 
     It takes one request at a time. Its parts of the state end with it: whoever asks a new process for them is told.
@@ -65,7 +65,7 @@ class Player:
                     *self._arguments,
                     stdin=PIPE,
                     stdout=PIPE,
-                    env=player_environment(),
+                    env=game_environment(),
                     limit=MAX_LINE_BYTES,
                 )
             process = self._process
@@ -95,6 +95,7 @@ class Player:
         await process.wait()
 
 
-def player_environment() -> dict[str, str]:
+def game_environment() -> dict[str, str]:
+    """What such a process sees of ours: no keys."""
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {**passed_on, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -1,9 +1,6 @@
-"""The process that plays text games, a line of JSON in and a line out; it alone imports textworld.
+"""A game that TextWorld made: made, and being played. Only processes of their own import this.
 
-    python -m rest_jax.tools.environments.textworld_player play
-    python -m rest_jax.tools.environments.textworld_player make FOLDER '{"rooms": 3, …, "seed": 7}'
-
-A process of its own because the engine is a C library that blocks and may crash.
+python -m rest_jax.tools.environments.story FOLDER '{"rooms": 3, …, "seed": 7}'      makes one
 """
 
 from __future__ import annotations
@@ -20,7 +17,6 @@ from typing import Any
 import textworld  # pyright: ignore[reportMissingImports]
 from textworld import EnvInfos, GameOptions  # pyright: ignore[reportMissingImports]
 
-from rest_jax.tools.environments import alfworld
 from rest_jax.tools.environments.games import GAME
 from rest_jax.tools.environments.observations import OVER, observation, plain
 
@@ -34,7 +30,7 @@ SHOWN = EnvInfos(
 
 
 class Story:
-    """A game that TextWorld made being played."""
+    """One game being played."""
 
     def __init__(self, path: str) -> None:
         self._engine = textworld.start(path, SHOWN)
@@ -101,44 +97,5 @@ def make(folder: Path, options: Mapping[str, int]) -> None:
             os.replace(Path(aside) / name, folder / name)
 
 
-def play() -> None:
-    """Answer requests until the input ends: open (session, path), act (session, command), close (session)."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints is no answer
-    plays: dict[int, Any] = {}
-    for line in sys.stdin:
-        try:
-            answer = _answer(plays, json.loads(line))
-        except (Exception, SystemExit) as error:  # one game's defect is no other's; the planner's parser exits
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-def _answer(plays: dict[int, Any], request: Mapping[str, Any]) -> dict[str, Any]:
-    session = request["session"]
-    match request["do"]:
-        case "open":
-            plays[session] = _opened(request["path"])
-            return plays[session].begin()
-        case "close":
-            if session in plays:
-                plays.pop(session).close()
-            return {}
-    if session not in plays:
-        return {"error": "the process that played it has ended"}
-    return plays[session].act(request["command"])
-
-
-def _opened(path: str) -> Any:
-    if not path.endswith(alfworld.GAME):
-        return Story(path)
-    from rest_jax.tools.environments.household import Household
-
-    return Household(path)
-
-
 if __name__ == "__main__":
-    if sys.argv[1] == "make":
-        make(Path(sys.argv[2]), json.loads(sys.argv[3]))
-    else:
-        play()
+    make(Path(sys.argv[1]), json.loads(sys.argv[2]))

@@ -1,0 +1,79 @@
+"""The settings of Improve: what is kept, what it is learned from, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from rest_jax.config.limits import AboveZero, Limit, Natural, NotNegative, Positive, ShareAboveZero, Some
+
+
+@dataclass(frozen=True)
+class ImproveSettings:
+    """Fine-tuning on the trajectories that pass a threshold."""
+
+    thresholds: Some[Annotated[float, Limit("exclusiveMaximum", 1)]] = (0.5,)
+    """Rising: one Improve step for each; kept is what is strictly greater (ReST, Algorithm 1)."""
+    filter: Literal["fixed", "percentile", "question_percentile", "interpolated"] = "fixed"
+    """fixed: the threshold is a reward; percentile: of all rewards (RAFT, as ReST's section 5 has it);
+    question_percentile: of a question's own rewards; interpolated: between a question's mean and
+    maximum (ReST, appendix A.7)."""
+    per_question: Positive | None = 4
+    """The most trajectories kept of one question (ReST-EM's cut-off); null keeps all."""
+    include_seed: bool = True
+    """Keep the pilot's demonstrations in the mixture."""
+    start: Literal["base", "previous"] = "previous"
+    """Start each Improve from the base model (ReST-EM) or from the policy before it (ReST)."""
+    prompt: Literal["same", "bare"] = "bare"
+    """Train with the prompt as sampled, or without its worked examples."""
+    steps: Positive = 30
+    """Optimizer steps of each Improve step."""
+    rows: Positive = 2
+    """Packed rows per optimizer step."""
+    length: Annotated[int, Limit("minimum", 2)] = 512
+    """Tokens per packed row; longer examples are left out and counted."""
+    learning_rate: AboveZero = 5e-5
+    """Peak learning rate: linear warm-up, cosine decay to a tenth."""
+    rate_decay: ShareAboveZero = 1.0
+    """The learning rate of each further threshold is this times that of the one before it (ReST, section 3, lowers it;
+    by how much is not given)."""
+    select: Natural = 0
+    """Questions of select on which each Improve step and the policy before them are measured: what has the highest mean
+    reward by the task, whatever a judge says, is kept. 0 measures nothing and keeps the last."""
+    rounds: Positive = 1
+    """Improve steps at one threshold, at most: another follows while the mean reward on select rises (ReST, Algorithm
+    1)."""
+    warmup: Natural = 3
+    """Warm-up steps."""
+    weight_decay: NotNegative = 0.0
+    """Decoupled weight decay on matrices."""
+    clip: AboveZero = 1.0
+    """Global gradient norm is clipped here."""
+    checkpoint_every: Positive = 10
+    """Optimizer steps between checkpoints: the most that a killed run repeats."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if any(after <= before for before, after in pairwise(self.thresholds)):
+            yield "thresholds", f"expected rising numbers, got {list(self.thresholds)}"
+        if self.filter != "fixed" and min(self.thresholds) < 0:
+            yield (
+                "thresholds",
+                f"{min(self.thresholds):g} is no fraction, as filter {self.filter} needs; start at 0",
+            )
+        if self.warmup >= self.steps:
+            yield "warmup", f"{self.warmup} of {self.steps} steps leave none at the full learning rate; lower it"
+        if self.rounds > 1 and not self.select:
+            yield "rounds", f"{self.rounds} go on while the reward on select rises; set select, or leave rounds out"
+        if self.rounds > 1 and self.start == "base":
+            yield "rounds", f"{self.rounds} from the base model would learn the same again; leave rounds out"
+
+    @property
+    def forgets(self) -> bool:
+        """Whether nothing is left of the policy before: it starts from the base model, and select prefers none."""
+        return self.start == "base" and not self.select
+
+    def at(self, step: int) -> ImproveSettings:
+        """Those of the Improve step with this number, from 1: further ones learn more slowly."""
+        return replace(self, learning_rate=self.learning_rate * self.rate_decay ** (step - 1))

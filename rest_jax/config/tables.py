@@ -1,0 +1,82 @@
+"""The file behind `rest-jax tables`: a paper's table, and which rows of which runs of ours stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class PaperSettings:
+    """Where the values stand."""
+
+    title: str
+    arxiv: str
+    table: str
+    metric: str
+    """What is measured, with its unit."""
+    section: str = ""
+    """Where the table does not tell."""
+    n: str = "not given"
+    """Of how many."""
+    remark: str = ""
+    """What a reader has to know of all of its values."""
+
+
+@dataclass(frozen=True)
+class TableRun:
+    """A run of ours."""
+
+    name: str
+    config: str
+    """Its configuration, as seen from this file."""
+    folder: str | None = None
+    """Where it runs; null is runs/NAME, as of `rest-jax run`. Of an evaluation the file is FOLDER-AGENT.json."""
+    agent: str | None = None
+    """Not the run, but its model before it, evaluated as this method on the questions of its last row: `rest-jax eval
+    --agent`. Its row is called `prompted`."""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A value of the paper, and its counterpart."""
+
+    name: str
+    """Row and column, as the paper calls them."""
+    value: float | None = None
+    """In the paper's unit; null where it gives none."""
+    spread: float | None = None
+    """What the paper gives after ±."""
+    run: str | None = None
+    """One of `runs`; null: nothing of ours corresponds to it."""
+    row: str | None = None
+    """The row of that run's table whose exact match is shown."""
+    answer: Literal["checked", "draft"] = "checked"
+    """draft: of the search agent's answers before it checked them, read from the run's logs."""
+    differs: str = ""
+    """What else is not the same."""
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    """A paper's table."""
+
+    paper: PaperSettings
+    rows: tuple[TableRow, ...]
+    runs: tuple[TableRun, ...] = ()
+    differs: tuple[str, ...] = field(default=())
+    """What is not the same in any row."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        known = [run.name for run in self.runs]
+        if len(set(known)) < len(known):
+            yield "runs", f"expected different names, got {known}; rows name them"
+        evaluations = [run.name for run in self.runs if run.agent is not None]
+        for entry in self.rows:
+            if entry.answer == "draft" and entry.run in evaluations:
+                yield "rows", f"'{entry.name}' wants drafts, and evaluation '{entry.run}' keeps none; name a run"
+            if (entry.run is None) is not (entry.row is None):
+                yield "rows", f"'{entry.name}' has one of run and row; set both, or leave both out"
+            if entry.run is not None and entry.run not in known:
+                yield "rows", f"'{entry.name}' names run '{entry.run}'; runs has {', '.join(known) or 'none'}"

@@ -1,0 +1,140 @@
+"""A rehearsal: demonstrations played without model and tools, to count what a trajectory will take."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rest_jax.agents.limits import Limits
+from rest_jax.agents.registry import agent
+from rest_jax.config.settings import AgentSettings, EngineSettings, ImproveSettings, RestConfig
+from rest_jax.core.demonstration import Demonstration
+from rest_jax.core.effects import Role, Sampling, ToolReply
+from rest_jax.core.errors import UserError
+from rest_jax.core.policy import TextCodec
+from rest_jax.core.trajectory import Trajectory, context_of
+from rest_jax.policies.scripted import ScriptedPolicy
+from rest_jax.recipes.plan import Lengths
+from rest_jax.recipes.workbench import beginnings
+from rest_jax.rollout.episode import Job
+from rest_jax.rollout.runner import rollout
+from rest_jax.sampling.beginnings import laid_out
+from rest_jax.tasks.task import Task
+from rest_jax.training.examples import examples_of
+
+REHEARSED = 40
+"""Demonstrations, the first of the task's own; of a task without any its worked examples."""
+
+
+def lengths(task: Task, codec: TextCodec, settings: AgentSettings) -> Lengths:
+    """Tokens of a trajectory of these settings' agent, bare, as the task's gold demonstrations have them, or else its
+    worked examples.
+
+    What transcripts of one trajectory have in common is counted for each that does not continue another.
+    """
+    played = rehearsed(task, codec, settings, REHEARSED)
+    asked = [segment for one in played for call in one.calls for segment in call.segments]
+    return Lengths(
+        sampled=sum(one.model_tokens for one in played) / len(played),
+        prefilled=sum(len(segment.ids or ()) for segment in asked) / len(played),
+    )
+
+
+def rehearsed(task: Task, codec: TextCodec, settings: AgentSettings, most: int) -> list[Trajectory]:
+    """The task's first gold demonstrations, or else its worked examples, played bare by these settings' agent.
+
+    A search finds the passage that was demonstrated, and that alone.
+    """
+    method, some = agent(settings.name), (task.sources.get("gold") or task.examples)[:most]
+    prompt = method.prompt_for(AgentSettings(name=settings.name, bare=True))
+    limits = Limits.of(settings, method.turn_tokens)
+    jobs = [Job(demonstration.question, 0, 0, 0, task.name, "train", method.name) for demonstration in some]
+    return list(
+        rollout(
+            jobs,
+            lambda job: method.run(job.question, prompt, limits),
+            {Role.ACTOR: ScriptedPolicy(codec, method.author(some, prompt))},
+            _Recalled({job.key: demonstration for job, demonstration in zip(jobs, some, strict=True)}),
+            sampling=Sampling(),
+        )
+    )
+
+
+def refuse_too_long(config: RestConfig, task: Task, codec: TextCodec) -> None:
+    """Raise UserError where none of the rehearsed demonstrations has room, with the prompt that is shown there: in the
+    sampler's widest cache, or in a packed row of an Improve. A run would notice after its Grow.
+
+    What searches show beyond the demonstrated passage is not counted, so what passes may still turn out too long.
+    """
+    method = agent(config.agent.name)
+    shots = () if config.agent.bare or method.own_shots else task.shots(config.agent.shots)
+    shown = beginnings(method.prompt_for(config.agent, shots, codec.chat), codec)
+    if config.engine.shared:
+        laid_out(shown, config.engine.room)
+    played = rehearsed(task, codec, config.agent, REHEARSED)
+    contexts = [max(len(_ids(one, call.index)) for call in one.calls) for one in played if one.calls]
+    examples = [len(example.ids) for one in played for example in examples_of(one, codec, prompt="bare")]
+    begun, bare = min(map(len, shown), default=0), config.agent.bare
+    if config.pilot.demonstrations:
+        _refuse_long_examples("pilot.improve", config.pilot.improve, examples, 0)
+        bare = bare or config.pilot.improve.prompt == "bare"
+    for place, generation in enumerate(config.generations):
+        improve, acts = generation.improve, generation.grow.policy == "actor"
+        before = 0 if bare and acts else begun
+        if acts:
+            _refuse_long_contexts(config.engine, contexts, 0 if config.engine.shared else before)
+        learned = before if improve.prompt == "same" else 0
+        _refuse_long_examples(f"generations.{place}.improve", improve, examples, learned)
+        bare = (config.agent.bare if improve.start == "base" else bare) or improve.prompt == "bare"
+
+
+def _refuse_long_contexts(engine: EngineSettings, contexts: Sequence[int], begun: int) -> None:
+    shortest, longest = begun + min(contexts, default=0) + 1, begun + max(contexts, default=0) + 1
+    if shortest > max(engine.widths):
+        mend = ", or keep what all begin with apart with engine.shared" if begun else ""
+        raise UserError(
+            f"engine.widths: the widest is {max(engine.widths)}, demonstrations take {shortest} to {longest} tokens, "
+            f"{begun} of them for instruction and worked examples; add a wider one{mend}"
+        )
+
+
+def _refuse_long_examples(where: str, improve: ImproveSettings, examples: Sequence[int], begun: int) -> None:
+    shortest, longest = begun + min(examples, default=0), begun + max(examples, default=0)
+    if shortest > improve.length:
+        mend = ", or leave these out with prompt: bare" if begun else ""
+        raise UserError(
+            f"{where}.length: {improve.length} tokens hold no example; those of demonstrations have {shortest} to "
+            f"{longest}, {begun} of them for instruction and worked examples; raise it{mend}"
+        )
+
+
+def _ids(trajectory: Trajectory, call: int) -> list[int]:
+    return [id for segment in context_of(trajectory.calls, call) for id in segment.ids or ()]
+
+
+class _Recalled:
+    """Tools that say again what was demonstrated, in its order."""
+
+    stateful: frozenset[str] = frozenset()
+
+    def __init__(self, demonstrations: Mapping[str, Demonstration]) -> None:
+        self._left = {episode: deque(_observed(demonstration)) for episode, demonstration in demonstrations.items()}
+        self._ready: list[tuple[int, ToolReply]] = []
+
+    def submit(self, id: int, tool: str, arguments: Mapping[str, Any], episode: str) -> None:
+        left = self._left[episode]
+        self._ready.append((id, left.popleft() if left else ToolReply("")))
+
+    def poll(self, timeout_s: float | None) -> list[tuple[int, ToolReply]]:
+        ready, self._ready = self._ready, []
+        return ready
+
+
+def _observed(demonstration: Demonstration) -> Sequence[ToolReply]:
+    replies = []
+    for turn in demonstration.turns:
+        if turn.observation is not None:
+            title, _, text = turn.observation.partition(": ")
+            replies.append(ToolReply(turn.observation, {"results": [{"title": title, "text": text}]}))
+    return replies

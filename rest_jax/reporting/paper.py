@@ -1,0 +1,41 @@
+"""A paper's table beside ours, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+class Line(Protocol):
+    """What is shown of a row."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def paper(self) -> str: ...
+    @property
+    def ours(self) -> str: ...
+    @property
+    def n(self) -> int | None: ...
+    @property
+    def interval(self) -> tuple[float, float] | None: ...
+    @property
+    def differs(self) -> str: ...
+
+
+def paper_table(title: str, lines: Sequence[Line], notes: Sequence[str]) -> RenderableType:
+    """The lines under *paper | ours | n | interval | what differs*; the notes stand below."""
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for heading in ("paper", "ours: EM %", "n", "95 %"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("what differs")
+    for line in lines:
+        n = "–" if line.n is None else str(line.n)
+        interval = "–" if line.interval is None else f"{line.interval[0]:.1f}–{line.interval[1]:.1f}"
+        table.add_row(*map(Text, (line.name, line.paper, line.ours, n, interval, line.differs)))
+    return Group(table, *(Text(note, style="dim") for note in notes))

@@ -1,0 +1,139 @@
+"""ReAct's baselines on a scripted policy and a real adapter: every branch of each, as a page that a person can read.
+
+python tests/rollout/baselines.py      writes the pages anew, for their difference to be read
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from rollout_world import ByteCodec
+
+from rest_jax.agents.limits import Limits
+from rest_jax.agents.prompt import Prompt
+from rest_jax.agents.registry import agent
+from rest_jax.config.settings import ToolsSettings
+from rest_jax.core.effects import Agent, Role, Sampling
+from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.policies.scripted import ScriptedPolicy
+from rest_jax.rollout.episode import Job
+from rest_jax.rollout.runner import rollout
+from rest_jax.tasks.worked import worked_examples
+from rest_jax.tools.client import ToolClient
+from rest_jax.tools.process import adapter
+
+PAGES = Path(__file__).parents[1] / "golden" / "transcripts"
+PASSAGES = [
+    {"title": "Vell", "text": "Vell is a town on the Ume. Ada Orr founded it in 1204."},
+    {"title": "Ada Orr", "text": "Ada Orr was born in Sarn."},
+]
+QUESTION = Question("q", "Where was the founder of Vell born?", "Sarn")
+LIMITS = Limits(turns=3, turn_tokens=60, observation_chars=80)
+
+VELL = " I need Vell. Action: Search[Vell]"
+FOUNDER = " I need who founded it. Action: Lookup[founded]"
+ORR = " Ada Orr did. Action: Search[Ada Orr]"
+SARN = " She was born in Sarn. Action: Finish[Sarn]"
+THOUGHT = " Ada Orr founded Vell. She was born in Sarn. Answer: Sarn"
+LOST = " I do not know."
+
+
+def chains(sarn: int, orr: int) -> list[str]:
+    """21 chains: one without an answer, two ways to write one answer, another answer, then the rest without any."""
+    said = [" In Sarn, then. Answer: sarn." if n < sarn // 2 else " So Sarn. Answer: Sarn" for n in range(sarn)]
+    said += [" So Orr. Answer: Orr"] * orr
+    lost = [LOST] * (21 - len(said))
+    return lost[:1] + said + lost[1:]
+
+
+SCRIPTS: Mapping[str, Sequence[str | Sequence[str]]] = {
+    "closed_book/answered": [" Sarn"],
+    "closed_book/silent": [""],
+    "cot/answered": [THOUGHT],
+    "cot/without_an_answer": [LOST],
+    "cot/cut_short": [" Ada" * 100],
+    "cot_sc/majority": [chains(sarn=4, orr=3)],
+    "cot_sc/tie_goes_to_the_first": [chains(sarn=3, orr=3)],
+    "cot_sc/nobody_answers": [chains(sarn=0, orr=0)],
+    "act/answered": [" Search[Ada Orr]", " Lookup[born]", " Finish[Sarn]"],
+    "act/malformed": [" Sarn, I think."],
+    "react/answered": [VELL, ORR, SARN],
+    "react/step_limit": [VELL, FOUNDER, ORR],
+    "react/malformed": [VELL, LOST],
+    "react_to_cot_sc/answered_by_react": [VELL, ORR, SARN],
+    "react_to_cot_sc/step_limit": [VELL, FOUNDER, ORR, chains(sarn=11, orr=10)],
+    "react_to_cot_sc/malformed": [LOST, chains(sarn=1, orr=0)],
+    "react_to_cot_sc/neither_answers": [LOST, chains(sarn=0, orr=0)],
+    "cot_sc_to_react/chains_agree": [chains(sarn=11, orr=10)],
+    "cot_sc_to_react/chains_differ": [chains(sarn=10, orr=10), VELL, ORR, SARN],
+    "cot_sc_to_react/nobody_answers": [chains(sarn=0, orr=0), VELL, LOST],
+}
+"""What the policy says call by call, for each method and branch; a list holds what each candidate of a call says."""
+
+
+def prompt_of(name: str) -> Prompt:
+    """A method's prompt with one worked example."""
+    return agent(name).prompt("base", worked_examples("qa")[:1])
+
+
+def make(name: str) -> Agent:
+    return agent(name).run(QUESTION, prompt_of(name), LIMITS)
+
+
+def play(tools: ToolClient, branch: str) -> Trajectory:
+    """The trajectory of one branch."""
+    name = branch.split("/")[0]
+
+    def write(context: str, request) -> tuple[str, bool]:
+        said = SCRIPTS[branch][request.key.call]
+        text = said if isinstance(said, str) else said[request.key.candidate]
+        return text, "Finish[" in text or "Answer:" in text
+
+    policy = ScriptedPolicy(ByteCodec(), write)
+    job = Job(QUESTION, 0, 0, 0, "toy", "report", name)
+    (made,) = rollout([job], lambda job: make(name), {Role.ACTOR: policy}, tools, sampling=Sampling())
+    return made
+
+
+def page(trajectory: Trajectory) -> str:
+    """A trajectory for people: what each call was shown beyond its parent, what was said, what tools answered."""
+    parts = []
+    for call in trajectory.calls:
+        follows = "" if call.parent is None else f", after call {call.parent}"
+        parts.append(f"== call {call.index}: {call.step}{follows}\n{''.join(s.text for s in call.segments)}")
+        said = [f"{candidate.text!r} ({candidate.finish})" for candidate in call.candidates]
+        parts += [f"--> {len(list(same))} x {text}" for text, same in groupby(said)]
+        if len(said) > 1:
+            parts.append(f"--> the reply is {call.chosen}: {call.candidates[call.chosen].text!r}")
+        for tool in trajectory.tool_calls:
+            if tool.after == call.index:
+                parts.append(f"== {tool.tool} {json.dumps(tool.arguments)}\n{tool.content}")
+    answer = "" if trajectory.answer is None else f" {trajectory.answer!r}"
+    why = f" ({trajectory.why})" if trajectory.why else ""
+    return "\n".join([*parts, f"== {trajectory.status}{answer}{why}", ""])
+
+
+def path_of(branch: str) -> Path:
+    return PAGES / f"{branch.replace('/', '-')}.txt"
+
+
+def write_corpus(path: Path) -> Path:
+    path.write_text("".join(json.dumps(passage) + "\n" for passage in PASSAGES))
+    return path
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as scratch:
+        corpus = write_corpus(Path(scratch) / "corpus.jsonl")
+        settings = ToolsSettings()
+        with (
+            adapter(settings, corpus, log=Path(scratch) / "log") as (url, token),
+            ToolClient(url, settings, token) as client,
+        ):
+            client.check()
+            for branch in SCRIPTS:
+                path_of(branch).write_text(page(play(client, branch)), encoding="utf-8")
