@@ -31,6 +31,7 @@ from flax import nnx
 
 from rest_jax.models import attention
 from rest_jax.models.config import ModelConfig
+from rest_jax.models.products import dot, dot_general
 from rest_jax.models.rope import inverse_frequencies, rotate
 
 Params = dict[str, Any]
@@ -65,7 +66,7 @@ class Attention(nnx.Module):
     """Grouped-query attention with rotary positions; who is attended to is the caller's affair."""
 
     def __init__(self, config: ModelConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
-        linear = partial(nnx.Linear, use_bias=False, param_dtype=dtype, kernel_init=_INITIAL, rngs=rngs)
+        linear = _linear(dtype, rngs)
         self.config = config
         self.norm = RMSNorm(config, config.width, dtype)
         self.query = linear(config.width, config.heads * config.head_dim, use_bias=config.qkv_bias)
@@ -96,7 +97,7 @@ class FeedForward(nnx.Module):
     """The gated feed-forward: SwiGLU, or GeGLU (Shazeer, 2020)."""
 
     def __init__(self, config: ModelConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
-        linear = partial(nnx.Linear, use_bias=False, param_dtype=dtype, kernel_init=_INITIAL, rngs=rngs)
+        linear = _linear(dtype, rngs)
         self.config = config
         self.norm = RMSNorm(config, config.width, dtype)
         self.gate = linear(config.width, config.hidden)
@@ -204,7 +205,7 @@ def head_dv(params: Params) -> jax.Array:
 
 def logits(config: ModelConfig, params: Params, x: jax.Array) -> jax.Array:
     """f32 logits [..., V] of x [..., D], which `final_norm` has normed."""
-    raw = jnp.matmul(x, head_dv(params), preferred_element_type=jnp.float32)
+    raw = dot(x, head_dv(params), preferred_element_type=jnp.float32)
     return attention.softcapped(raw, config.logit_softcap)
 
 
@@ -246,6 +247,12 @@ def _kinds_to_scan(config: ModelConfig) -> LayerKind | None:
     everything = np.iinfo(np.int32).max
     windows = [everything if kind.window is None else kind.window for kind in kinds]
     return LayerKind(np.stack([kind.frequencies_h for kind in kinds]), np.asarray(windows, np.int32))
+
+
+def _linear(dtype: jnp.dtype, rngs: nnx.Rngs) -> Callable[..., nnx.Linear]:
+    return partial(
+        nnx.Linear, use_bias=False, param_dtype=dtype, kernel_init=_INITIAL, dot_general=dot_general, rngs=rngs
+    )
 
 
 def _initial_scale(config: ModelConfig, size: int, dtype: jnp.dtype) -> jax.Array:
