@@ -43,6 +43,7 @@ COMMANDS = (
     Command("report", "report", "write a run's report.html again"),
     Command("run-digest", "run_digest", "one sha256 over a run's trajectories and weights"),
     Command("verify", "verify", "score a finished run's trajectories anew and compare all that it claims"),
+    Command("pool", "pool", "runs of one configuration in several seeds, pooled in one table"),
     Command("what-if", "what_if", "what other thresholds or rewards would have kept, from the logs alone"),
     Command("data", "data", "export, import and look at trajectories and conversations"),
     Command(

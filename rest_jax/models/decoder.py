@@ -31,10 +31,11 @@ from flax import nnx
 
 from rest_jax.models import attention
 from rest_jax.models.config import ModelConfig
-from rest_jax.models.products import dot, dot_general
-from rest_jax.models.rope import inverse_frequencies, rotate
+from rest_jax.models.rope import inverse_frequencies, rotate, rotation
 
 Params = dict[str, Any]
+DotGeneral = Callable[..., jax.Array]
+"""`jax.lax.dot_general` for kernels as they lie in the parameters, or what takes its place for others."""
 Attend = Callable[[jax.Array, jax.Array, jax.Array, attention.Spec], jax.Array]
 """(q_btnh, k_btkh, v_btkh, spec) -> o_btnh, given by the caller: packed causal in training, the cache in decoding."""
 
@@ -65,8 +66,8 @@ class RMSNorm(nnx.Module):
 class Attention(nnx.Module):
     """Grouped-query attention with rotary positions; who is attended to is the caller's affair."""
 
-    def __init__(self, config: ModelConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
-        linear = _linear(dtype, rngs)
+    def __init__(self, config: ModelConfig, dtype: jnp.dtype, dot_general: DotGeneral, rngs: nnx.Rngs):
+        linear = _linear(dtype, dot_general, rngs)
         self.config = config
         self.norm = RMSNorm(config, config.width, dtype)
         self.query = linear(config.width, config.heads * config.head_dim, use_bias=config.qkv_bias)
@@ -87,7 +88,8 @@ class Attention(nnx.Module):
         v_btkh = self.value(h_btd).reshape(b, t, self.config.kv_heads, self.config.head_dim)
         if self.config.qk_norm:
             q_btnh, k_btkh = self.query_norm(q_btnh), self.key_norm(k_btkh)
-        q_btnh, k_btkh = (rotate(x, positions_bt, kind.frequencies_h) for x in (q_btnh, k_btkh))
+        turn = rotation(positions_bt, kind.frequencies_h)
+        q_btnh, k_btkh = rotate(q_btnh, turn), rotate(k_btkh, turn)
         spec = attention.Spec(self.config.query_scale, self.config.attention_softcap, kind.window)
         o_btd = self.output(attend(q_btnh, k_btkh, v_btkh, spec).reshape(b, t, -1))
         return self.post_norm(o_btd) if self.config.post_norms else o_btd
@@ -96,8 +98,8 @@ class Attention(nnx.Module):
 class FeedForward(nnx.Module):
     """The gated feed-forward: SwiGLU, or GeGLU (Shazeer, 2020)."""
 
-    def __init__(self, config: ModelConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
-        linear = _linear(dtype, rngs)
+    def __init__(self, config: ModelConfig, dtype: jnp.dtype, dot_general: DotGeneral, rngs: nnx.Rngs):
+        linear = _linear(dtype, dot_general, rngs)
         self.config = config
         self.norm = RMSNorm(config, config.width, dtype)
         self.gate = linear(config.width, config.hidden)
@@ -108,16 +110,25 @@ class FeedForward(nnx.Module):
 
     def __call__(self, x_btd: jax.Array) -> jax.Array:
         h_btd = self.norm(x_btd)
-        o_btd = self.down(_ACTIVATIONS[self.config.activation](self.gate(h_btd)) * self.up(h_btd))
+        # The activation in f32: in bf16 XLA rounds after each of its operations, which is slower too.
+        gate_btf = _ACTIVATIONS[self.config.activation](self.gate(h_btd).astype(jnp.float32)).astype(h_btd.dtype)
+        o_btd = self.down(gate_btf * self.up(h_btd))
         return self.post_norm(o_btd) if self.config.post_norms else o_btd
 
 
 class Block(nnx.Module):
     """One layer: attention, then feed-forward, each normed before and added to the residual stream."""
 
-    def __init__(self, config: ModelConfig, dtype: jnp.dtype, *, rngs: nnx.Rngs):
-        self.attention = Attention(config, dtype, rngs)
-        self.feedforward = FeedForward(config, dtype, rngs)
+    def __init__(
+        self,
+        config: ModelConfig,
+        dtype: jnp.dtype,
+        *,
+        rngs: nnx.Rngs,
+        dot_general: DotGeneral = jax.lax.dot_general,
+    ):
+        self.attention = Attention(config, dtype, dot_general, rngs)
+        self.feedforward = FeedForward(config, dtype, dot_general, rngs)
 
     def __call__(self, x_btd: jax.Array, positions_bt: jax.Array, kind: LayerKind, attend: Attend) -> jax.Array:
         x_btd = x_btd + self.attention(x_btd, positions_bt, kind, attend)
@@ -158,9 +169,10 @@ def parameters(config: ModelConfig) -> int:
 
 
 @lru_cache
-def block_graphdef(config: ModelConfig) -> nnx.GraphDef[Block]:
+def block_graphdef(config: ModelConfig, dot_general: DotGeneral) -> nnx.GraphDef[Block]:
     """The static half of a block, the same for every layer and dtype."""
-    return nnx.graphdef(nnx.eval_shape(lambda: Block(config, jnp.dtype(jnp.float32), rngs=nnx.Rngs(0))))
+    dtype = jnp.dtype(jnp.float32)
+    return nnx.graphdef(nnx.eval_shape(lambda: Block(config, dtype, rngs=nnx.Rngs(0), dot_general=dot_general)))
 
 
 def layer_kind(config: ModelConfig, index: int) -> LayerKind:
@@ -176,10 +188,11 @@ def apply_block(
     x_btd: jax.Array,
     positions_bt: jax.Array,
     attend: Attend,
+    dot_general: DotGeneral = jax.lax.dot_general,
 ) -> jax.Array:
     """One layer over x_btd, with that layer's own kind (`layer_kind`) and parameters (`layer`). `positions_bt` int32
     set the rotations."""
-    return nnx.merge(block_graphdef(config), layer_params)(x_btd, positions_bt, kind, attend)
+    return nnx.merge(block_graphdef(config, dot_general), layer_params)(x_btd, positions_bt, kind, attend)
 
 
 def layer(params: Params, index: int | jax.Array) -> Params:
@@ -199,13 +212,13 @@ def final_norm(config: ModelConfig, params: Params, x: jax.Array) -> jax.Array:
 
 
 def head_dv(params: Params) -> jax.Array:
-    """The output matrix [D, V]: the model's own, a sampler's copy, or else the embedding, transposed."""
+    """The output matrix [D, V]: the model's own, or else the embedding, transposed."""
     return params["head"] if "head" in params else params["embed"].T
 
 
 def logits(config: ModelConfig, params: Params, x: jax.Array) -> jax.Array:
     """f32 logits [..., V] of x [..., D], which `final_norm` has normed."""
-    raw = dot(x, head_dv(params), preferred_element_type=jnp.float32)
+    raw = jnp.matmul(x, head_dv(params), preferred_element_type=jnp.float32)
     return attention.softcapped(raw, config.logit_softcap)
 
 
@@ -249,7 +262,7 @@ def _kinds_to_scan(config: ModelConfig) -> LayerKind | None:
     return LayerKind(np.stack([kind.frequencies_h for kind in kinds]), np.asarray(windows, np.int32))
 
 
-def _linear(dtype: jnp.dtype, rngs: nnx.Rngs) -> Callable[..., nnx.Linear]:
+def _linear(dtype: jnp.dtype, dot_general: DotGeneral, rngs: nnx.Rngs) -> Callable[..., nnx.Linear]:
     return partial(
         nnx.Linear, use_bias=False, param_dtype=dtype, kernel_init=_INITIAL, dot_general=dot_general, rngs=rngs
     )

@@ -1,4 +1,4 @@
-"""Products of activations with the parameters."""
+"""Products with the parameters, as a sampler has them: kernels lie as [out, in]."""
 
 from __future__ import annotations
 
@@ -8,23 +8,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-Dimensions = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
 
+def by_rows(x: jax.Array, kernel_fd: jax.Array, dimensions: Any = None, **options: Any) -> jax.Array:
+    """x [..., D] times the transpose of a kernel, [..., F]: each output's weights lie side by side.
 
-def dot(x: jax.Array, kernel: jax.Array, **options: Any) -> jax.Array:
-    """x [..., D] times a kernel [D, F], as `dot_general` computes it."""
-    return dot_general(x, kernel, (((x.ndim - 1,), (0,)), ((), ())), **options)
+    `options` are those of `jax.lax.dot_general`; `dimensions`, which are a fixed matter here, stand in its place for
+    `nnx.Linear`. On a CPU a few rows take 0.5 to 0.9 of the time that they take with a kernel [in, out] (a head of
+    49,152 and 32 rows: 22 ms instead of 34 in f32, 8 instead of 14 in bf16).
 
-
-def dot_general(x: jax.Array, kernel: jax.Array, dimensions: Dimensions, **options: Any) -> jax.Array:
-    """`jax.lax.dot_general`, but that a CPU computes a single bf16 row as two equal ones.
-
-    XLA's CPU backend converts the whole matrix for a product with one bf16 vector, and has a kernel for two: with 30
-    layers of 576 × 1,536 and a head of 49,152 that is 19 ms instead of 104 (jax 0.12.0.1, AMX).
+    A single bf16 row is computed as two equal ones on a CPU: XLA's product with one vector converts the whole matrix
+    first, and that with two does not (47 ms and 7 for that head).
     """
-    plain = partial(jax.lax.dot_general, dimension_numbers=dimensions, **options)
+    contracted = (((x.ndim - 1,), (1,)), ((), ()))
+    product = partial(jax.lax.dot_general, dimension_numbers=contracted, **options)
     if x.dtype != jnp.bfloat16 or x.ndim == 1 or x.size != x.shape[-1]:
-        return plain(x, kernel)
+        return product(x, kernel_fd)
     return jax.lax.platform_dependent(
-        x, kernel, cpu=lambda x, kernel: plain(jnp.concatenate([x, x]), kernel)[:1], default=plain
+        x, kernel_fd, cpu=lambda x, kernel: product(jnp.concatenate([x, x]), kernel)[:1], default=product
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,14 +19,26 @@ def inverse_frequencies(config: ModelConfig, *, local: bool = False) -> np.ndarr
     return _stretched(frequencies, config.rope_scaling) if config.rope_scaling else frequencies
 
 
-def rotate(x_btnh: jax.Array, positions_bt: jax.Array, frequencies_h: np.ndarray | jax.Array) -> jax.Array:
-    """Turns each head's channel pairs (i, i + H/2) by position x frequency (f32 [H/2]); computed in f32, returned in
-    x's dtype."""
-    angles_bth = positions_bt[..., None].astype(jnp.float32) * frequencies_h
-    cos_bt1h, sin_bt1h = jnp.cos(angles_bth)[:, :, None], jnp.sin(angles_bth)[:, :, None]
+class Rotation(NamedTuple):
+    """The turn of each channel pair of each token."""
+
+    cos_bt1h: jax.Array
+    """f32 [B, T, 1, H/2]."""
+    sin_bt1h: jax.Array
+
+
+def rotation(positions_bt: jax.Array, frequencies_h: np.ndarray | jax.Array) -> Rotation:
+    """The turns of int32 positions by position x frequency (f32 [H/2]), computed here and once: left to itself, XLA's
+    CPU backend computes them anew for each head of queries and keys."""
+    angles_bt1h = (positions_bt[..., None].astype(jnp.float32) * frequencies_h)[:, :, None]
+    return jax.lax.optimization_barrier(Rotation(jnp.cos(angles_bt1h), jnp.sin(angles_bt1h)))
+
+
+def rotate(x_btnh: jax.Array, by: Rotation) -> jax.Array:
+    """Turns each head's channel pairs (i, i + H/2); computed in f32, returned in x's dtype."""
     left, right = jnp.split(x_btnh.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([left * cos_bt1h - right * sin_bt1h, right * cos_bt1h + left * sin_bt1h], axis=-1)
-    return turned.astype(x_btnh.dtype)
+    turned = (left * by.cos_bt1h - right * by.sin_bt1h, right * by.cos_bt1h + left * by.sin_bt1h)
+    return jnp.concatenate(turned, axis=-1).astype(x_btnh.dtype)
 
 
 def _plain(theta: float, head_dim: int) -> np.ndarray:

@@ -93,9 +93,9 @@ class Stored:
     def part_shape(self) -> tuple[int, ...]:
         return self.shape[1:] if self.stacked else self.shape
 
-    def part(self, index: int) -> np.ndarray:
-        """One of its tensors, as [in, out]: that of a layer, or 0 for all of a leaf that is not stacked. UserError when
-        it is of another shape, or no float."""
+    def part(self, index: int, *, by_rows: bool = False) -> np.ndarray:
+        """One of its tensors, as [in, out], or `by_rows` as [out, in]: that of a layer, or 0 for all of a leaf that is
+        not stacked. UserError when it is of another shape, or no float."""
         name, file = self.parts[index]
         with safe_open(file, framework="np") as opened:
             tensor = opened.get_tensor(name)
@@ -105,7 +105,7 @@ class Stored:
                 f"{file.parent}: {name} is {tensor.dtype.name} {list(tensor.shape)}, config.json asks for a float "
                 f"tensor {list(stored)}; config.json and weights must belong together"
             )
-        return np.ascontiguousarray(tensor.T if self.transposed else tensor, self.dtype)
+        return np.ascontiguousarray(tensor.T if self.transposed is not by_rows else tensor, self.dtype)
 
     def whole(self, dtype: Any) -> np.ndarray:
         """All of it in a dtype, its layers side by side."""

@@ -87,7 +87,7 @@ def floor(loop: Loop, name: str) -> Measured:
         return recorded(folder, floors.most_frequent(train, asked, task.score))
 
     done = loop.stage(f"floor-{name}", {"split": ev.split, "n": ev.final}, work)
-    return read_measured(done, "most frequent answer", "")
+    return read_measured(done, floors.MOST_FREQUENT, "")
 
 
 def majority(records: Sequence[Record]) -> tuple[Record, ...]:

@@ -12,6 +12,7 @@ from rest_jax.tasks.metrics import Metric, is_conclusion
 
 PLAYED = {"closed_book": "closed book", "question_as_query": "question as query"}
 """Floors that the prompted model plays: agent → name of the row."""
+MOST_FREQUENT = "most frequent answer"
 
 
 def most_frequent(train: Sequence[Question], asked: Sequence[Question], score: Metric) -> tuple[Record, ...]:

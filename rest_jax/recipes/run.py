@@ -19,7 +19,7 @@ from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import catalog, tokenizer
 from rest_jax.models.checkpoint import config_of
 from rest_jax.models.decoder import parameters
-from rest_jax.recipes import endpoints, feedback, plan, students
+from rest_jax.recipes import endpoints, feedback, floors, plan, students
 from rest_jax.recipes.agent_file import shrunk_of
 from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.controls import ROWS, control, floor
@@ -41,6 +41,10 @@ from rest_jax.tools.settings import read_settings
 
 REPORT = "report.html"
 METRICS = "metrics.jsonl"
+COMPARED_WITH = ("pilot", "teacher", *ROWS.values())
+"""Rows with which the last generation is compared."""
+ONCE = ("prompted", "teacher", *floors.PLAYED.values(), floors.MOST_FREQUENT)
+"""Rows that are measured once for all seeds, with the first."""
 
 
 def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Listener) -> dict[str, Any]:
@@ -102,13 +106,19 @@ def summary_of(config: RestConfig, task: Task, measured: Sequence[Measured], war
     """The content of summary.json."""
     return summarise(
         measured,
-        title=f"{config.name}: {task.name}, {config.model.name}",
+        title=title(config, task),
         task=task.name,
         described=task.describe(),
-        against=("pilot", "teacher", *ROWS.values()),
+        against=COMPARED_WITH,
+        seeds=config.seeds,
         notes=notes(config, task),
         warnings=warnings,
     )
+
+
+def title(config: RestConfig, task: Task) -> str:
+    """What stands over a run's table."""
+    return f"{config.name}: {task.name}, {config.model.name}"
 
 
 def report_again(run_dir: Path) -> Path:
@@ -267,8 +277,7 @@ def notes(config: RestConfig, task: Task) -> list[str]:
     found = supported(task, measured_on(config, task), config.agent.name, config.tools, closed_book=True)
     drawn = f"temperature {warmth:g}" if warmth else "greedy"
     return [
-        f"{task.name}, split {config.evaluate.split}, {drawn}; intervals: 95 % bootstrap over questions; "
-        f"seeds {', '.join(map(str, config.seeds))}",
+        f"{task.name}, split {config.evaluate.split}, {drawn}; intervals: 95 % bootstrap over questions",
         *([about_search(task, config.tools)] if agent(config.agent.name).tools else []),
         *([str(found)] if found and not found.suffices else []),
         *endpoints.notes(config.policies),

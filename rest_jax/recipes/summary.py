@@ -34,6 +34,7 @@ def summarise(
     task: str,
     described: Mapping[str, Any],
     against: Sequence[str],
+    seeds: Sequence[int],
     notes: Sequence[str],
     warnings: Sequence[str],
 ) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def summarise(
         "comparisons": [
             to_json(compare(a, b, metric, records[a], records[b])) for a, b in pairs for metric in COMPARED
         ],
-        "notes": list(notes),
+        "notes": [f"seeds {', '.join(map(str, seeds))}", *notes],
         "warnings": list(warnings),
     }
 

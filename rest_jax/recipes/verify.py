@@ -7,7 +7,8 @@ their trajectories) comes out of the walk, so that nothing here knows what a sta
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from rest_jax.recipes.improve import MODEL
 from rest_jax.recipes.loop import RECORDS, REWARDS
 from rest_jax.recipes.run import measure, read_summary, summary_of
 from rest_jax.recipes.stages import Done, RunFolder, Work, changed, finished_stages
+from rest_jax.recipes.summary import Measured
 from rest_jax.recipes.workbench import HEARD, TRAJECTORIES, Player, RolloutSpec
 from rest_jax.rollout import store
 from rest_jax.rollout.episode import Job
@@ -61,6 +63,27 @@ def verify(run: Path) -> Verified:
     is not registered here.
     """
     summary = read_summary(run)
+    with walked(run) as walk:
+        anew = json.loads(json.dumps(summary_of(walk.config, walk.task, walk.measured, summary["warnings"])))
+    audit = walk.audit
+    audit.tell("summary.json", _unlike(_timeless(summary), _timeless(anew)))
+    return Verified(run_digest(run), len(audit.stages), audit.trajectories, tuple(audit.differences))
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A finished run's loop, walked again."""
+
+    config: RestConfig
+    task: Task
+    measured: Sequence[Measured]
+    audit: Audit
+
+
+@contextmanager
+def walked(run: Path) -> Iterator[Walk]:
+    """Walk a finished run's loop over its folder; the audit holds how what comes out differs from what is stored. The
+    task is open for as long as the `with` block. Raises as `verify` does."""
     found = {done.name: done for done in finished_stages(run)}
     config = load(run / "config.yaml", RestConfig).value
     with TemporaryDirectory(prefix="rest_jax-") as scratch:
@@ -75,10 +98,7 @@ def verify(run: Path) -> Verified:
         students = {
             one.label: partial(replace, bench, base=prompted(f"student-{one.label}/")) for one in config.students
         }
-        measured = measure(config, audit, bench, students)
-        anew = json.loads(json.dumps(summary_of(config, task, measured, summary["warnings"])))
-    audit.tell("summary.json", _unlike(_timeless(summary), _timeless(anew)))
-    return Verified(run_digest(run), len(audit.stages), audit.trajectories, tuple(audit.differences))
+        yield Walk(config, task, measure(config, audit, bench, students), audit)
 
 
 @dataclass

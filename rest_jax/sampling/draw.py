@@ -37,7 +37,11 @@ def _nothing(logits_bv: jax.Array, rows: Rows) -> jax.Array:
 
 
 def _likeliest(logits_bv: jax.Array, rows: Rows) -> jax.Array:
-    return jnp.argmax(logits_bv, axis=-1).astype(jnp.int32)
+    """By two plain reductions: XLA's argmax is five times slower on a CPU."""
+    ids_bv = jax.lax.broadcasted_iota(jnp.int32, logits_bv.shape, 1)
+    last = logits_bv.shape[-1] - 1  # where a row is not finite, and none of them is the greatest
+    greatest_bv = logits_bv == jnp.max(logits_bv, axis=-1, keepdims=True)
+    return jnp.min(jnp.where(greatest_bv, ids_bv, last), axis=-1)
 
 
 def _sampled(logits_bv: jax.Array, rows: Rows) -> jax.Array:

@@ -27,7 +27,6 @@ class Footprint:
     token: int
     """Keys and values of one token of one row."""
     weights: int
-    """As decoding reads them: a tied head is a second copy, transposed."""
     caches: int
     """The rows of every cache width, once all are in use, and the shared beginnings."""
     parked: int

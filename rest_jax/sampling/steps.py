@@ -20,11 +20,12 @@ import jax.numpy as jnp
 
 from rest_jax.models import attention, decoder
 from rest_jax.models.config import ModelConfig
+from rest_jax.models.products import by_rows
 from rest_jax.sampling.draw import draw
 from rest_jax.sampling.layout import Layout
 from rest_jax.sampling.state import Cache, Phase, Rows, Shared, candidate_key
 from rest_jax.sampling.stops import ENDED, STOPPED
-from rest_jax.sampling.weights import View
+from rest_jax.sampling.weights import View, head_vd
 
 
 class Block(NamedTuple):
@@ -201,7 +202,7 @@ def _forward(
             return backend.cached(q_btnh, k_bkhs, v_bksh, spec, slots_bt, shared)
 
         kind = decoder.layer_kind(config, index)
-        x_btd = decoder.apply_block(config, kind, layer, x_btd, positions_bt, attend)
+        x_btd = decoder.apply_block(config, kind, layer, x_btd, positions_bt, attend, by_rows)
     return Cache(tuple(keys), tuple(values)), x_btd
 
 
@@ -241,11 +242,13 @@ def _write_all(length_b: jax.Array) -> Write:
 
 
 def _logits(config: ModelConfig, layout: Layout, weights: View, x: jax.Array) -> jax.Array:
-    """f32 [..., V], from the view's own [D, V] head: on CPU a transposed head is many times slower.
+    """f32 logits [..., V].
 
     Each device computes those of its tokens, and then gathers all, so that it draws by the same program as one alone.
     """
-    logits = decoder.logits(config, weights, decoder.final_norm(config, weights, x))
+    normed = decoder.final_norm(config, weights, x)
+    logits = by_rows(normed, head_vd(weights), preferred_element_type=jnp.float32)
+    logits = attention.softcapped(logits, config.logit_softcap)
     # Said of both sides: of the whole alone, the compiler would rather gather the head.
     logits = jax.lax.with_sharding_constraint(logits, layout.logits)
     return jax.lax.with_sharding_constraint(logits, layout.whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +16,12 @@ from rest_jax.sampling.layout import Layout
 
 View = dict[str, Any]
 """embed [V, D], layers (a tuple of each layer's own: slices taken inside the loop would be taken every step), norm [D],
-head [D, V], which is a copy where the config is tied: on CPU a transposed head is many times slower."""
+and, where the config is not tied, head [V, D]. Kernels lie as [out, in] (`models.products`)."""
+
+
+def head_vd(weights: View) -> jax.Array:
+    """The output matrix [V, D]: the model's own, or else the embedding."""
+    return weights.get("head", weights["embed"])
 
 
 def shapes(config: ModelConfig, dtype: Any, layout: Layout) -> View:
@@ -27,14 +33,16 @@ def shapes(config: ModelConfig, dtype: Any, layout: Layout) -> View:
         divided = NamedSharding(place.mesh, PartitionSpec(*tuple(place.spec)[axes]))
         return jax.ShapeDtypeStruct(leaf.shape[axes], dtype, sharding=divided)
 
-    layer = jax.tree.map(lambda leaf, place: shape(leaf, place, slice(1, None)), stacked["blocks"], places["blocks"])
-    tied = shape(stacked["embed"], places["embed"], slice(None, None, -1))
-    return {
+    def shape_of_layer(path: Any, leaf: jax.ShapeDtypeStruct, place: NamedSharding) -> jax.ShapeDtypeStruct:
+        return shape(leaf, place, slice(None, 0, -1) if _is_kernel(path) else slice(1, None))
+
+    view: View = {
         "embed": shape(stacked["embed"], places["embed"]),
-        "layers": (layer,) * config.layers,
+        "layers": (jax.tree_util.tree_map_with_path(shape_of_layer, stacked["blocks"], places["blocks"]),)
+        * config.layers,
         "norm": shape(stacked["norm"], places["norm"]),
-        "head": tied if config.tied else shape(stacked["head"], places["head"]),
     }
+    return view if config.tied else view | {"head": shape(stacked["head"], places["head"], slice(None, None, -1))}
 
 
 def placed(params: decoder.Params | View, wanted: View) -> View:
@@ -43,23 +51,28 @@ def placed(params: decoder.Params | View, wanted: View) -> View:
     if "layers" in params:
         return jax.device_put(params, jax.tree.map(lambda leaf: leaf.sharding, wanted))
 
-    def put(leaf: Any, to: jax.ShapeDtypeStruct) -> jax.Array:
-        found = leaf.part(0) if isinstance(leaf, Stored) else leaf
+    def put(leaf: Any, to: jax.ShapeDtypeStruct, *, by_rows: bool = False) -> jax.Array:
+        found = leaf.part(0, by_rows=by_rows) if isinstance(leaf, Stored) else leaf.T if by_rows else leaf
         return jax.device_put(found.astype(to.dtype, copy=False), to.sharding)
 
-    def put_layer(index: int, leaf: Any, to: jax.ShapeDtypeStruct) -> jax.Array:
-        return put(leaf.part(index) if isinstance(leaf, Stored) else _row(leaf, index), to)
+    def put_layer(index: int, path: Any, leaf: Any, to: jax.ShapeDtypeStruct) -> jax.Array:
+        by_rows = _is_kernel(path)
+        found = leaf.part(index, by_rows=by_rows) if isinstance(leaf, Stored) else _part(leaf, index, by_rows)
+        return put(found, to)
 
-    embed = put(params["embed"], wanted["embed"])
-    return {
-        "embed": embed,
+    view: View = {
+        "embed": put(params["embed"], wanted["embed"]),
         "layers": tuple(
-            jax.tree.map(lambda leaf, to, index=index: put_layer(index, leaf, to), params["blocks"], layer)
+            jax.tree_util.tree_map_with_path(partial(put_layer, index), params["blocks"], layer)
             for index, layer in enumerate(wanted["layers"])
         ),
         "norm": put(params["norm"], wanted["norm"]),
-        "head": put(embed.T if params.get("head") is None else params["head"], wanted["head"]),
     }
+    return view | {"head": put(params["head"], wanted["head"], by_rows=True)} if "head" in wanted else view
+
+
+def _is_kernel(path: Any) -> bool:
+    return path[-1].key == "kernel"
 
 
 def nbytes(shapes: Any) -> int:
@@ -68,8 +81,8 @@ def nbytes(shapes: Any) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 
-@jax.jit
-def _row(leaf: jax.Array, index: jax.Array) -> jax.Array:
+@partial(jax.jit, static_argnums=2)
+def _part(leaf: jax.Array, index: jax.Array, by_rows: bool) -> jax.Array:
     """One layer of a stacked leaf: a program for each leaf, called for each layer; one of all slices takes seconds to
     compile."""
-    return leaf[index]
+    return leaf[index].T if by_rows else leaf[index]

@@ -14,7 +14,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.models import attention, decoder
 from rest_jax.models.axes import parameter_axes
 from rest_jax.models.config import Llama3Rope, ModelConfig
-from rest_jax.models.rope import inverse_frequencies, rotate
+from rest_jax.models.rope import inverse_frequencies, rotate, rotation
 
 CONFIG = ModelConfig(
     vocab=97, width=48, layers=2, heads=6, kv_heads=2, head_dim=8, hidden=80, max_positions=64, tied=True
@@ -199,14 +199,14 @@ def test_init_draws_every_layer_anew() -> None:
 def test_rotation_is_relative_and_keeps_length() -> None:
     q, k = _normal(2, 1, 1, 1, 8)
     frequencies_h = inverse_frequencies(CONFIG)
-    dots = [
-        float(jnp.vdot(rotate(q, jnp.array([[m]]), frequencies_h), rotate(k, jnp.array([[n]]), frequencies_h)))
-        for m, n in [(3, 1), (12, 10), (1, 3)]
-    ]
+
+    def turned(x: jax.Array, position: int) -> jax.Array:
+        return rotate(x, rotation(jnp.array([[position]]), frequencies_h))
+
+    dots = [float(jnp.vdot(turned(q, m), turned(k, n))) for m, n in [(3, 1), (12, 10), (1, 3)]]
     assert dots[0] == pytest.approx(dots[1], abs=1e-5)
     assert dots[0] != pytest.approx(dots[2], abs=1e-3)
-    turned = rotate(q, jnp.array([[40]]), frequencies_h)
-    assert float(jnp.linalg.norm(turned)) == pytest.approx(float(jnp.linalg.norm(q)))
+    assert float(jnp.linalg.norm(turned(q, 40))) == pytest.approx(float(jnp.linalg.norm(q)))
 
 
 def test_llama3_frequencies_equal_transformers() -> None:

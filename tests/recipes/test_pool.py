@@ -1,0 +1,82 @@
+"""Seeds of one configuration that were run apart."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import rest_jax
+from rest_jax.cli.main import main
+from rest_jax.core.errors import UserError
+from rest_jax.recipes.pool import evidence_of, pooled, summary, write_evidence
+
+TIMELESS = ("rows", "comparisons", "notes", "task", "title")
+
+
+@pytest.fixture(scope="module")
+def other_seed(tmp_path_factory: pytest.TempPathFactory, tiny_config: Path) -> Path:
+    folder = tmp_path_factory.mktemp("pool") / "one"
+    rest_jax.run(tiny_config, run_dir=folder, overrides=["seeds=[1]"])
+    return folder
+
+
+def untimed(found: dict) -> dict:
+    rows = [{key: row[key] for key in row if key != "seconds"} for row in found["rows"]]
+    return {**{key: found[key] for key in TIMELESS}, "rows": rows}
+
+
+def test_seeds_of_two_runs_are_the_table_of_one(
+    finished_run: Path, other_seed: Path, tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = rest_jax.run(tiny_config, run_dir=tmp_path / "both", overrides=["seeds=[0, 1]"])
+    assert untimed(summary(pooled([other_seed, finished_run]))) == untimed(both)
+    files = [tmp_path / "zero.jsonl", tmp_path / "one.jsonl"]
+    for run, file in zip((finished_run, other_seed), files, strict=True):
+        assert main(["pool", str(run), "--evidence", str(file)]) == 0
+    out, together = tmp_path / "out.json", tmp_path / "together.jsonl"
+    assert main(["pool", *map(str, files), "--json", str(out), "--evidence", str(together)]) == 0
+    assert untimed(json.loads(out.read_text())) == untimed(both)
+    assert "seeds 0, 1" in capsys.readouterr().out
+    assert untimed(summary(pooled([together]))) == untimed(both)
+
+
+def test_evidence_comes_back_as_it_was_written(finished_run: Path, tmp_path: Path) -> None:
+    evidence = evidence_of(finished_run)
+    write_evidence(tmp_path / "evidence.jsonl", evidence)
+    again = evidence_of(tmp_path / "evidence.jsonl")
+    assert summary(again) == summary(evidence)
+    assert [one.records for one in again.measured] == [one.records for one in evidence.measured]
+    assert again.seeds == [0]
+    assert again.environments["0"]["jax"] == json.loads((finished_run / "run.json").read_text())["environment"]["jax"]
+
+
+def test_what_cannot_be_pooled(finished_run: Path, other_seed: Path, tmp_path: Path) -> None:
+    file, other = tmp_path / "evidence.jsonl", tmp_path / "other.jsonl"
+    write_evidence(file, evidence_of(finished_run))
+    with pytest.raises(UserError, match=r"seed 0 is in .* too; give each seed once"):
+        pooled([finished_run, file])
+    about, *lines = file.read_text().splitlines()
+    changed = json.loads(about)
+    changed["config"]["agent"]["turns"] += 1
+    other.write_text("\n".join([json.dumps(changed), *lines]))
+    with pytest.raises(UserError, match=r"made with other settings \(agent\.turns\) than .*; only their seeds"):
+        pooled([other, other_seed])
+    for text, why in [
+        ("nothing", "no evidence of"),
+        ("[]", "no evidence of"),
+        (json.dumps({**changed, "schema_version": 9}), "evidence of schema version 9"),
+        ("\n".join([about, '{"records": {}}']), "damaged"),
+    ]:
+        other.write_text(text)
+        with pytest.raises(UserError, match=why):
+            evidence_of(other)
+    with pytest.raises(UserError, match="no such run and no such file"):
+        evidence_of(tmp_path / "nowhere")
+    touched = shutil.copytree(finished_run, tmp_path / "touched")
+    records = touched / "stages/seed-0/pilot/evaluate-select/records.json"
+    records.write_text(records.read_text().replace('"em": 0.0', '"em": 1.0'))
+    with pytest.raises(UserError, match="see `rest-jax verify"):
+        evidence_of(touched)
