@@ -12,6 +12,7 @@ from rest_jax.core.trajectory import Call, Question, ToolCall, Trajectory
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.evaluation.records import is_grounded, judge, record
 from rest_jax.tasks.metrics import Score, score_answer
+from tests.trajectories import trajectory
 
 QUESTION = Question("q", "Where?", "The Old Town")
 
@@ -22,23 +23,8 @@ def score(answer: str | None, question: Question) -> Score:
 
 def seen(*segments: Segment, answer: str | None = "old town", status: Status = Status.FINISHED) -> Trajectory:
     call = Call(0, "act", 0, Role.ACTOR, segments, (Candidate((1, 2), (-0.1, -0.2), "text", Finish.EOS),))
-    return Trajectory(
-        question_id="q",
-        question="Where?",
-        sample=0,
-        seed=3,
-        generation=0,
-        agent="react",
-        task="t",
-        split="report",
-        status=status,
-        answer=answer,
-        why="",
-        calls=(call,),
-        tool_calls=(ToolCall(-1, "search", {}, "x"), ToolCall(0, "lookup", {}, "y")),
-        tokenizer_digest="",
-        weights_digest="",
-    )
+    tool_calls = (ToolCall(-1, "search", {}, "x"), ToolCall(0, "lookup", {}, "y"))
+    return trajectory(seed=3, status=status, answer=answer, calls=(call,), tool_calls=tool_calls)
 
 
 @pytest.mark.parametrize(

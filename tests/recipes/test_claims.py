@@ -32,6 +32,7 @@ from rest_jax.recipes.rest import Finished, Generation, Loop, Reached
 from rest_jax.recipes.verify import verify
 from rest_jax.recipes.workbench import Player
 from rest_jax.training.targets import retargeted
+from tests.trajectories import trajectory as played
 
 
 def said(sample: int, *turns: tuple[float, ...] | None, question: int = 0, answer: str | None = "a") -> Trajectory:
@@ -43,11 +44,7 @@ def said(sample: int, *turns: tuple[float, ...] | None, question: int = 0, answe
         )
         for at, turn in enumerate(turns)
     )  # fmt: skip
-    names = {"agent": "react", "task": "atlas", "split": "train", "tokenizer_digest": "t", "weights_digest": "w"}
-    status = Status.STEP_LIMIT if answer is None else Status.FINISHED
-    return Trajectory(
-        f"q{question}", "?", sample, 0, 1, status=status, answer=answer, why="", calls=calls, tool_calls=(), **names
-    )
+    return played(question_id=f"q{question}", sample=sample, generation=1, answer=answer, calls=calls)
 
 
 def record(trajectory: Trajectory, *, masked: bool = False) -> Record:

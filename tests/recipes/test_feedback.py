@@ -14,7 +14,7 @@ import rest_jax
 from rest_jax.agents.judges.labels import LabelledAnswer, LabelledOutputs, read_labels
 from rest_jax.config.judges import AnswersSettings, GateSettings, JudgeSettings, RankingSettings
 from rest_jax.config.settings import TaskSettings
-from rest_jax.core.effects import Candidate, Finish, Role, Status
+from rest_jax.core.effects import Candidate, Finish, Role
 from rest_jax.core.errors import UserError
 from rest_jax.core.trajectory import Call, Trajectory
 from rest_jax.core.transcript import Segment, Source
@@ -28,6 +28,7 @@ from rest_jax.rollout import store
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Split
 from tests.policies.completions_server import Served, serving
+from tests.trajectories import trajectory as played
 
 NOBODY = "http://127.0.0.1:9/v1"
 LABELS = """\
@@ -58,9 +59,7 @@ def step(index: int, *texts: str) -> Call:
 
 
 def trajectory(sample: int, *calls: Call, answer: str | None = "Oslo") -> Trajectory:
-    status = Status.STEP_LIMIT if answer is None else Status.FINISHED
-    names = {"agent": "react", "task": "atlas", "split": "train", "tokenizer_digest": "t", "weights_digest": "w"}
-    return Trajectory("q", "?", sample, 0, 1, status=status, answer=answer, why="", calls=calls, tool_calls=(), **names)
+    return played(question="?", sample=sample, generation=1, answer=answer, calls=calls)
 
 
 def test_the_first_of_a_ranking_becomes_the_target_and_unread_rankings_change_nothing() -> None:

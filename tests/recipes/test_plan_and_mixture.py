@@ -41,26 +41,11 @@ from rest_jax.recipes.seeds import derived_seed
 from rest_jax.tasks.metrics import score_answer
 from rest_jax.tasks.splits import Split
 from rest_jax.tasks.task import Task
+from tests.trajectories import trajectory as played
 
 
 def trajectory(question: int, sample: int, answer: str | None) -> Trajectory:
-    return Trajectory(
-        question_id=f"q{question}",
-        question="?",
-        sample=sample,
-        seed=0,
-        generation=1,
-        agent="react",
-        task="atlas",
-        split="train",
-        status=Status.FINISHED if answer is not None else Status.STEP_LIMIT,
-        answer=answer,
-        why="",
-        calls=(),
-        tool_calls=(),
-        tokenizer_digest="t",
-        weights_digest="w",
-    )
+    return played(question_id=f"q{question}", sample=sample, generation=1, answer=answer)
 
 
 def test_plan_counts_every_seed_and_threshold() -> None:

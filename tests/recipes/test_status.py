@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 from rest_jax.tools.redact import TOKEN_VARIABLE
 from rest_jax.tools.watch import Record
+from tests.waiting import wait_until
 
 
 def test_a_finished_run_and_its_adapter(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,10 +65,11 @@ def test_an_adapter_that_answers(finished_run: Path, tmp_path: Path, monkeypatch
         while client.in_flight:
             client.poll(None)
         told = "  search: 2 calls, 1 ok, 1 bad_arguments, 0% from the cache, p50 "
-        give_up = time.monotonic() + 60
-        while not any(line.startswith(told) and line.endswith(", 0 in flight") for line in status(run)):
-            assert time.monotonic() < give_up, status(run)
-            time.sleep(0.02)
+
+        def settled() -> bool:
+            return any(line.startswith(told) and line.endswith(", 0 in flight") for line in status(run))
+
+        wait_until(settled, told)
         assert f"tools: the adapter at {url} answers; 0 restarts" in status(run)
         monkeypatch.setenv(TOKEN_VARIABLE, token or "")
         others = shutil.copytree(finished_run, tmp_path / "others")

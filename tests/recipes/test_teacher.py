@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -37,6 +36,7 @@ from rest_jax.recipes.verify import verify
 from rest_jax.rollout import store
 from rest_jax.tasks.registry import task as open_task
 from tests.policies.completions_server import Served, serving, write_teacher
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 NOBODY = "http://127.0.0.1:9/v1"
@@ -186,9 +186,8 @@ def test_a_killed_run_goes_on_with_the_replies_that_it_has(
     before = len(served.asked())
     command = [sys.executable, "-m", "rest_jax.cli.main", "run", str(path), "--run-dir", str(run)]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    while replies(run) < 3:
-        assert process.poll() is None, "the run ended before it was to be killed"
-        time.sleep(0.01)
+    wait_until(lambda: replies(run) >= 3 or process.poll() is not None, "three replies are recorded", 600)
+    assert process.poll() is None, "the run ended before it was to be killed"
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = replies(run)

@@ -6,10 +6,11 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from rest_jax.core.effects import Candidate, Finish, Role, Status
+from rest_jax.core.effects import Candidate, Finish, Role
 from rest_jax.core.trajectory import Call, ToolCall, Trajectory
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.reporting.html import GrowSummary, Judged, Report, cards, write_report
+from tests.trajectories import trajectory as played
 
 TOOK = {
     "sampled_tokens": 12345,
@@ -33,22 +34,12 @@ def trajectory(text: str) -> Trajectory:
         segments=(Segment(Source.PROMPT, "Question: ", (1,)), Segment(Source.TOOL, text, (2,))),
         candidates=(Candidate((3, 4), (-0.1, -0.2), text, Finish.EOS),),
     )
-    return Trajectory(
-        question_id="q",
+    return played(
         question=text,
-        sample=0,
-        seed=0,
-        generation=0,
-        agent="react",
-        task="atlas",
         split="report",
-        status=Status.FINISHED,
         answer=text,
-        why="",
         calls=(call,),
         tool_calls=(ToolCall(-1, "search", {"query": "q"}, text),),
-        tokenizer_digest="t",
-        weights_digest="w",
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from rest_jax.core.effects import Candidate, Finish, Role, Status
+from rest_jax.core.effects import Candidate, Finish, Role
 from rest_jax.core.trajectory import Call, ToolCall, Trajectory
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.rollout import conversations
+from tests.trajectories import trajectory
 
 
 def said(text: str) -> Candidate:
@@ -23,23 +24,8 @@ def played() -> Trajectory:
         Call(1, "act", 0, Role.ACTOR, (found,), (said("no"), said(" Finish[b]")), 1, parent=0, parent_candidate=1),
         Call(2, "judge", 0, Role.JUDGE, (Segment(Source.PROMPT, "Right?", (8,)),), (said("yes"),)),
     )
-    return Trajectory(
-        question_id="q",
-        question="Where?",
-        sample=0,
-        seed=0,
-        generation=1,
-        agent="react",
-        task="t",
-        split="train",
-        status=Status.FINISHED,
-        answer="b",
-        why="",
-        calls=calls,
-        tool_calls=(ToolCall(0, "search", {"query": "a", "k": 2}, "</s> Oslo"),),
-        tokenizer_digest="",
-        weights_digest="",
-    )
+    tool_calls = (ToolCall(0, "search", {"query": "a", "k": 2}, "</s> Oslo"),)
+    return trajectory(generation=1, task="t", answer="b", calls=calls, tool_calls=tool_calls)
 
 
 def test_messages_are_the_chosen_replies_and_what_tools_answered() -> None:

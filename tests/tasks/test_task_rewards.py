@@ -10,6 +10,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.reward import Reward
 from rest_jax.core.trajectory import Question, ToolCall, Trajectory
 from rest_jax.tasks.rewards import answer_reward, register_reward, registered_reward, within_bounds
+from tests.trajectories import trajectory as played
 
 QUESTION = Question("q", "Who?", "Kel Dorim", {"searches": 2})
 
@@ -17,23 +18,7 @@ QUESTION = Question("q", "Who?", "Kel Dorim", {"searches": 2})
 def trajectory(status: Status, answer: str | None, searches: int) -> Trajectory:
     tools = tuple(ToolCall(0, "search", {"query": "x"}, "x") for _ in range(searches))
     lookup = ToolCall(0, "lookup", {"title": "x", "keyword": "x"}, "x")
-    return Trajectory(
-        question_id="q",
-        question="Who?",
-        sample=0,
-        seed=0,
-        generation=0,
-        agent="react",
-        task="atlas",
-        split="train",
-        status=status,
-        answer=answer,
-        why="",
-        calls=(),
-        tool_calls=(*tools, lookup),
-        tokenizer_digest="",
-        weights_digest="",
-    )
+    return played(status=status, answer=answer, tool_calls=(*tools, lookup))
 
 
 @pytest.mark.parametrize(

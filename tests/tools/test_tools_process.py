@@ -8,9 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,6 +22,7 @@ from rest_jax.tools.client import ToolClient
 from rest_jax.tools.metrics import LATENCY
 from rest_jax.tools.process import adapter
 from rest_jax.tools.redact import TOKEN_VARIABLE
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ToolsSettings(results=2, k1=1.2, timeout_s=60)
@@ -71,13 +70,6 @@ def is_gone(pid: int) -> bool:
 
 def wait_until_gone(pid: int) -> None:
     wait_until(lambda: is_gone(pid), f"process {pid} is gone", GONE_S)
-
-
-def wait_until(holds: Callable[[], bool], what: str, within_s: float = 60.0) -> None:
-    give_up = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < give_up, f"not in {within_s:g} s: {what}"
-        time.sleep(0.02)
 
 
 def answered(folder: Path) -> float:

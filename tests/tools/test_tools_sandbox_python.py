@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -27,6 +26,7 @@ from rest_jax.tools.sandbox.monty import showing_last
 from rest_jax.tools.sandbox.python import open_python
 from rest_jax.tools.sandbox.ran import Ran, cut, ended, reply_of
 from rest_jax.tools.sandbox.settings import PythonSettings
+from tests.waiting import wait_until
 
 TIERS = ["monty", BWRAP, "unsafe"]
 
@@ -311,16 +311,9 @@ def test_an_adapter_that_is_killed_takes_its_sandboxes_along():
     with subprocess.Popen([sys.executable, "-c", ADAPTER], stdout=subprocess.PIPE) as adapter:
         assert adapter.stdout is not None
         assert adapter.stdout.readline() == b"called\n"
-        _until(lambda: len(_sandboxes()) >= 3)
+        wait_until(lambda: len(_sandboxes()) >= 3, "three sandboxes")
         adapter.kill()
-    _until(lambda: not _sandboxes())
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+    wait_until(lambda: not _sandboxes(), "no sandbox is left")
 
 
 @pytest.mark.parametrize("tier", TIERS)

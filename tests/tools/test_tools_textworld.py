@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.environments.games import GAME, TextWorldSettings, open_textworld
 from rest_jax.tools.process import adapter
+from tests.waiting import wait_until
 
 pytest.importorskip("textworld", reason="extra `textworld` is not installed")
 
@@ -156,10 +156,7 @@ def test_an_adapter_that_was_restarted_has_lost_its_sessions(cache: Path, tmp_pa
         assert client.stateful == {"reset", "act"}
         assert ask("reset", game=0) == begun
         assert ask("act", command=command) == first
-        give_up = time.monotonic() + 60
-        while not is_gone(engine):  # it ends with the adapter that it played for
-            assert time.monotonic() < give_up
-            time.sleep(0.02)
+        wait_until(lambda: is_gone(engine), "the game's engine ends with the adapter that it played for")
 
 
 @pytest.mark.slow

@@ -8,10 +8,11 @@ import numpy as np
 from hypothesis import strategies as st
 
 from rest_jax.core.effects import Candidate, Finish, Role, Status
-from rest_jax.core.trajectory import Call, Trajectory
+from rest_jax.core.trajectory import Call
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.models.config import ModelConfig
 from rest_jax.training.examples import Example
+from tests.trajectories import trajectory as played
 
 BOS, EOS = 256, 257
 CONFIG = ModelConfig(
@@ -46,23 +47,7 @@ class ByteCodec:
 
 
 def trajectory(calls, status=Status.FINISHED, tokenizer_digest="bytes"):
-    return Trajectory(
-        question_id="q",
-        question="?",
-        sample=0,
-        seed=0,
-        generation=0,
-        agent="react",
-        task="atlas",
-        split="train",
-        status=status,
-        answer=None,
-        why="",
-        calls=tuple(calls),
-        tool_calls=(),
-        tokenizer_digest=tokenizer_digest,
-        weights_digest="w",
-    )
+    return played(status=status, answer=None, calls=tuple(calls), tokenizer_digest=tokenizer_digest)
 
 
 @st.composite
