@@ -137,7 +137,7 @@ def _read(path: Path) -> Evidence:
         version = about.pop("schema_version")
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such run and no such file") from None
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: no evidence of `rest-jax pool --evidence`") from None
     if version != SCHEMA_VERSION:
         raise UserError(f"{path}: evidence of schema version {version}, this rest_jax reads {SCHEMA_VERSION}")

@@ -162,7 +162,7 @@ def footnotes(table: TableConfig, runs: Mapping[str, OfTable]) -> list[str]:
             lines.append(f"{name}: {entry.folder if entry.agent is None else entry.file} has not finished")
             continue
         summary = entry.summary()
-        lines.append(f"{name}: {'; '.join([summary['title'], *summary['notes'][:2]])}")
+        lines.append(f"{name}: {'; '.join([summary['title'], *summary['notes'][:3]])}")
     return lines
 
 

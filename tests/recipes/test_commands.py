@@ -232,7 +232,7 @@ def test_preflight_calls_right_what_the_task_does_and_says_what_memory_it_takes(
     assert "pass@1 0.0 %, pass@2 0.0 %" in out
     assert "the reward has something to keep" in out
     # 8 rows x 768 tokens x 2 layers x (keys and values) x 2 heads x 8 x 4 bytes
-    rows = "weights 12 MiB, and beside them caches 2 MiB (8 rows of each width, 0.256 KB a token) and "
+    rows = "weights 6 MiB, and beside them caches 2 MiB (8 rows of each width, 0.256 KB a token) and "
     assert re.search(rf"{re.escape(rows)}\d+ MiB to work in, or in an Improve", out)
 
 

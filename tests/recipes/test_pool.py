@@ -67,6 +67,7 @@ def test_what_cannot_be_pooled(finished_run: Path, other_seed: Path, tmp_path: P
     for text, why in [
         ("nothing", "no evidence of"),
         ("[]", "no evidence of"),
+        ("5", "no evidence of"),
         (json.dumps({**changed, "schema_version": 9}), "evidence of schema version 9"),
         ("\n".join([about, '{"records": {}}']), "damaged"),
     ]:
