@@ -43,6 +43,24 @@ class Comparison:
     """The difference within each seed, in the order of the seeds."""
 
 
+@dataclass(frozen=True)
+class Discordance:
+    """The questions on which two sides differ, and McNemar's exact test of them (McNemar 1947; binomial, two sides)."""
+
+    only_a: int
+    """Right on side a alone."""
+    only_b: int
+    questions: int
+    """Those that both sides answered, once each."""
+
+    @property
+    def p(self) -> float:
+        """How probable so uneven a share is, or a more uneven one, where either side is as likely to be right alone."""
+        differing = self.only_a + self.only_b
+        tail = sum(math.comb(differing, k) for k in range(min(self.only_a, self.only_b) + 1))
+        return min(1.0, 2 * tail / 2**differing)
+
+
 def value(records: Iterable[Record], metric: str) -> float:
     """The metric over records that are not masked; NaN when its denominator is 0."""
     sums = _sums([record for record in records if not record.masked], metric)
@@ -99,6 +117,24 @@ def compare(
     )
 
 
+def discordance(records_a: Sequence[Record], records_b: Sequence[Record]) -> Discordance:
+    """Compare two sides question by question, by exact match, on those that both have (unmasked).
+
+    Raises ValueError when a side has several records of a question: they would not be independent (`compare` takes
+    them).
+    """
+    right_a, right_b = _right(records_a), _right(records_b)
+    for right in (right_a, right_b):
+        if (samples := sum(map(len, right.values()))) > len(right):
+            raise ValueError(f"McNemar's test needs one record of each question, got {samples} of {len(right)}")
+    both = right_a.keys() & right_b.keys()
+    return Discordance(
+        only_a=sum(right_a[id] > right_b[id] for id in both),
+        only_b=sum(right_b[id] > right_a[id] for id in both),
+        questions=len(both),
+    )
+
+
 def smallest_effect(n: int, rate: float = 0.5, *, power: float = 0.8) -> float:
     """The smallest difference of two rates that n questions a side show with this power at the 5 % level.
 
@@ -113,6 +149,22 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     if n < k:
         raise ValueError(f"pass@{k} needs at least {k} samples, got {n}")
     return 1.0 - math.prod((n - correct - i) / (n - i) for i in range(k))
+
+
+def pass_at(records: Sequence[Record], k: int) -> float:
+    """The mean of pass@k, by exact match, over the questions with k samples or more; NaN without any. Masked samples
+    are none."""
+    samples = [right for right in _right(records).values() if len(right) >= k]
+    return _ratio(sum(pass_at_k(len(right), sum(right), k) for right in samples), len(samples))
+
+
+def _right(records: Sequence[Record]) -> dict[str, list[bool]]:
+    """By question: which of its samples are right; without the masked ones."""
+    right: dict[str, list[bool]] = {}
+    for record in records:
+        if not record.masked:
+            right.setdefault(record.question_id, []).append(record.em == 1.0)
+    return right
 
 
 def _sums(records: Sequence[Record], metric: str) -> np.ndarray:

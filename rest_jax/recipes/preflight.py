@@ -13,7 +13,7 @@ from rest_jax.config.policies import PoliciesSettings
 from rest_jax.config.settings import RestConfig
 from rest_jax.core.events import Listener
 from rest_jax.evaluation.records import judge
-from rest_jax.evaluation.statistics import pass_at_k, smallest_effect
+from rest_jax.evaluation.statistics import pass_at, smallest_effect
 from rest_jax.recipes import plan
 from rest_jax.recipes.agent_file import agent_of
 from rest_jax.recipes.calibrate import measured_rates
@@ -115,8 +115,6 @@ def preflight(
     )
     grown = rewarded(trajectories, asked, bench.task, config.task.reward, bench.emit)
     records = judge(trajectories, {question.id: question for question in asked}, bench.task.score)
-    right: Counter[str] = Counter({question.id: 0 for question in asked})
-    right.update(record.question_id for record in records if record.em == 1.0)
     work = plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent))
     bench.compile(bench.prompt(agent(config.agent.name), bare=True), sharing=False)
     improve = config.generations[0].improve
@@ -125,8 +123,8 @@ def preflight(
         questions=len(asked),
         samples=samples,
         statuses=dict(Counter(t.status.value for t in trajectories)),
-        pass_at_1=sum(pass_at_k(samples, n, 1) for n in right.values()) / len(asked),
-        pass_at_k=sum(pass_at_k(samples, n, samples) for n in right.values()) / len(asked),
+        pass_at_1=pass_at(records, 1),
+        pass_at_k=pass_at(records, samples),
         kept=kept,
         minutes=plan.seconds(work, measured_rates(bench.engine)) / 60,
         memory=bench.memory.line(config.engine),

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from rest_jax.evaluation.records import Record
-from rest_jax.evaluation.statistics import compare, interval, pass_at_k, smallest_effect, value
+from rest_jax.evaluation.statistics import (
+    Discordance,
+    compare,
+    discordance,
+    interval,
+    pass_at,
+    pass_at_k,
+    smallest_effect,
+    value,
+)
 from rest_jax.evaluation.table import row, to_json
 
 
@@ -91,7 +100,7 @@ def test_same_policy_twice_differs_by_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "correct", "k", "expected"), [(4, 0, 2, 0.0), (4, 4, 1, 1.0), (4, 1, 2, 0.5), (5, 3, 3, 1.0)]
+    ("n", "correct", "k", "expected"), [(4, 0, 2, 0.0), (4, 4, 1, 1.0), (4, 1, 2, 0.5), (5, 3, 3, 1.0), (5, 2, 3, 0.9)]
 )
 def test_pass_at_k(n: int, correct: int, k: int, expected: float) -> None:
     assert pass_at_k(n, correct, k) == pytest.approx(expected)
@@ -100,6 +109,69 @@ def test_pass_at_k(n: int, correct: int, k: int, expected: float) -> None:
 def test_pass_at_k_refuses_too_few_samples() -> None:
     with pytest.raises(ValueError, match="pass@5 needs at least 5 samples, got 4"):
         pass_at_k(4, 1, 5)
+
+
+def test_pass_at_is_the_mean_over_questions_of_which_k_samples_count() -> None:
+    """Right of 4: 1, 2 and 4. Pass@2 of the first is 1 - 3/4 · 2/3, of the second 1 - 2/4 · 1/3."""
+    samples = [made(q, float(s < right), seed=s) for q, right in enumerate((1, 2, 4)) for s in range(4)]
+    assert pass_at(samples, 1) == pytest.approx((1 + 2 + 4) / 12) == value(samples, "em")
+    assert pass_at(samples, 2) == pytest.approx((1 / 2 + 5 / 6 + 1) / 3)
+    assert pass_at(samples, 4) == 1.0
+    once_masked = [replace(record, masked=record.question_id == "q0" and record.seed == 3) for record in samples]
+    assert pass_at(once_masked, 3) == pytest.approx(1.0), "of the first question 3 count, one of them right"
+    assert pass_at(once_masked, 4) == 1.0, "and 4 no more"
+    assert math.isnan(pass_at(samples, 5))
+
+
+def test_bootstrap_of_two_questions_is_worked_out_by_hand() -> None:
+    """One right, one wrong: resampled, the mean is 0, 1/2 or 1 in 1, 2 and 1 of 4 draws."""
+    records = [made(0, 1.0), made(1, 0.0)]
+    assert interval(records, "em") == (0.0, 1.0)
+    assert interval(records, "em", confidence=0.4) == (0.5, 0.5), "between the quantiles 0.3 and 0.7"
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p"),
+    [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 2 / 32), (4, 1, 2 * 6 / 32), (3, 3, 1.0), (1, 9, 2 * 11 / 1024)],
+)
+def test_mcnemar_is_the_binomial_of_what_differs(only_a: int, only_b: int, p: float) -> None:
+    a = [made(i, float(i < only_a or i >= 90)) for i in range(100)]
+    b = [made(i, float(only_a <= i < only_a + only_b or i >= 90)) for i in range(100)]
+    found = discordance(a, b)
+    assert found == Discordance(only_a, only_b, 100)
+    assert found.p == pytest.approx(p)
+    assert discordance(b, a).p == found.p
+
+
+def test_mcnemar_wants_one_record_a_question_and_leaves_masked_out() -> None:
+    once = [made(0, 1.0), made(1, 0.0, masked=True)]
+    assert discordance(once, [made(0, 0.0), made(1, 1.0), made(2, 1.0)]) == Discordance(1, 0, 1)
+    with pytest.raises(ValueError, match="one record of each question, got 2 of 1"):
+        discordance(once, [made(0, 0.0), made(0, 1.0, seed=1)])
+
+
+REFLECTIONS = {0: (134, 134), 1: (7, 5), 2: (2, 2), 3: (1, 1), 9: (20, 8)}
+"""Reflections → programs that ended with so many, and how many of them passed the hidden tests: of 164, 150
+(Reflexion's published HumanEval log; of its buckets 1 to 3 it is known that 8 of 10 passed, not which)."""
+
+
+def test_a_log_shaped_like_reflexions_on_humaneval() -> None:
+    """First attempts against last ones, program by program. The figures below are worked out by hand."""
+    ended = [(bucket, n < right) for bucket, (programs, right) in REFLECTIONS.items() for n in range(programs)]
+    first = [made(i, float(bucket == 0)) for i, (bucket, _) in enumerate(ended)]
+    last = [made(i, float(passed)) for i, (_, passed) in enumerate(ended)]
+    assert (len(last), sum(record.em for record in last)) == (164, 150)
+    assert value(last, "em") == pytest.approx(0.914634, abs=1e-6)
+    low, high = interval(last, "em")
+    half = 1.96 * math.sqrt(150 / 164 * 14 / 164 / 164)
+    assert (low, high) == (pytest.approx(150 / 164 - half, abs=0.007), pytest.approx(150 / 164 + half, abs=0.007))
+    gain = compare("last", "first", "em", last, first)
+    assert gain.difference == pytest.approx(16 / 164)
+    assert gain.ci[0] > 0
+    assert discordance(last, first) == Discordance(16, 0, 164)
+    assert discordance(last, first).p == pytest.approx(2**-15), "16 tosses of one side, and the same of the other"
+    claimed = [passed for bucket, passed in ended if bucket < 9]
+    assert (len(claimed), claimed.count(False)) == (144, 2), "2 of 144 that passed their own tests fail the hidden ones"
 
 
 def test_smallest_effect_shrinks_with_the_root_of_n() -> None:
