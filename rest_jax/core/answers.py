@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -25,12 +25,15 @@ class Vote:
     first: int
     """Where it stands first."""
     count: int
-    """How many said it, once normalised."""
+    """How many said it."""
 
 
-def majority(answers: Sequence[str | None]) -> Vote | None:
-    """The vote of answers (None: no answer, and no voice); of equals the one said first. None when nobody answered."""
-    said = [None if answer is None else normalise(answer) for answer in answers]
+def majority(answers: Sequence[str | None], voice: Callable[[str], Hashable] = normalise) -> Vote | None:
+    """The vote of answers (None: no answer, and no voice); of equals the one said first. None when nobody answered.
+
+    Answers are one when their `voice` is: normalised words, unless a task compares otherwise.
+    """
+    said = [None if answer is None else voice(answer) for answer in answers]
     voices = Counter(answer for answer in said if answer is not None)
     if not voices:
         return None

@@ -7,7 +7,7 @@ last generation's policy without a choice among candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from rest_jax.config.controls import SAMPLES
 from rest_jax.core import answers
+from rest_jax.core.answers import normalise
 from rest_jax.core.effects import Status
 from rest_jax.core.trajectory import Trajectory
 from rest_jax.evaluation.records import Record
@@ -90,13 +91,18 @@ def floor(loop: Loop, name: str) -> Measured:
     return read_measured(done, floors.MOST_FREQUENT, "")
 
 
-def majority(records: Sequence[Record]) -> tuple[Record, ...]:
-    """For each question the first sample whose normalised answer is the commonest, at the cost of all its samples.
+def majority(records: Sequence[Record], voice: Callable[[str], Hashable] = normalise) -> tuple[Record, ...]:
+    """For each question the first sample whose answer (by `voice`) is the commonest, at the cost of all its samples.
 
     Ties go to the lowest sample. A question that no sample answered is represented by its first sample, the masked
     ones last.
     """
-    return _one_of_each(records, _winner)
+
+    def winner(samples: Sequence[Record]) -> Record:
+        vote = answers.majority([record.answer for record in samples], voice)
+        return samples[vote.first if vote else 0]
+
+    return _one_of_each(records, winner)
 
 
 def best_of(samples: Sequence[Trajectory], records: Sequence[Record]) -> tuple[Record, ...]:
@@ -110,11 +116,6 @@ def best_of(samples: Sequence[Trajectory], records: Sequence[Record]) -> tuple[R
         return record.masked, unanswered, -likelihood, record.sample
 
     return _one_of_each(records, lambda samples: min(samples, key=rank))
-
-
-def _winner(samples: Sequence[Record]) -> Record:
-    vote = answers.majority([record.answer for record in samples])
-    return samples[vote.first if vote else 0]
 
 
 def _one_of_each(records: Sequence[Record], choose: Callable[[Sequence[Record]], Record]) -> tuple[Record, ...]:
@@ -236,7 +237,7 @@ def _voted(loop: Loop, finished: Finished) -> tuple[Done, int]:
     def work(folder: Path) -> dict[str, Any]:
         spec = RolloutSpec(questions, ev.split, samples, sampling, loop.seed)
         votes = loop.judged(loop.bench.play(folder, finished.pilot, spec), questions)
-        return recorded(folder, majority(votes))
+        return recorded(folder, majority(votes, loop.bench.task.voice))
 
     inputs = {"player": named(finished.pilot), "split": ev.split, "n": ev.final, "samples": samples}
     return loop.stage(f"control-majority/evaluate-{ev.split}", inputs, work), samples

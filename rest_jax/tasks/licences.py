@@ -17,6 +17,11 @@ LICENCES = {
     "strategyqa": "MIT (StrategyQA, Geva et al. 2021)",
     "musique": "CC-BY-4.0 (MuSiQue, Trivedi et al. 2022)",
     "nq_open": "CC-BY-SA-3.0 (NQ-open, Lee et al. 2019)",
+    "gsm8k": "MIT (GSM8K, Cobbe et al. 2021)",
+    "svamp": "MIT (SVAMP, Patel et al. 2021)",
+    "math": "MIT (MATH, Hendrycks et al. 2021)",
+    "humaneval": "MIT (HumanEval, Chen et al. 2021)",
+    "mbpp": "CC-BY-4.0 (MBPP, Austin et al. 2021)",
 }
 """By task; those that name none are not here."""
 

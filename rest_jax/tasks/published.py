@@ -55,7 +55,7 @@ class Dataset:
         return f"{folder}, or leave it out to download {' and '.join(places)}"
 
 
-def read_json(path: Path, fields: Mapping[str, type], what: str) -> Iterator[dict[str, Any]]:
+def read_json(path: Path, fields: Mapping[str, type | tuple[type, ...]], what: str) -> Iterator[dict[str, Any]]:
     """The rows of a JSON file that holds one list of objects; every row has these fields of these types.
 
     Raises UserError that names the file, and the row where there is one. `what` names a row in the message.
@@ -78,17 +78,22 @@ def read_json(path: Path, fields: Mapping[str, type], what: str) -> Iterator[dic
 
 
 def halves(questions: Sequence[Question]) -> dict[Split, tuple[Question, ...]]:
-    """Select and report of a set that has no test set beside it: its halves, in an order that the sha256 of each
-    normalised question decides. Questions in the same words stay together, for one would tell the other's answer."""
+    """Select and report of a set that has no test set beside it: its halves (`divided`)."""
+    select, report = divided(questions, (len(questions) + 1) // 2)
+    return {Split.SELECT: select, Split.REPORT: report}
+
+
+def divided(questions: Sequence[Question], first: int) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
+    """The first n questions and the others, in an order that the sha256 of each normalised question decides. Questions
+    in the same words stay together, for one would tell the other's answer."""
 
     def place(question: Question) -> tuple[str, str]:
         return hashlib.sha256(normalise(question.text).encode()).hexdigest(), question.id
 
     ordered = sorted(questions, key=place)
-    middle = (len(ordered) + 1) // 2
-    while middle < len(ordered) and place(ordered[middle])[0] == place(ordered[middle - 1])[0]:
-        middle += 1
-    return {Split.SELECT: tuple(ordered[:middle]), Split.REPORT: tuple(ordered[middle:])}
+    while 0 < first < len(ordered) and place(ordered[first])[0] == place(ordered[first - 1])[0]:
+        first += 1
+    return tuple(ordered[:first]), tuple(ordered[first:])
 
 
 def with_golds(id: str, text: str, golds: Sequence[str], meta: Mapping[str, Any] | None = None) -> Question:

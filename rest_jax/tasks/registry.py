@@ -12,14 +12,19 @@ from rest_jax.tasks.atlas import atlas
 from rest_jax.tasks.bamboogle import bamboogle, bamtwoogle
 from rest_jax.tasks.eli5 import eli5
 from rest_jax.tasks.fever import fever
+from rest_jax.tasks.gsm8k import gsm8k
 from rest_jax.tasks.hotpotqa import hotpotqa
 from rest_jax.tasks.hotpotqa_500 import hotpotqa_500
+from rest_jax.tasks.humaneval import humaneval
 from rest_jax.tasks.imported import with_imported
 from rest_jax.tasks.leaks import refuse_learnt
+from rest_jax.tasks.mathematics import mathematics
+from rest_jax.tasks.mbpp import mbpp
 from rest_jax.tasks.musique import musique
 from rest_jax.tasks.nq_open import nq_open
 from rest_jax.tasks.rewards import register_reward
 from rest_jax.tasks.strategyqa import strategyqa
+from rest_jax.tasks.svamp import svamp
 from rest_jax.tasks.task import Task
 
 __all__ = ["NAMES", "register_reward", "task"]
@@ -35,6 +40,11 @@ NAMES = {
     "musique": "MuSiQue, 100 questions of 2 to 4 hops over their own paragraphs",
     "nq_open": "NQ-open's development questions, each with all of its gold answers",
     "eli5": "ELI5's questions, which have no gold answers: needs --data",
+    "gsm8k": "GSM8K's word problems, whose answers are numbers",
+    "svamp": "SVAMP, 1,000 varied word problems: needs --data",
+    "math": "MATH's competition problems: MATH-500, and the rest of the test set to learn from",
+    "humaneval": "HumanEval, 164 functions to write, run against tests in a sandbox: needs --data",
+    "mbpp": "MBPP, 974 small programs, run against tests in a sandbox: needs --data",
 }
 """Every task's name, with a line about it."""
 
@@ -48,6 +58,11 @@ OF_FILES: Mapping[str, Callable[[Path | None, Path], Task]] = {
     "musique": musique,
     "nq_open": nq_open,
     "eli5": eli5,
+    "gsm8k": gsm8k,
+    "svamp": svamp,
+    "math": mathematics,
+    "humaneval": humaneval,
+    "mbpp": mbpp,
 }
 """Those that are read from files: from a folder of data, and where to prepare them."""
 

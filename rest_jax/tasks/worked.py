@@ -18,7 +18,8 @@ ACTIONS: tuple[Literal["search", "lookup", "finish"], ...] = ("search", "lookup"
 
 @cache
 def worked_examples(kind: str) -> tuple[Demonstration, ...]:
-    """The examples of one kind: `qa` (two hops), `strategyqa` (yes or no) or `fever` (a claim's label)."""
+    """The examples of one kind: `qa` (two hops), `strategyqa` (yes or no), `fever` (a claim's label), `word_problems`
+    (a number) or `mathematics` (LaTeX)."""
     rows = yaml.safe_load((FOLDER / f"{kind}.yaml").read_text(encoding="utf-8"))
     return tuple(
         Demonstration(

@@ -28,6 +28,8 @@ QUESTIONS_OF = {
     "strategyqa": {"train": 2381, "select": 115, "report": 114},
     "musique": {"select": 50, "report": 50},
     "nq_open": {"select": 1804, "report": 1804},
+    "gsm8k": {"train": 6973, "select": 500, "report": 1319},
+    "math": {"train": 4000, "select": 500, "report": 500},
 }
 
 
@@ -232,7 +234,7 @@ def test_every_task_has_a_name_and_the_other_way_round() -> None:
     assert set(OF_FILES) | {"atlas"} == set(NAMES)
 
 
-@pytest.mark.parametrize("kind", ["qa", "strategyqa", "fever"])
+@pytest.mark.parametrize("kind", ["qa", "strategyqa", "fever", "word_problems", "mathematics"])
 def test_worked_examples_find_what_they_answer(kind: str) -> None:
     for example in worked_examples(kind):
         *acts, last = example.turns
