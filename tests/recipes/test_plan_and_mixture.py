@@ -39,6 +39,7 @@ from rest_jax.recipes.mixture import (
 from rest_jax.recipes.plan import ROWS_RUN_EMPTY, Lengths, Planned, Rates, majority_samples, plan, seconds, total
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.tasks.metrics import score_answer
+from rest_jax.tasks.numbers import number_voice
 from rest_jax.tasks.splits import Split
 from rest_jax.tasks.task import Task
 from tests.trajectories import trajectory as played
@@ -177,6 +178,12 @@ def test_majority_counts_normalised_answers_and_breaks_ties_by_the_lowest_sample
 ) -> None:
     samples = [voted(s, answer) for s, answer in enumerate(answers)]
     assert [record.sample for record in majority(samples[::-1])] == [winner]
+
+
+def test_a_majority_counts_by_the_tasks_own_voice() -> None:
+    samples = [voted(s, answer) for s, answer in enumerate(["9", "$2.50", "25", "2.5", "25"])]
+    assert [record.sample for record in majority(samples, number_voice)] == [1]
+    assert [record.sample for record in majority(samples)] == [2], "by words 2.5 is 25"
 
 
 def test_a_majority_costs_what_all_its_samples_cost() -> None:

@@ -7,12 +7,15 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rest_jax.core.answers import Vote, majority
 from rest_jax.core.trajectory import Question
 from rest_jax.tasks.expressions import asks_for_form, equal, expression_metric, expression_voice
 from rest_jax.tasks.mathematics import parse
 from rest_jax.tasks.metrics import Score
+from rest_jax.tasks.numbers import number_metric
 
 EQUAL = [
     ("\\frac{1}{2}", "\\dfrac12"),
@@ -135,6 +138,42 @@ def test_problems_that_ask_for_a_form_are_known_by_what_they_show(data: Path) ->
         shown = [text for text in re.findall(r"\$([^$]+)\$", row["problem"]) if equal(text, row["answer"])]
         assert shown
         assert [expression_metric(text, question).em for text in (*shown, row["answer"])] == [0.0] * len(shown) + [1.0]
+
+
+LEAVES = st.sampled_from(["2", "0.75", "17", "x", "y", "\\pi", "\\sqrt{3}", "\\frac{1}{7}", "\\sqrt{x}"])
+TERMS = st.recursive(
+    LEAVES, lambda one: st.tuples(one, st.sampled_from("+-*"), one).map("".join).map("({})".format), max_leaves=3
+)
+
+
+@settings(deadline=None)
+@given(TERMS, TERMS, TERMS)
+def test_laws_of_arithmetic_keep_what_an_expression_is_worth_and_one_more_does_not(a: str, b: str, c: str) -> None:
+    worth = expression_voice(f"({a})({b}+{c})")
+    assert worth == expression_voice(f"({c})({a})-(-{b}) \\cdot ({a})")
+    assert worth != expression_voice(f"({a})({b}+{c})+1")
+
+
+COMMANDS = [
+    f"\\{name}" for name in ("frac", "sqrt", "cdot", "pi", "pm", "cup", "text{", "boxed{", "left(", "right]", "circ")
+]
+PIECES = [
+    *COMMANDS,
+    *"\\{}()[]^_+-*/&,.=%$!09x \né",
+    "\\begin{pmatrix}",
+    "\\end{pmatrix}",
+    "{,}",
+    "1,000",
+    "or",
+    "\ud800",
+]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(PIECES)).map("".join))
+def test_no_text_is_more_than_wrong(text: str) -> None:
+    assert not equal(text, "x^y+12")
+    assert number_metric(text, Question("q", "?", "12")).em == 0.0
 
 
 def test_a_vote_counts_what_means_the_same() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ import pytest
 from rest_jax.config.settings import TaskSettings
 from rest_jax.core.answers import normalise
 from rest_jax.core.errors import UserError
+from rest_jax.tasks import gsm8k, mathematics
 from rest_jax.tasks.bamboogle import golds
 from rest_jax.tasks.check import check
 from rest_jax.tasks.fever import title
 from rest_jax.tasks.files import write_jsonl
 from rest_jax.tasks.hotpotqa_500 import DATASET, QUESTIONS, SUBSET, parse, react_splits
 from rest_jax.tasks.metrics import LABELS, Score, score_answer
+from rest_jax.tasks.published import Row
 from rest_jax.tasks.registry import NAMES, OF_FILES, task
 from rest_jax.tasks.splits import Split
 from rest_jax.tasks.task import Task
@@ -168,6 +171,56 @@ def test_all_of_bamtwoogle(data: Path, tmp_path: Path) -> None:
         pytest.skip(f"no bamtwoogle in {data}")
     result = check(task(TaskSettings("bamtwoogle", str(data)), tmp_path / "made"))
     assert (result.gold_correct, result.questions) == (100, 100)
+
+
+def test_gsm8ks_solutions_are_demonstrations_of_its_train_questions(tasks: dict[str, Task]) -> None:
+    made = tasks["gsm8k"]
+    gold = {one.question.id: one for one in made.sources["gold"]}
+    assert gold.keys() == {question.id for question in made.splits[Split.TRAIN]}
+    (turn,) = gold["gsm8k-train-0000"].turns
+    assert (turn.action, turn.argument) == ("finish", "72")
+    assert turn.thought == (
+        "Natalia sold 48/2 = 24 clips in May. Natalia sold 48+24 = 72 clips altogether in April and May."
+    )
+    assert all(made.score(one.turns[-1].argument, one.question).em == 1.0 for one in gold.values())
+    assert not any("<<" in one.turns[0].thought for one in gold.values())
+
+
+def test_svamp_is_read_and_its_numbers_written_as_such(tmp_path: Path) -> None:
+    """Three questions of our own in SVAMP's shape."""
+    row = {"ID": "chal-1", "Body": "Ada has 9 pens.", "Question": "How many are 2 fewer?", "Type": "Subtraction"}
+    rows = [
+        row | {"Answer": 7.0},
+        row | {"ID": "chal-2", "Body": "Orr has 3 pens", "Answer": 1},
+        row | {"ID": "chal-3", "Answer": 0.5},
+    ]
+    (tmp_path / "svamp").mkdir()
+    (tmp_path / "svamp" / "SVAMP.json").write_text(json.dumps(rows))
+    made = task(TaskSettings("svamp", str(tmp_path)), tmp_path / "made")
+    questions = made.splits[Split.REPORT]
+    assert [question.answer for question in questions] == ["7", "1", "0.5"]
+    assert [q.text for q in questions[:2]] == [
+        "Ada has 9 pens. How many are 2 fewer?",
+        "Orr has 3 pens. How many are 2 fewer?",
+    ]
+    assert questions[0].meta == {"level": "Subtraction"}
+    assert [made.score(said, questions[0]).em for said in ("7 pens", "9 - 2 = 7", "2")] == [1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("parse", "row", "told"),
+    [
+        (gsm8k.parse, {"question": "?", "answer": "It is 7."}, "question 0: its answer does not end in '#### NUMBER'"),
+        (gsm8k.parse, {"question": "?", "answer": "#### seven"}, "question 0: its answer does not end in"),
+        (mathematics.parse, {"problem": "?", "solution": "It is 7."}, "problem 0: no answer, and its solution boxes"),
+    ],
+)
+def test_a_row_without_an_answer_is_named(
+    parse: Callable[[Path], Iterator[Row]], row: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path / "rows.jsonl", [row])
+    with pytest.raises(UserError, match=rf"rows\.jsonl: {told}"):
+        list(parse(tmp_path / "rows.jsonl"))
 
 
 @pytest.mark.parametrize("text", ["", "answer,question\nx,y\n", "question,answer\nx\n", 'question,answer\n"x,y\n'])
