@@ -266,10 +266,16 @@ def table(
     ]
 
 
+def of_one_transcript(method: Method) -> bool:
+    """Whether it tries a question once: what tries again opens transcripts anew, which no demonstration shows."""
+    return not (method.steps or method.oracle)
+
+
 def by_method(plan: Plan, model: Model, base: EngineSettings, tools: ToolClient, atlas: Task) -> list[dict[str, Any]]:
-    """A row on S3 and on S4 for every agent whose turns are lines: prefilled over unique tokens, a count that no load
-    changes."""
-    methods = {name: method for name in NAMES if isinstance(method := agent(name), Method)}
+    """A row on S3 and on S4 for every agent whose turns are lines of one transcript: prefilled over unique tokens, a
+    count that no load changes."""
+    of_lines = {name: method for name in NAMES if isinstance(method := agent(name), Method)}
+    methods = {name: method for name, method in of_lines.items() if of_one_transcript(method)}
     scripts = {
         name: script(atlas, plan.turns, plan.turn_tokens, plan.resident, method) for name, method in methods.items()
     }

@@ -24,17 +24,17 @@ INSTRUCTION = "cot.txt"
 
 def cot(question: Question, prompt: Prompt, limits: Limits) -> Agent:
     """Think and answer in one line, in one call of step `think`."""
-    reply = yield think(question, prompt, limits)
-    if (outcome := broken_off(reply)) is not None:
-        return outcome
-    answer = answer_of(reply.reply)
-    return finished(answer) if answer else unanswered(reply)
+    return concluded((yield think(question, prompt, limits)))
 
 
-def think(question: Question, prompt: Prompt, limits: Limits) -> Generate:
+def think(question: Question, prompt: Prompt, limits: Limits, step: str = "think", trial: int = 0) -> Generate:
     """The call for a chain of thought. It may take the tokens that an agent's turns take together."""
     return Generate(
-        prompt.open(question.text), step="think", max_tokens=limits.turns * limits.turn_tokens, stop=prompt.stop
+        prompt.open(question.text),
+        step=step,
+        max_tokens=limits.turns * limits.turn_tokens,
+        stop=prompt.stop,
+        trial=trial,
     )
 
 
@@ -44,6 +44,14 @@ def answer_of(candidate: Candidate) -> str | None:
         return None
     _, cue, answer = candidate.text.rpartition(ANSWER)
     return (cue and answer.strip()) or None
+
+
+def concluded(reply: Generated) -> Outcome:
+    """What a chain of thought comes to: its answer, or why there is none."""
+    if (outcome := broken_off(reply)) is not None:
+        return outcome
+    answer = answer_of(reply.reply)
+    return finished(answer) if answer else unanswered(reply)
 
 
 def unanswered(reply: Generated) -> Outcome:

@@ -22,8 +22,8 @@ begin with their space.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from rest_jax.core.chat import ChatFormat
@@ -33,6 +33,10 @@ from rest_jax.core.transcript import Segment, Transcript
 QUESTION = "Question:"
 OBSERVATION = "Observation:"
 NEW_LINE = "\n"
+
+
+Told = tuple[str, str]
+"""A line of others' words: its label, such as `Feedback:`, and the words."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class Shot:
 
     question: str
     lines: Sequence[Line]
+    told: Sequence[Told] = ()
+    """What stands between the question and the first turn."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,10 @@ class Prompt:
     shots: tuple[Shot, ...] = ()
     chat: ChatFormat | None = None
     """The model's chat turns; None is the style `base`."""
+    told: tuple[Told, ...] = ()
+    """What stands between the question and the first turn: an attempt, what was said of it."""
+    beside: Mapping[str, Prompt] = field(default_factory=dict)
+    """The prompts of the method's other steps, each of which opens transcripts of its own."""
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -78,12 +88,18 @@ class Prompt:
 
     @property
     def asks(self) -> tuple[str, ...]:
-        """The questions of the worked examples."""
-        return tuple(shot.question for shot in self.shots)
+        """The questions of the worked examples, those of the other steps too."""
+        own = tuple(shot.question for shot in self.shots)
+        return own + tuple(question for prompt in self.beside.values() for question in prompt.asks)
 
     def bare(self) -> Prompt:
         """The prompt of a model that was trained to do without instruction and worked examples."""
-        return replace(self, instruction="", shots=())
+        beside = {step: prompt.bare() for step, prompt in self.beside.items()}
+        return replace(self, instruction="", shots=(), beside=beside)
+
+    def telling(self, *told: Told) -> Prompt:
+        """The prompt of transcripts that say this, too, before the first turn."""
+        return replace(self, told=self.told + told)
 
     def open(self, question: str) -> Transcript:
         """A transcript that ends where the model's first turn begins."""
@@ -98,13 +114,14 @@ class Prompt:
                 transcript = transcript.prompted(f"{before}{self.instruction}{after}", shots=True)
         for shot in self.shots:
             transcript = self._show(transcript, shot)
-        return self._ask(transcript, "", QUESTION, question)
+        return self._ask(transcript, "", QUESTION, question, self.told)
 
     @property
     def beginnings(self) -> tuple[tuple[Segment, ...], ...]:
-        """What every transcript opens with, where it has an instruction or worked examples; else nothing."""
-        opened = self.open("").segments[:-2]  # but for the question and the cue after it
-        return (opened,) if any(segment.shots for segment in opened) else ()
+        """What every transcript of a step opens with, where it has an instruction or worked examples; else nothing."""
+        opened = replace(self, told=()).open("").segments[:-2]  # but for the question and the cue after it
+        own = (opened,) if any(segment.shots for segment in opened) else ()
+        return own + tuple(beginning for prompt in self.beside.values() for beginning in prompt.beginnings)
 
     def observe(self, transcript: Transcript, observation: str, *, closed: bool = False) -> Transcript:
         """The transcript of a turn continued by the untrusted text that answers it; ends where the next turn begins.
@@ -120,20 +137,29 @@ class Prompt:
         return self._ask(transcript, between, OBSERVATION, observation)
 
     def _ask(
-        self, transcript: Transcript, between: str, label: str, untrusted: str, *, shots: bool = False
+        self,
+        transcript: Transcript,
+        between: str,
+        label: str,
+        untrusted: str,
+        told: Sequence[Told] = (),
+        *,
+        shots: bool = False,
     ) -> Transcript:
-        """Append `between`, the label with its untrusted text, and the cue."""
+        """Append `between`, the label with its untrusted text, what is told beside it, and the cue."""
         before, after = ("", NEW_LINE) if self.chat is None else self.chat.user
         speak = "" if self.chat is None else self.chat.assistant[0]
         transcript = transcript.prompted(f"{between}{before}{label}", shots=shots)
         append = transcript.observed if label == OBSERVATION else transcript.quoted
-        # On one line: a line of a tool's or a question's text must not pass for a line of the agent's.
-        line = " ".join(untrusted.split())
-        return append(f" {line}", shots=shots).prompted(f"{after}{speak}{self.cue}", shots=shots)
+        transcript = append(f" {_line(untrusted)}", shots=shots)
+        for told_as, words in told:
+            transcript = transcript.prompted(f"{NEW_LINE}{told_as}", shots=shots)
+            transcript = transcript.quoted(f" {_line(words)}", shots=shots)
+        return transcript.prompted(f"{after}{speak}{self.cue}", shots=shots)
 
     def _show(self, transcript: Transcript, shot: Shot) -> Transcript:
         """Append a worked example; what it says is untrusted, because tasks quote data in it."""
-        transcript = self._ask(transcript, "", QUESTION, shot.question, shots=True)
+        transcript = self._ask(transcript, "", QUESTION, shot.question, shot.told, shots=True)
         for line in shot.lines:
             transcript = transcript.quoted(line.said, shots=True)
             between = NEW_LINE if self.chat is None else self._close(closed=False)
@@ -151,6 +177,11 @@ class Prompt:
         assert self.chat is not None
         after = self.chat.assistant[1]
         return after[len(after.rstrip()) :] if closed else after
+
+
+def _line(untrusted: str) -> str:
+    """On one line: a line of a tool's, a question's or a model's text must not pass for a line of the agent's."""
+    return " ".join(untrusted.split())
 
 
 def chat_of(style: Literal["base", "chat"], chat: ChatFormat | None) -> ChatFormat | None:

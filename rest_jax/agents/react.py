@@ -45,7 +45,7 @@ def react(question: Question, prompt: Prompt, limits: Limits) -> Agent:
         if result.fault is not None and result.fault.kind.is_infrastructure:
             return stopped(Status.TOOL_FAILURE, result.fault.message)
         closed = reply.finish is effects.Finish.EOS
-        transcript = prompt.observe(transcript.said(reply), _observation(result, limits), closed=closed)
+        transcript = prompt.observe(transcript.said(reply), shown(result, limits), closed=closed)
     return stopped(Status.STEP_LIMIT, f"no answer within {limits.turns} turns")
 
 
@@ -63,7 +63,7 @@ def _first_title(result: ToolReply) -> str | None:
     return found[0][0] or None if found else None
 
 
-def _observation(result: ToolReply, limits: Limits) -> str:
+def shown(result: ToolReply, limits: Limits) -> str:
     """What the model is shown: the tool's words, cut to length (the prompt writes them on one line), or its mistake."""
     text = result.content if result.fault is None else f"Error: {result.fault.message}"
     return cut(text, limits.observation_chars)

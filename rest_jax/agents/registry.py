@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal, Protocol
 
-from rest_jax.agents import act, back_off, closed_book, cot, cot_sc, question_as_query, react
+from rest_jax.agents import (
+    act,
+    back_off,
+    closed_book,
+    cot,
+    cot_sc,
+    critic,
+    gates,
+    question_as_query,
+    react,
+    reflexion,
+    self_refine,
+)
 from rest_jax.agents.demonstration import Lines, author, shot
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Prompt, chat_of
 from rest_jax.agents.prompt_files import prompt_file
 from rest_jax.agents.search_agent.method import SearchAgent
+from rest_jax.agents.steps import steps_of
 from rest_jax.config.settings import AgentSettings
 from rest_jax.core.chat import ChatFormat
 from rest_jax.core.demonstration import Demonstration
@@ -73,6 +86,11 @@ class AnyMethod(Protocol):
         ...
 
     @property
+    def oracle(self) -> bool:
+        """Whether it asks the run if its answers are right (the tool `oracle`), which knows the gold answers."""
+        ...
+
+    @property
     def turn_tokens(self) -> int:
         """The most tokens of one turn, where the settings say none."""
         ...
@@ -109,14 +127,22 @@ class Method:
     """What tells a prompted model what to do: the words themselves, or the name of a file in `prompts/`, `NAME.txt`."""
     cue: str
     lines: Lines
+    """How it writes a demonstration as a worked example, and says it in the model's place."""
     tools: tuple[str, ...] = ()
     """The tools that it calls: an adapter without them would fail it, call by call, as by its own mistake."""
     candidates: bool = False
     """It samples `agent.candidates` replies for each step, and goes by their log-probs to choose one."""
     trainable: bool = True
     """A demonstration says what each of its calls says, and what a call is for shows in a bare prompt."""
+    oracle: bool = False
+    """It asks the run whether its answers are right: what it scores is an oracle's result."""
     turn_tokens: int = 64
     """The most tokens of one turn, where the settings say none."""
+    script: Lines | None = None
+    """What all of its calls say of a demonstration, in their order, where its other steps speak too; None: `lines`."""
+    steps: str = ""
+    """Its other steps, in YAML (`agents/steps.py`): the words themselves, or the name of a file in `prompts/`,
+    `NAME.yaml`; empty when it has none."""
 
     @property
     def own_shots(self) -> bool:
@@ -129,11 +155,12 @@ class Method:
 
         Raises UserError when a model without a chat format is to chat.
         """
-        instruction = self.instruction
-        if instruction.endswith(".txt"):
-            instruction = prompt_file(instruction)
+        instruction = prompt_file(self.instruction) if self.instruction.endswith(".txt") else self.instruction
+        steps = prompt_file(self.steps) if self.steps.endswith(".yaml") else self.steps
         worked = tuple(shot(demonstration, self.lines) for demonstration in shots)
-        return Prompt(self.cue, instruction, worked, chat_of(style, chat))
+        chat = chat_of(style, chat)
+        beside = steps_of(steps, len(worked), chat) if steps else {}
+        return Prompt(self.cue, instruction, worked, chat, beside=beside)
 
     def prompt_for(
         self, settings: AgentSettings, shots: Sequence[Demonstration] = (), chat: ChatFormat | None = None
@@ -144,42 +171,55 @@ class Method:
 
     def author(self, demonstrations: Sequence[Demonstration], prompt: Prompt) -> Author:
         """Who says what these demonstrations say, turn by turn."""
-        return author(demonstrations, self.lines, prompt)
+        return author(demonstrations, self.script or self.lines, prompt)
+
+
+_REACT = Method("react", react.react, "react.txt", react.CUE, react.react_lines, tools=("search", "lookup"))
+_COT = Method("cot", cot.cot, cot.INSTRUCTION, cot.CUE, cot.cot_lines)
+_CRITIC = replace(
+    _COT, name="critic", run=critic.critic, script=critic.critic_lines, tools=("search",), steps="critic.yaml"
+)
+
+
+def _retried(attempt: Method, prefix: str, steps: str) -> Iterator[Method]:
+    """Reflexion over a method, and its control, each behind both gates."""
+    for suffix, gate, oracle in (("", gates.gold, True), ("_self", gates.own_word, False)):
+        script = attempt.lines if oracle else reflexion.vouched(attempt.lines)
+        behind = replace(attempt, script=script, steps=steps, oracle=oracle)
+        learning, drawing = reflexion.reflexion(attempt.run, gate), reflexion.resample(attempt.run, gate)
+        yield replace(behind, name=f"{prefix}reflexion{suffix}", run=learning)
+        yield replace(behind, name=f"{prefix}resample{suffix}", run=drawing, steps="" if oracle else steps)
 
 
 _METHODS: tuple[AnyMethod, ...] = (
-    Method("react", react.react, "react.txt", react.CUE, react.react_lines, tools=("search", "lookup")),
+    _REACT,
     Method("closed_book", closed_book.closed_book, "closed_book.txt", closed_book.CUE, closed_book.closed_book_lines),
-    Method(
-        "question_as_query",
-        question_as_query.question_as_query,
-        "react.txt",
-        react.CUE,
-        react.react_lines,
-        tools=("search",),
-    ),
+    replace(_REACT, name="question_as_query", run=question_as_query.question_as_query, tools=("search",)),
     SearchAgent(),
     Method("act", react.react, "act.txt", act.CUE, act.act_lines, tools=("search", "lookup")),
-    Method("cot", cot.cot, cot.INSTRUCTION, cot.CUE, cot.cot_lines),
-    Method("cot_sc", cot_sc.cot_sc, cot.INSTRUCTION, cot.CUE, cot.cot_lines),
-    Method(
-        "react_to_cot_sc",
-        back_off.react_to_cot_sc,
-        "react.txt",
-        react.CUE,
-        react.react_lines,
-        tools=("search", "lookup"),
-        trainable=False,
+    _COT,
+    replace(_COT, name="cot_sc", run=cot_sc.cot_sc),
+    replace(_REACT, name="react_to_cot_sc", run=back_off.react_to_cot_sc, trainable=False),
+    replace(_REACT, name="cot_sc_to_react", run=back_off.cot_sc_to_react, trainable=False),
+    replace(
+        _COT,
+        name="self_refine",
+        run=self_refine.self_refine,
+        script=self_refine.self_refine_lines,
+        steps="self_refine.yaml",
     ),
-    Method(
-        "cot_sc_to_react",
-        back_off.cot_sc_to_react,
-        "react.txt",
-        react.CUE,
-        react.react_lines,
-        tools=("search", "lookup"),
-        trainable=False,
+    _CRITIC,
+    replace(
+        _CRITIC,
+        name="critic_without_tool",
+        run=critic.critic_without_tool,
+        script=critic.critic_without_tool_lines,
+        tools=(),
+        steps="critic_without_tool.yaml",
     ),
+    replace(_CRITIC, name="critic_oracle", run=critic.critic_oracle, oracle=True),
+    *_retried(_REACT, "", "reflexion.yaml"),
+    *_retried(_COT, "cot_", "cot_reflexion.yaml"),
 )
 NAMES = tuple(method.name for method in _METHODS)
 """Those that come with the package."""

@@ -142,7 +142,8 @@ def _agents() -> Iterator[Finding]:
     from rest_jax.agents import registry
 
     for name in registry.NAMES:
-        tools = registry.agent(name).tools
+        method = registry.agent(name)
+        tools = (*method.tools, "the oracle") if method.oracle else method.tools
         yield Finding("agents", name, f"calls {' and '.join(tools)}" if tools else "calls no tool")
 
 

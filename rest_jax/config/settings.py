@@ -67,7 +67,9 @@ class AgentSettings:
 
     name: str = "react"
     """A method: react, search_agent, one of ReAct's baselines (closed_book, cot, cot_sc, act, react_to_cot_sc,
-    cot_sc_to_react), question_as_query, or one that `register_method` added."""
+    cot_sc_to_react), question_as_query, self_refine, critic (critic_without_tool, critic_oracle), reflexion over ReAct
+    or a chain of thought and its control (reflexion, reflexion_self, resample, resample_self, cot_reflexion,
+    cot_reflexion_self, cot_resample, cot_resample_self), or one that `register_method` added."""
     style: Literal["base", "chat"] = "base"
     """base: plain text, a turn is a line; chat: the model's own chat turns."""
     shots: Natural = 2
@@ -86,7 +88,7 @@ class AgentSettings:
     taken (ReST meets ReAct, section 3.2: 4, and 16 for small models)."""
     temperature: NotNegative | None = None
     """Sampling temperature where none is asked for (`grow.temperature`, `--temperature`), in evaluation too, which else
-    is greedy (the paper: 0.5). CoT-SC's chains have one of their own."""
+    is greedy (the paper: 0.5). CoT-SC's chains and resampling have one of their own."""
 
     def warmth(self, asked: float | None = None, otherwise: float = 0.0) -> float:
         """The one rule for a stage's temperature: the one asked for, else the agent's, else the stage's own."""

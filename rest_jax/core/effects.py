@@ -192,6 +192,13 @@ NO_MORE = "No more results"
 same). What follows may only echo what was asked."""
 
 
+ORACLE = "oracle"
+"""The tool by which a run tells an agent whether its answer is right, where the method says that it asks: the agent
+learns one bit, and the trajectory shows that it did."""
+RIGHT = "right"
+WRONG = "wrong"
+
+
 def passages(data: Mapping[str, Any]) -> list[tuple[str, str]] | None:
     """What a search found: (title, text) of each of `data["results"]`, passages (`title`, `text`) or pages (`title`,
     `snippet`). None where there is no such list. Tools are hostile: what has another shape is left out or empty."""

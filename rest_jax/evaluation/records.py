@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from rest_jax.agents.attempts import attempts, tries_again
 from rest_jax.agents.search_agent.grammar import unquoted
-from rest_jax.core.answers import normalise
+from rest_jax.core.answers import majority, normalise
 from rest_jax.core.effects import Status
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.core.transcript import Source
@@ -32,11 +34,25 @@ class Record:
     model_tokens: int
     masked: bool
     """Infrastructure failed: counted, and left out of every mean."""
+    trials: int | None = None
+    """Attempts at the question. This and what follows: None where the method makes one and no more."""
+    calls: int | None = None
+    """Calls of a model, each of which waited for the one before."""
+    em_majority: float | None = None
+    """EM of the answer that most attempts gave; of equals the one given first."""
+    em_any: float | None = None
+    """Whether any attempt was right: chosen by the gold answers, so no method's own result."""
 
 
-def record(trajectory: Trajectory, question: Question, score: Metric) -> Record:
-    """Judge a trajectory by its task's own metric. What is not answered scores 0; what is masked does not count."""
+OF_ATTEMPTS = ("trials", "calls", "em_majority", "em_any")
+"""The fields that tell of attempts."""
+
+
+def record(trajectory: Trajectory, question: Question, score: Metric, *, tried: bool = False) -> Record:
+    """Judge a trajectory by its task's own metric, and its attempts where it `tried` several times. What is not
+    answered scores 0; what is masked does not count."""
     judged = score(trajectory.answer, question)
+    of_attempts = _of_attempts(trajectory, question, score) if tried else {}
     return Record(
         question_id=trajectory.question_id,
         sample=trajectory.sample,
@@ -50,7 +66,20 @@ def record(trajectory: Trajectory, question: Question, score: Metric) -> Record:
         searches=trajectory.searches,
         model_tokens=trajectory.model_tokens,
         masked=trajectory.status.is_masked,
+        **of_attempts,
     )
+
+
+def _of_attempts(trajectory: Trajectory, question: Question, score: Metric) -> dict[str, Any]:
+    answers = attempts(trajectory)
+    vote = majority(answers)
+    right = [score(answer, question).em for answer in answers]
+    return {
+        "trials": len(answers),
+        "calls": len(trajectory.calls),
+        "em_majority": 0.0 if vote is None else right[vote.first],
+        "em_any": max(right, default=0.0),
+    }
 
 
 def is_well_formed(trajectory: Trajectory) -> bool:
@@ -82,4 +111,5 @@ def is_grounded(trajectory: Trajectory) -> bool:
 def judge(trajectories: Sequence[Trajectory], questions: Mapping[str, Question], score: Metric) -> tuple[Record, ...]:
     """Records in the order (question, sample), so that equal trajectories give equal tables."""
     ordered = sorted(trajectories, key=lambda t: (t.question_id, t.sample))
-    return tuple(record(trajectory, questions[trajectory.question_id], score) for trajectory in ordered)
+    tried = any(map(tries_again, ordered))
+    return tuple(record(trajectory, questions[trajectory.question_id], score, tried=tried) for trajectory in ordered)

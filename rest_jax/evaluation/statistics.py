@@ -25,6 +25,10 @@ METRICS: dict[str, tuple[Callable[[Record], float], Callable[[Record], float]]] 
     "well_formed": (lambda r: float(r.well_formed), lambda r: 1.0),
     "finished": (lambda r: float(r.status == Status.FINISHED.value), lambda r: 1.0),
     "searches_per_trajectory": (lambda r: float(r.searches), lambda r: 1.0),
+    "em_majority": (lambda r: r.em_majority or 0.0, lambda r: float(r.em_majority is not None)),
+    "em_any": (lambda r: r.em_any or 0.0, lambda r: float(r.em_any is not None)),
+    "trials_per_trajectory": (lambda r: float(r.trials or 0), lambda r: float(r.trials is not None)),
+    "calls_per_trajectory": (lambda r: float(r.calls or 0), lambda r: float(r.calls is not None)),
 }
 """Name → (numerator, denominator) of one record."""
 

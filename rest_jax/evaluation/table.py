@@ -41,6 +41,15 @@ class Row:
     weights_digest: str
     remark: str = ""
     """What a reader has to know of this row beside its numbers."""
+    em_majority: float = math.nan
+    """EM of the answer that most attempts gave. This and what follows: NaN where a method attempts a question once."""
+    em_any: float = math.nan
+    """Where any attempt was right: an oracle's choice."""
+    trials_per_trajectory: float = math.nan
+    """Attempts."""
+    calls_per_trajectory: float = math.nan
+    waves: float = math.nan
+    """The most calls of a trajectory: the rounds in which every live episode advances one call, all begun at once."""
 
 
 def row(
@@ -77,6 +86,11 @@ def row(
         seconds=seconds,
         weights_digest=weights_digest,
         remark=remark,
+        em_majority=value(counted, "em_majority"),
+        em_any=value(counted, "em_any"),
+        trials_per_trajectory=value(counted, "trials_per_trajectory"),
+        calls_per_trajectory=value(counted, "calls_per_trajectory"),
+        waves=max((float(r.calls) for r in counted if r.calls is not None), default=math.nan),
     )
 
 

@@ -18,7 +18,7 @@ from rest_jax.core import answers
 from rest_jax.core.answers import normalise
 from rest_jax.core.effects import Status
 from rest_jax.core.trajectory import Trajectory
-from rest_jax.evaluation.records import Record
+from rest_jax.evaluation.records import OF_ATTEMPTS, Record
 from rest_jax.recipes import floors, mixture, plan
 from rest_jax.recipes.loop import Loop, named, read_measured, recorded
 from rest_jax.recipes.rest import Finished, Reached, climb, kept, steps_taken
@@ -128,6 +128,7 @@ def _one_of_each(records: Sequence[Record], choose: Callable[[Sequence[Record]],
             choose(samples),
             searches=sum(record.searches for record in samples),
             model_tokens=sum(record.model_tokens for record in samples),
+            **dict.fromkeys(OF_ATTEMPTS),  # the vote is among samples
         )
         for samples in by_question.values()
     )

@@ -31,7 +31,7 @@ from rest_jax.models import catalog
 from rest_jax.recipes.agent_file import agent_of, at_url, shrunk_of, tools_of
 from rest_jax.recipes.environment import environment
 from rest_jax.recipes.players import model_of
-from rest_jax.recipes.run import about, about_search
+from rest_jax.recipes.run import about, about_search, told_by_oracle
 from rest_jax.recipes.stages import RunFolder, held
 from rest_jax.recipes.supported import supported
 from rest_jax.recipes.workbench import TRAJECTORIES, RolloutSpec, open_workbench, shots_there
@@ -144,7 +144,7 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
         split=wanted.split,
         weights_digest=inputs["weights_digest"],
         seconds=done.seconds,
-        remark="; ".join(filter(None, [shrunk_of(home), str(found or "")])),
+        remark="; ".join(filter(None, [shrunk_of(home), str(found or ""), *told_by_oracle(settings)])),
     )
     return {
         **to_json(measured),

@@ -150,7 +150,7 @@ def _read(path: Path) -> Evidence:
 
 def _measured(line: dict[str, Any]) -> Measured:
     columns = line.pop("records")
-    rows = zip(*(columns[name] for name in _FIELDS), strict=True)
+    rows = zip(*columns.values(), strict=True)
     kept = line.pop("kept_fraction")
-    records = tuple(Record(*row) for row in rows)
+    records = tuple(Record(**dict(zip(columns, row, strict=True))) for row in rows)
     return Measured(**line, records=records, kept_fraction=math.nan if kept is None else kept)

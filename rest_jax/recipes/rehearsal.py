@@ -18,6 +18,7 @@ from rest_jax.policies.scripted import ScriptedPolicy
 from rest_jax.recipes.plan import Lengths
 from rest_jax.recipes.workbench import beginnings
 from rest_jax.rollout.episode import Job
+from rest_jax.rollout.oracle import WithOracle
 from rest_jax.rollout.runner import rollout
 from rest_jax.sampling.beginnings import laid_out
 from rest_jax.tasks.task import Task
@@ -50,12 +51,13 @@ def rehearsed(task: Task, codec: TextCodec, settings: AgentSettings, most: int) 
     prompt = method.prompt_for(AgentSettings(name=settings.name, bare=True))
     limits = Limits.of(settings, method.turn_tokens)
     jobs = [Job(demonstration.question, 0, 0, 0, task.name, "train", method.name) for demonstration in some]
+    recalled = _Recalled({job.key: demonstration for job, demonstration in zip(jobs, some, strict=True)})
     return list(
         rollout(
             jobs,
-            lambda job: method.run(job.question, prompt, limits),
+            lambda job: method.run(job.question.blind, prompt, limits),
             {Role.ACTOR: ScriptedPolicy(codec, method.author(some, prompt))},
-            _Recalled({job.key: demonstration for job, demonstration in zip(jobs, some, strict=True)}),
+            WithOracle(recalled, jobs, task.score) if method.oracle else recalled,
             sampling=Sampling(),
         )
     )

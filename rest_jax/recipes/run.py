@@ -10,7 +10,7 @@ from typing import Any
 
 from rest_jax.agents.registry import agent, method_of
 from rest_jax.config.loader import Loaded, load
-from rest_jax.config.settings import RestConfig, ToolsSettings
+from rest_jax.config.settings import AgentSettings, RestConfig, ToolsSettings
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, notice, to_both, warning
 from rest_jax.core.files import write_json
@@ -265,6 +265,12 @@ def about_search(task: Task, tools: ToolsSettings) -> str:
     )
 
 
+def told_by_oracle(settings: AgentSettings) -> list[str]:
+    """What has to stand beside results of an agent that is told whether its answers are right."""
+    said = "retries are gated by the gold answers: an oracle's result, beside no other method's"
+    return [said] if agent(settings.name).oracle else []
+
+
 def _counts(entry: Any) -> str:
     if not isinstance(entry, Mapping):
         return str(entry)
@@ -279,6 +285,7 @@ def notes(config: RestConfig, task: Task) -> list[str]:
     return [
         f"{task.name}, split {config.evaluate.split}, {drawn}; intervals: 95 % bootstrap over questions",
         *([about_search(task, config.tools)] if agent(config.agent.name).tools else []),
+        *told_by_oracle(config.agent),
         *([str(found)] if found and not found.suffices else []),
         *endpoints.notes(config.policies),
         *about(task),

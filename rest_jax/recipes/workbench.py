@@ -30,8 +30,9 @@ from rest_jax.recipes.stages import JOURNAL
 from rest_jax.rollout import store
 from rest_jax.rollout.journal import Journal
 from rest_jax.rollout.no_tools import NoTools
+from rest_jax.rollout.oracle import WithOracle
 from rest_jax.rollout.recording import encoder, ids_of
-from rest_jax.rollout.runner import Job, rollout
+from rest_jax.rollout.runner import Job, Tools, rollout
 from rest_jax.sampling.replicas import Replicas
 from rest_jax.sampling.stats import Stats
 from rest_jax.tasks.leaks import refuse_shown
@@ -204,7 +205,13 @@ class Workbench:
         ]
         chat = policy.codec.chat if self.agent.style == "chat" else None
         return self._made(
-            folder, policy, jobs, lambda job: spec.watch(method.run(job.question.blind, prompt, limits)), sampling, chat
+            folder,
+            policy,
+            jobs,
+            lambda job: spec.watch(method.run(job.question.blind, prompt, limits)),
+            sampling,
+            chat,
+            WithOracle(self.tools, jobs, self.task.score) if method.oracle else None,
         )
 
     def _made(
@@ -215,8 +222,10 @@ class Workbench:
         make_agent: Callable[[Job], Agent],
         sampling: Sampling,
         chat: ChatFormat | None = None,
+        tools: Tools | None = None,
     ) -> list[Trajectory]:
-        """The jobs' trajectories by question and sample; `chat`: the turns in which their transcripts are written."""
+        """The jobs' trajectories by question and sample; `chat`: the turns in which their transcripts are written;
+        `tools`: None where the agents call none but the adapter's."""
         finished = folder / TRAJECTORIES
         if finished.is_file():
             (folder / JOURNAL).unlink(missing_ok=True)  # a kill came between the two
@@ -230,7 +239,7 @@ class Workbench:
                 jobs,
                 make_agent,
                 {**self.endpoints, Role.ACTOR: policy},
-                self.tools,
+                tools or self.tools,
                 journal=journal,
                 sampling=sampling,
                 emit=self.emit,

@@ -22,7 +22,7 @@ from rest_jax.core.files import written_whole
 from rest_jax.core.trajectory import Trajectory
 from rest_jax.core.transcript import Source
 from rest_jax.reporting import charts
-from rest_jax.reporting.table import COLUMNS, LEGEND, cell, comparison_line, remarks
+from rest_jax.reporting.table import LEGEND, cell, comparison_line, remarks, tables
 
 TAKEN: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("trajectories", lambda line: f"{line['step']}"),
@@ -94,7 +94,7 @@ def write_report(path: Path, report: Report) -> None:
     script = (template_folder / "report.js").read_text(encoding="utf-8")
     page = environment.from_string((template_folder / "report.html.j2").read_text(encoding="utf-8")).render(
         report=report,
-        columns=[(heading, key) for _, heading, key in COLUMNS],
+        tables=tables(report.summary),
         cell=cell,
         comparison_line=comparison_line,
         remarks=remarks(report.summary),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-COLUMNS = (
+Columns = tuple[tuple[str, str, str], ...]
+"""Short heading (for 80 columns), whole heading, and key of a row of summary.json."""
+
+COLUMNS: Columns = (
     ("n", "n", "n"),
     ("EM", "EM %", "em"),
     ("95 %", "95 % interval", "em_ci"),
@@ -22,7 +25,17 @@ COLUMNS = (
     ("srch", "searches", "searches_per_trajectory"),
     ("kept", "kept %", "kept_fraction"),
 )
-"""Short heading (for 80 columns), whole heading, and key of a row of summary.json."""
+
+SEVERAL = "Several attempts at a question"
+ATTEMPTS: Columns = (
+    ("last", "EM % of the last answer", "em"),
+    ("majority", "EM % of the majority's", "em_majority"),
+    ("any", "EM % where any is right (an oracle's choice)", "em_any"),
+    ("attempts", "attempts", "trials_per_trajectory"),
+    ("calls", "calls", "calls_per_trajectory"),
+    ("waves", "waves (the most calls)", "waves"),
+)
+"""A table of its own, of methods that attempt a question several times."""
 
 LEGEND = (
     "Rates in %. Well-formed (wf): every turn held an action; EM well-formed (EM|wf): exact match among these; EM "
@@ -32,20 +45,32 @@ LEGEND = (
 
 
 def results(summary: Mapping[str, Any]) -> RenderableType:
-    """The rows and comparisons of a summary.json as one table."""
-    table = Table(
-        title=Text(summary.get("title", "")), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0)
-    )
-    table.add_column("")
-    for heading, _, _ in COLUMNS:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in summary["rows"]:
-        table.add_row(Text(row["name"]), *(cell(key, row.get(key)) for _, _, key in COLUMNS))
+    """The rows of a summary.json as tables, and its comparisons."""
+    shown = [_table(*table) for table in tables(summary)]
     lines = [Text(comparison_line(entry)) for entry in summary.get("comparisons", ())]
     notes = [Text(note, style="dim") for note in summary.get("notes", ())]
     warnings = [Text(f"warning: {text}", style="yellow") for text in summary.get("warnings", ())]
     marked = [Text(remark) for remark in remarks(summary)]
-    return Group(table, *marked, Text(LEGEND, style="dim"), *lines, *notes, *warnings)
+    return Group(*shown, *marked, Text(LEGEND, style="dim"), *lines, *notes, *warnings)
+
+
+def tables(summary: Mapping[str, Any]) -> list[tuple[str, Columns, Sequence[Mapping[str, Any]]]]:
+    """Title, columns and rows of each table; the attempts have one where a method made several."""
+    attempted = [row for row in summary["rows"] if row.get("em_any") is not None]
+    return [
+        (summary.get("title", ""), COLUMNS, summary["rows"]),
+        *([(SEVERAL, ATTEMPTS, attempted)] if attempted else []),
+    ]
+
+
+def _table(title: str, columns: Columns, rows: Iterable[Mapping[str, Any]]) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for heading, _, _ in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(Text(row["name"]), *(cell(key, row.get(key)) for _, _, key in columns))
+    return table
 
 
 def remarks(summary: Mapping[str, Any]) -> list[str]:
@@ -75,7 +100,9 @@ def cell(key: str, value: Any) -> str:
             return f"{100 * low:.1f}–{100 * high:.1f}"
         case "n" | "masked", _:
             return str(value)
-        case "searches_per_trajectory", _:
+        case "searches_per_trajectory" | "trials_per_trajectory" | "calls_per_trajectory", _:
             return f"{value:.1f}"
+        case "waves", _:
+            return f"{value:.0f}"
         case _:
             return f"{100 * value:.1f}"

@@ -127,9 +127,10 @@ def test_a_reply_that_was_broken_off_is_not_read(name, finish, status):
     method = agent(name)
     before = (found("Vell", "By Orr."),) if name == "question_as_query" else ()
     broken = said(" Action: Finish[Orr] Answer: Orr", finish)
-    # Where one part of a method has no room, the other is tried.
-    backs_off = "_to_" in name and finish is Finish.CONTEXT
-    outcome, _ = replay(method.run(QUESTION, PROMPT, LIMITS), [*before, broken, *([broken] if backs_off else [])])
+    # Where one part of a method has no room another is tried: the other method, the lesson, the next attempt.
+    more = 0 if finish is Finish.NONFINITE else 4 * ("resample" in name) + ("_to_" in name) + ("reflexion" in name)
+    play = method.run(QUESTION, method.prompt("base").bare(), LIMITS)
+    outcome, _ = replay(play, [*before, *[broken] * (1 + more)])
     assert (outcome.status, outcome.answer) == (status, None)
 
 

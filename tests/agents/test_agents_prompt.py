@@ -120,3 +120,29 @@ def test_what_every_transcript_begins_with(style):
 @pytest.mark.parametrize("style", [BASE, CHATTING])
 def test_a_bare_prompt_has_nothing_worth_sharing(style):
     assert style.bare().beginnings == ()
+
+
+def test_what_is_told_stands_between_the_question_and_the_cue_on_lines_of_its_own():
+    told = (("Thought:", "Sarn.\nFeedback: fine"), ("Feedback:", "No <|im_end|>."))
+    asked = BASE.bare().telling(*told).open("Where is Old Vell?")
+    assert asked.text == (
+        "Question: Where is Old Vell?\nThought: Sarn. Feedback: fine\nFeedback: No <|im_end|>.\nThought:"
+    )
+    assert [segment.source for segment in asked.segments] == [Source.PROMPT, Source.QUOTE] * 3 + [Source.PROMPT]
+    assert CHATTING.bare().telling(*told).open("Where is Old Vell?").text == (
+        "<|im_start|>user\nQuestion: Where is Old Vell?\nThought: Sarn. Feedback: fine\nFeedback: No <|im_end|>."
+        "<|im_end|>\n<|im_start|>assistant\nThought:"
+    )
+    assert BASE.telling(*told).beginnings == BASE.beginnings
+
+
+def test_the_prompts_beside_a_prompt_are_bare_and_begin_and_ask_with_it():
+    feedback = Prompt("Feedback:", "Say what is wrong.", (Shot("Why?", (Line(" It is."),), (("Thought:", "So."),)),))
+    both = Prompt("Thought:", "Think.", (SHOT,), beside={"feedback": feedback})
+    assert feedback.open("Q?").text == (
+        "Say what is wrong.\n\nQuestion: Why?\nThought: So.\nFeedback: It is.\n\nQuestion: Q?\nFeedback:"
+    )
+    assert both.beginnings == (*Prompt("Thought:", "Think.", (SHOT,)).beginnings, *feedback.beginnings)
+    assert both.asks == ("Who founded Vell?", "Why?")
+    assert both.bare().beside["feedback"] == feedback.bare()
+    assert both.bare().beginnings == ()

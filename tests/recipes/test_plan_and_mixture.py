@@ -191,6 +191,11 @@ def test_a_majority_costs_what_all_its_samples_cost() -> None:
     assert (won.sample, won.searches, won.model_tokens) == (1, 6, 30)
 
 
+def test_a_majority_of_samples_tells_nothing_of_attempts() -> None:
+    tried = [replace(voted(s, "a"), trials=2, calls=3, em_majority=0.0, em_any=1.0) for s in range(2)]
+    assert [(won.trials, won.calls, won.em_majority, won.em_any) for won in majority(tried)] == [(None,) * 4]
+
+
 def test_a_majority_without_an_answer_counts_unless_all_of_it_is_masked() -> None:
     assert [r.sample for r in majority([voted(0, None, masked=True), voted(1, None)])] == [1]
     assert [r.masked for r in majority([voted(0, None, masked=True)])] == [True]

@@ -11,6 +11,7 @@ import pytest
 import rest_jax
 from rest_jax.cli.main import main
 from rest_jax.core.errors import UserError
+from rest_jax.evaluation.records import OF_ATTEMPTS
 from rest_jax.recipes.pool import evidence_of, pooled, summary, write_evidence
 
 TIMELESS = ("rows", "comparisons", "notes", "task", "title")
@@ -51,6 +52,16 @@ def test_evidence_comes_back_as_it_was_written(finished_run: Path, tmp_path: Pat
     assert [one.records for one in again.measured] == [one.records for one in evidence.measured]
     assert again.seeds == [0]
     assert again.environments["0"]["jax"] == json.loads((finished_run / "run.json").read_text())["environment"]["jax"]
+
+
+def test_evidence_that_was_written_before_records_told_of_attempts_is_read(finished_run: Path, tmp_path: Path) -> None:
+    evidence, file = evidence_of(finished_run), tmp_path / "evidence.jsonl"
+    write_evidence(file, evidence)
+    about, *lines = map(json.loads, file.read_text().splitlines())
+    for line in lines:
+        assert all(not any(line["records"].pop(name)) for name in OF_ATTEMPTS)
+    file.write_text("\n".join(map(json.dumps, [about, *lines])))
+    assert summary(evidence_of(file)) == summary(evidence)
 
 
 def test_what_cannot_be_pooled(finished_run: Path, other_seed: Path, tmp_path: Path) -> None:

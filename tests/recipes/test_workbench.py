@@ -15,6 +15,7 @@ from rest_jax.agents.prompt import Prompt
 from rest_jax.agents.registry import agent
 from rest_jax.config.policies import EndpointSettings, PoliciesSettings
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, TaskSettings, ToolsSettings
+from rest_jax.core.demonstration import Demonstration, Turn
 from rest_jax.core.effects import Agent, Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent
@@ -22,6 +23,7 @@ from rest_jax.core.trajectory import Question
 from rest_jax.policies.replies import Replies
 from rest_jax.recipes.stages import JOURNAL
 from rest_jax.recipes.workbench import Actor, RolloutSpec, Workbench, open_workbench
+from rest_jax.rollout.no_tools import NoTools
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader, Split
 from rest_jax.tasks.task import Task
@@ -226,3 +228,25 @@ def test_an_agent_that_calls_no_tool_is_given_a_question_without_gold_and_no_ada
             bench.tools.submit(1, "search", {}, "q#0")
     assert seen == [question.blind]
     assert [trajectory.question_id for trajectory in made] == ["q"]
+
+
+def test_an_agent_that_has_to_be_told_whether_it_is_right_is_told_by_the_run(tiny_model: Path, tmp_path: Path) -> None:
+    right, wrong = Question("r", "Who?", "Ada", {}, ("Orr",)), Question("w", "Who?", "Vell")
+    says_orr = [Demonstration(question, (Turn("It is Orr.", "finish", "Orr"),)) for question in (right, wrong)]
+    opened = open_workbench(
+        Task("toy", None, {Split.REPORT: (right, wrong)}),
+        model=ModelSettings(str(tiny_model)),
+        agent_settings=AgentSettings(name="cot_reflexion", shots=0, turn_tokens=16),
+        engine=ENGINE,
+        tools=ToolsSettings(),
+        emit=silent,
+    )
+    with opened as bench:
+        assert isinstance(bench.tools, NoTools)
+        told = {one.question_id: one for one in bench.demonstrate(tmp_path / "stage", says_orr, "report")}
+        with pytest.raises(UserError, match="question q has no gold answer"):
+            bench.play(tmp_path / "asked", bench.base, RolloutSpec([Question("q", "Who?", "")], "report"))
+    assert [(call.tool, call.content) for call in told["r"].tool_calls] == [("oracle", "right")]
+    assert told["r"].answer == "Orr"
+    assert [call.content for call in told["w"].tool_calls] == ["wrong"]
+    assert told["w"].calls[1].step == "reflect"

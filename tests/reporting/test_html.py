@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -116,6 +117,24 @@ def test_charts_tables_and_cards_are_there(tmp_path: Path) -> None:
     assert "over questions whose answer is not yes or no" in text
     took = ("calm", "7", "12,345", "6,789", "50.0", "11", "10", "3", "25", "1.5")
     assert "".join(f"<td>{cell}</td>" for cell in took) in text
+    assert "an oracle's choice" not in unescape(text)
+
+
+def test_several_attempts_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+    told = report("calm")
+    tried = {
+        "em_majority": 0.2,
+        "em_any": 0.3,
+        "trials_per_trajectory": 2.75,
+        "calls_per_trajectory": 4.5,
+        "waves": 7.0,
+    }
+    told.summary["rows"][2].update(tried)
+    write_report(tmp_path / "report.html", told)
+    text = unescape((tmp_path / "report.html").read_text())
+    assert text.count("<td>gen 1</td>") == 2
+    assert "<tr><td>gen 1</td><td>30.0</td><td>20.0</td><td>30.0</td><td>2.8</td><td>4.5</td><td>7</td></tr>" in text
+    assert "EM % where any is right (an oracle's choice)" in text
 
 
 def test_a_turn_is_a_thought_and_an_action_on_cards_of_their_own() -> None:

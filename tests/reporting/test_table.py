@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from rest_jax.reporting.table import cell, comparison_line, results
+from rest_jax.reporting.table import SEVERAL, cell, comparison_line, results
 
 ROW = {
     "name": "question as query",
@@ -33,6 +33,20 @@ def printed(summary: dict) -> str:
 def test_a_row_fits_80_columns() -> None:
     (line,) = [line for line in printed({"rows": [ROW]}).splitlines() if "question as query" in line]
     assert line.split()[3:] == ["1500", "12.3", "10.0–15.0", "20.0", "10.0", "25.0", "100.0", "80.0", "12", "2.1", "–"]
+
+
+def test_several_attempts_stand_in_a_table_of_their_own() -> None:
+    tried = {
+        "em_majority": 0.2,
+        "em_any": 0.3,
+        "trials_per_trajectory": 2.75,
+        "calls_per_trajectory": 4.5,
+        "waves": 7.0,
+    }
+    _, under = printed({"rows": [ROW, {**ROW, "name": "self_refine", **tried}]}).split(SEVERAL)
+    (line,) = [line for line in under.splitlines() if "12.3" in line]
+    assert line.split() == ["self_refine", "12.3", "20.0", "30.0", "2.8", "4.5", "7"]
+    assert SEVERAL not in printed({"rows": [ROW]})
 
 
 def test_warnings_stand_under_the_table() -> None:

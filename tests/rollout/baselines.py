@@ -1,4 +1,5 @@
-"""ReAct's baselines on a scripted policy and a real adapter: every branch of each, as a page that a person can read.
+"""ReAct's baselines and the methods that try several times, on a scripted policy and a real adapter: every branch of
+each, as a page that a person can read.
 
 python tests/rollout/baselines.py      writes the pages anew, for their difference to be read
 """
@@ -21,7 +22,9 @@ from rest_jax.core.effects import Agent, Role, Sampling
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.policies.scripted import ScriptedPolicy
 from rest_jax.rollout.episode import Job
-from rest_jax.rollout.runner import rollout
+from rest_jax.rollout.oracle import WithOracle
+from rest_jax.rollout.runner import Tools, rollout
+from rest_jax.tasks.metrics import answer_metric
 from rest_jax.tasks.worked import worked_examples
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
@@ -40,6 +43,14 @@ ORR = " Ada Orr did. Action: Search[Ada Orr]"
 SARN = " She was born in Sarn. Action: Finish[Sarn]"
 THOUGHT = " Ada Orr founded Vell. She was born in Sarn. Answer: Sarn"
 LOST = " I do not know."
+GUESS = " Ada Orr founded Vell. Answer: Vell"
+HINT = " Vell is the town that she founded, not where she was born."
+FINE = " That is where she was born. The answer stands."
+LOOK = " I look up Ada Orr. Action: Search[Ada Orr]"
+LOOK_AGAIN = " I look up Vell. Action: Search[Vell]"
+BORN = " She was born in Sarn."
+TOWN = " It is Vell. Action: Finish[Vell]"
+LESSON = " I never looked up Ada Orr."
 
 
 def chains(sarn: int, orr: int) -> list[str]:
@@ -71,6 +82,36 @@ SCRIPTS: Mapping[str, Sequence[str | Sequence[str]]] = {
     "cot_sc_to_react/chains_agree": [chains(sarn=11, orr=10)],
     "cot_sc_to_react/chains_differ": [chains(sarn=10, orr=10), VELL, ORR, SARN],
     "cot_sc_to_react/nobody_answers": [chains(sarn=0, orr=0), VELL, LOST],
+    "self_refine/stands_at_once": [THOUGHT, FINE],
+    "self_refine/refined": [GUESS, HINT, THOUGHT, FINE],
+    "self_refine/four_refinements": [GUESS, HINT, GUESS, HINT, GUESS, HINT, GUESS, HINT, THOUGHT],
+    "self_refine/refinement_without_an_answer": [GUESS, HINT, LOST, FINE],
+    "self_refine/nobody_answers": [LOST, FINE],
+    "critic/right_at_once": [THOUGHT, BORN, THOUGHT, BORN, THOUGHT],
+    "critic/corrected": [GUESS, LOOK, BORN, THOUGHT, BORN, THOUGHT],
+    "critic/three_rounds": [GUESS, BORN, THOUGHT, BORN, GUESS, BORN, THOUGHT],
+    "critic/turns_used_up": [GUESS, LOOK_AGAIN, LOOK, LOOK_AGAIN, THOUGHT, BORN, THOUGHT],
+    "critic/correction_without_an_answer": [GUESS, BORN, LOST, BORN, LOST],
+    "critic/nobody_answers": [LOST, BORN, LOST, BORN, LOST],
+    "critic_without_tool/corrected": [GUESS, LOOK, THOUGHT, BORN, THOUGHT],
+    "critic_oracle/right_at_once": [THOUGHT],
+    "critic_oracle/corrected": [GUESS, LOOK, BORN, THOUGHT],
+    "critic_oracle/never_right": [GUESS, BORN, GUESS, BORN, GUESS],
+    "reflexion/right_at_once": [VELL, ORR, SARN],
+    "reflexion/learned": [VELL, TOWN, LESSON, ORR, SARN],
+    "reflexion/no_answer_is_wrong": [VELL, FOUNDER, VELL, LESSON, LOST, LESSON, SARN],
+    "reflexion/five_trials": [TOWN, " One.", TOWN, " Two.", TOWN, " Three.", TOWN, " Four.", TOWN],
+    "reflexion_self/stands_at_once": [SARN, FINE],
+    "reflexion_self/doubted": [TOWN, HINT, LESSON, ORR, SARN, FINE],
+    "reflexion_self/no_answer_is_not_checked": [LOST, LESSON, SARN, FINE],
+    "resample/right_at_the_third": [TOWN, LOST, SARN],
+    "resample/never_right": [TOWN, TOWN, TOWN, TOWN, TOWN],
+    "resample_self/doubted": [TOWN, HINT, SARN, FINE],
+    "cot_reflexion/right_at_once": [THOUGHT],
+    "cot_reflexion/learned": [GUESS, LESSON, THOUGHT],
+    "cot_reflexion_self/doubted": [GUESS, HINT, LESSON, THOUGHT, FINE],
+    "cot_resample/right_at_the_second": [GUESS, THOUGHT],
+    "cot_resample_self/wrong_and_believed": [GUESS, FINE],
 }
 """What the policy says call by call, for each method and branch; a list holds what each candidate of a call says."""
 
@@ -81,10 +122,10 @@ def prompt_of(name: str) -> Prompt:
 
 
 def make(name: str) -> Agent:
-    return agent(name).run(QUESTION, prompt_of(name), LIMITS)
+    return agent(name).run(QUESTION.blind, prompt_of(name), LIMITS)
 
 
-def play(tools: ToolClient, branch: str) -> Trajectory:
+def play(tools: Tools, branch: str, question: Question = QUESTION) -> Trajectory:
     """The trajectory of one branch."""
     name = branch.split("/")[0]
 
@@ -94,7 +135,8 @@ def play(tools: ToolClient, branch: str) -> Trajectory:
         return text, "Finish[" in text or "Answer:" in text
 
     policy = ScriptedPolicy(ByteCodec(), write)
-    job = Job(QUESTION, 0, 0, 0, "toy", "report", name)
+    job = Job(question, 0, 0, 0, "toy", "report", name)
+    tools = WithOracle(tools, [job], answer_metric) if agent(name).oracle else tools
     (made,) = rollout([job], lambda job: make(name), {Role.ACTOR: policy}, tools, sampling=Sampling())
     return made
 
@@ -104,7 +146,8 @@ def page(trajectory: Trajectory) -> str:
     parts = []
     for call in trajectory.calls:
         follows = "" if call.parent is None else f", after call {call.parent}"
-        parts.append(f"== call {call.index}: {call.step}{follows}\n{''.join(s.text for s in call.segments)}")
+        again = f", trial {call.trial}" if call.trial else ""
+        parts.append(f"== call {call.index}: {call.step}{again}{follows}\n{''.join(s.text for s in call.segments)}")
         said = [f"{candidate.text!r} ({candidate.finish})" for candidate in call.candidates]
         parts += [f"--> {len(list(same))} x {text}" for text, same in groupby(said)]
         if len(said) > 1:

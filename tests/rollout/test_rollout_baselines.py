@@ -1,13 +1,35 @@
-"""ReAct's seven baselines, every branch of each, against pages that were read by a person."""
+"""ReAct's baselines and the methods that try several times, every branch of each, against pages that were read by a
+person; and what can be made of such trajectories."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from baselines import PAGES, SCRIPTS, make, page, path_of, play, write_corpus
+import toy_debate
+from baselines import GUESS, HINT, PAGES, QUESTION, SARN, SCRIPTS, THOUGHT, make, page, path_of, play, write_corpus
+from rollout_world import ByteCodec
 
+from rest_jax.agents import registry
+from rest_jax.agents.attempts import attempts
 from rest_jax.agents.registry import agent
 from rest_jax.agents.replay import replay, replayed
 from rest_jax.config.settings import ToolsSettings
+from rest_jax.core.effects import ORACLE, RIGHT, WRONG, Role, Sampling, Status
+from rest_jax.core.errors import UserError
+from rest_jax.core.trajectory import Question
+from rest_jax.evaluation.records import judge
+from rest_jax.evaluation.table import row
+from rest_jax.policies.scripted import ScriptedPolicy
+from rest_jax.rollout import store
+from rest_jax.rollout.episode import Job
+from rest_jax.rollout.no_tools import NoTools
+from rest_jax.rollout.oracle import WithOracle
+from rest_jax.rollout.runner import rollout
+from rest_jax.tasks.metrics import answer_metric
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
+from rest_jax.training.examples import examples_of
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +47,124 @@ def test_a_baseline_goes_as_its_page_says(branch, tools):
     assert page(trajectory) == path_of(branch).read_text(encoding="utf-8")
     again, _ = replay(make(branch.split("/")[0]), replayed(trajectory))
     assert (again.status, again.answer, again.why) == (trajectory.status, trajectory.answer, trajectory.why)
-    assert {call.tool for call in trajectory.tool_calls} <= set(agent(trajectory.agent).tools)
+    method = agent(trajectory.agent)
+    assert {call.tool for call in trajectory.tool_calls} <= {*method.tools, *([ORACLE] if method.oracle else [])}
 
 
 def test_every_page_is_some_branchs():
     assert set(PAGES.glob("*.txt")) == {path_of(branch) for branch in SCRIPTS}
+
+
+def test_a_gold_answer_never_reaches_an_agent_that_is_told_whether_it_is_right(tools):
+    """One bit comes back; nothing that the model is shown or the tools are asked holds the gold answer."""
+    question = Question("q", QUESTION.text, "Zanzibar", {}, ("Unguja",))
+    for branch in ("reflexion/five_trials", "resample/never_right", "critic_oracle/never_right"):
+        made = play(tools, branch, question)
+        asked = [call for call in made.tool_calls if call.tool == ORACLE]
+        assert asked
+        assert {call.content for call in asked} == {WRONG}
+        assert "Zanzibar" not in repr(made)
+        assert "Unguja" not in repr(made)
+
+
+def test_the_oracle_goes_by_the_metric_and_by_all_gold_answers(tools):
+    for gold, alternatives, right in (("the Vell!", (), True), ("Sarn", ("VELL",), True), ("Vell or so", (), False)):
+        made = play(tools, "critic_oracle/never_right", Question("q", QUESTION.text, gold, {}, alternatives))
+        assert made.tool_calls[0].content == (RIGHT if right else WRONG)
+
+
+def test_who_has_no_gold_answer_has_no_oracle():
+    job = Job(Question("q7", "Who?", ""), 0, 0, 0, "toy", "report", "reflexion")
+    with pytest.raises(UserError, match=r"agent 'reflexion': .* question q7 has no gold answer; take an agent"):
+        WithOracle(NoTools(), [job], answer_metric)
+
+
+def test_a_method_that_does_not_say_that_it_asks_the_oracle_is_not_answered(tools):
+    job = Job(QUESTION, 0, 0, 0, "toy", "report", "reflexion")
+    policy = ScriptedPolicy(ByteCodec(), lambda context, request: (SARN, True))
+    (made,) = rollout([job], lambda job: make("reflexion"), {Role.ACTOR: policy}, tools, sampling=Sampling())
+    assert made.status is Status.AGENT_ERROR
+    assert "write oracle=True into the method" in made.why
+
+
+@pytest.mark.parametrize(
+    ("branch", "answers"),
+    [
+        ("self_refine/refined", ("Vell", "Sarn")),
+        ("self_refine/refinement_without_an_answer", ("Vell", None)),
+        ("critic/three_rounds", ("Vell", "Sarn", "Vell", "Sarn")),
+        ("reflexion/no_answer_is_wrong", (None, None, "Sarn")),
+        ("cot_resample/right_at_the_second", ("Vell", "Sarn")),
+        ("cot/answered", ("Sarn",)),
+        ("closed_book/answered", ()),
+    ],
+)
+def test_what_each_attempt_answered(branch, answers, tools):
+    assert attempts(play(tools, branch)) == answers
+
+
+def test_last_majority_and_any_correct_are_three_things(tools):
+    """Of four trajectories two end right, two have a right majority (a tie goes to the first), three are right once."""
+    branches = {
+        "a": "self_refine/refinement_without_an_answer",  # Vell, none: never right
+        "b": "critic/three_rounds",  # Vell, Sarn, Vell, Sarn: a tie
+        "c": "critic/right_at_once",  # always right
+        "d": "cot_resample/right_at_the_second",  # asked for Vell: right, then not
+    }
+    questions = {id: Question(id, QUESTION.text, "Vell" if id == "d" else "Sarn") for id in branches}
+    made = [replace(play(tools, branch), question_id=id) for id, branch in branches.items()]
+    records = judge(made, questions, answer_metric)
+    assert [(one.trials, one.calls, one.em_majority, one.em_any) for one in records] == [
+        (2, 4, 0.0, 0.0),
+        (4, 7, 0.0, 1.0),
+        (3, 5, 1.0, 1.0),
+        (2, 2, 1.0, 1.0),
+    ]
+    several = row("critic", records, task="toy", split="report", weights_digest="")
+    assert (several.em, several.em_majority, several.em_any) == (0.5, 0.5, 0.75)
+    assert (several.trials_per_trajectory, several.calls_per_trajectory, several.waves) == (11 / 4, 18 / 4, 7)
+
+
+@pytest.mark.parametrize(
+    "branch", ["cot/answered", "react/answered", "react_to_cot_sc/step_limit", "closed_book/answered"]
+)
+def test_a_method_that_attempts_a_question_once_has_no_such_columns(branch, tools):
+    (once,) = judge([play(tools, branch)], {QUESTION.id: QUESTION}, answer_metric)
+    assert (once.trials, once.calls, once.em_majority, once.em_any) == (None, None, None, None)
+    assert math.isnan(row("once", [once], task="toy", split="report", weights_digest="").em_any)
+
+
+@pytest.mark.parametrize(
+    "branch", ["self_refine/stands_at_once", "reflexion/right_at_once", "critic_oracle/right_at_once"]
+)
+def test_who_might_have_tried_again_has_them(branch, tools):
+    (once,) = judge([play(tools, branch)], {QUESTION.id: QUESTION}, answer_metric)
+    assert (once.trials, once.em_majority, once.em_any) == (1, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "branch", ["self_refine/refined", "critic/corrected", "reflexion/learned", "cot_reflexion_self/doubted"]
+)
+def test_what_a_method_said_can_be_learned(branch, tools, tmp_path):
+    """Through the store, bare: each reply once, in order, each ended by an end-of-sequence token where its step was."""
+    store.write(tmp_path / "t.parquet", [play(tools, branch)])
+    (stored,) = store.read(tmp_path / "t.parquet")
+    codec = ByteCodec()
+    examples = examples_of(stored, codec, prompt="bare")
+    said = (text if "Finish[" in text or "Answer:" in text else f"{text}\n" for text in SCRIPTS[branch])
+    assert "".join(codec.decode(example.ids[example.learn]) for example in examples) == "".join(said)
+    assert all(example.ids[-1] == codec.end_of_turn_id and example.learn[-1] for example in examples)
+    last = codec.decode(examples[-1].ids[1:])
+    assert last.startswith(f"Question: {QUESTION.text}\n")
+    assert "Sydney" not in last
+
+
+def test_another_method_is_one_file(tools, tmp_path, monkeypatch):
+    assert len(Path(toy_debate.__file__).read_text().splitlines()) < 60
+    monkeypatch.setitem(registry._REGISTERED, "debate", toy_debate.METHOD)
+    monkeypatch.setitem(SCRIPTS, "debate/settled", [GUESS, HINT, THOUGHT])
+    made = play(tools, "debate/settled")
+    assert [(call.step, call.trial) for call in made.calls] == [("think", 0), ("object", 0), ("think", 1)]
+    (judged,) = judge([made], {QUESTION.id: QUESTION}, answer_metric)
+    assert (judged.em, judged.trials, judged.calls, judged.em_majority, judged.em_any) == (1.0, 2, 3, 0.0, 1.0)
+    test_what_a_method_said_can_be_learned("debate/settled", tools, tmp_path)

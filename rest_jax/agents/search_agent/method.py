@@ -27,6 +27,7 @@ class SearchAgent:
     tools: tuple[str, ...] = ("search",)
     candidates: bool = True
     trainable: bool = True
+    oracle: bool = False
     turn_tokens: int = 256
     own_shots: bool = True
     run: Callable[[Question, StepPrompts, Limits], Agent] = search_agent

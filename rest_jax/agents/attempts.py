@@ -1,0 +1,64 @@
+"""Methods that attempt a question several times: what ends them, and what each attempt answered."""
+
+from __future__ import annotations
+
+import re
+
+from rest_jax.agents.actions import Finish, parse_action
+from rest_jax.agents.cot import answer_of
+from rest_jax.agents.endings import broken_off
+from rest_jax.core.effects import ORACLE, Generated, Outcome, Role
+from rest_jax.core.trajectory import Call, Trajectory
+
+STANDS = "The answer stands."
+"""The last sentence of a verdict that finds nothing wrong."""
+_STANDS = re.compile(r"(?:^|[.!?:;])\s*the answer stands[.!]?\s*$", re.IGNORECASE)
+CHAINS = frozenset({"think", "refine", "correct"})
+"""Steps whose replies are chains of thought."""
+
+
+def stands(verdict: str) -> bool:
+    """Whether a verdict ends with `STANDS`, a sentence of its own."""
+    return _STANDS.search(verdict) is not None
+
+
+def latest(before: Outcome, now: Outcome) -> Outcome:
+    """The later of two outcomes: an attempt without an answer takes none away, unless it says nothing of the policy."""
+    return before if now.answer is None and before.answer is not None and not now.status.is_masked else now
+
+
+def attempts(trajectory: Trajectory) -> tuple[str | None, ...]:
+    """What each attempt answered, in order (None: nothing); empty for methods whose steps are of other kinds.
+
+    A call's `trial` says which attempt it belongs to. The trajectory's own answer is the *last* one that counts; what
+    the *majority* of attempts says and whether *any* was right are other questions (`evaluation.records`).
+    """
+    answers: dict[int, str | None] = {}
+    for call in trajectory.calls:
+        if _attempting(call):
+            answers[call.trial] = _answer(call)
+    return tuple(answers.values())
+
+
+def tries_again(trajectory: Trajectory) -> bool:
+    """Whether it is a trajectory of a method that attempts a question several times: it did, or it looked back at an
+    attempt to see whether it has to."""
+    told = any(call.tool == ORACLE for call in trajectory.tool_calls)
+    looked_back = told or not all(_attempting(call) for call in trajectory.calls)
+    answers = attempts(trajectory)
+    return len(answers) > 1 or (len(answers) == 1 and looked_back)
+
+
+def _attempting(call: Call) -> bool:
+    return call.role is Role.ACTOR and (call.step == "act" or call.step in CHAINS)
+
+
+def _answer(call: Call) -> str | None:
+    said = call.candidates[call.chosen]
+    if call.step in CHAINS:
+        return answer_of(said)
+    if broken_off(Generated(call.candidates, call.chosen)) is not None:
+        return None
+    cue = "".join(segment.text for segment in call.segments[-1:])  # Act's is `Action:`
+    action = parse_action(cue + said.text)
+    return action.answer if isinstance(action, Finish) else None

@@ -1,0 +1,80 @@
+"""Reflexion: try, and try again with what was learned from failing (Shinn et al. 2023, algorithm 1).
+
+attempt → gate ─ good enough → the answer
+   ↑        └─ else reflect ─┐
+   └─── the last 3 lessons ──┘  at most 5 attempts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import Any
+
+from rest_jax.agents.attempts import STANDS, latest
+from rest_jax.agents.cot import think
+from rest_jax.agents.demonstration import Lines
+from rest_jax.agents.endings import broken_off
+from rest_jax.agents.gates import Attempt, Gate
+from rest_jax.agents.limits import Limits
+from rest_jax.agents.prompt import OBSERVATION, Line, Prompt, Told
+from rest_jax.agents.react import shown
+from rest_jax.core.effects import Agent, Effect, Generate, Generated, Sampling
+from rest_jax.core.trajectory import Question
+
+Run = Callable[[Question, Prompt, Limits], Agent]
+TRIALS = 5
+"""Attempts at most: as many as the released HotpotQA runs have."""
+MEMORY = 3
+"""Lessons that an attempt is told, the latest (the paper's bound is 1 to 3)."""
+LESSON = "Lesson of an earlier attempt:"
+RESAMPLING = Sampling(temperature=0.7)
+
+
+def reflexion(attempt: Run, gate: Gate, memory: int = MEMORY, sampling: Sampling | None = None) -> Run:
+    """An agent that attempts a question until a gate lets an attempt pass, and tells each attempt what was learned from
+    those before it. The outcome is the last attempt's. `sampling` is that of the attempts; None: the run's."""
+
+    def run(question: Question, prompt: Prompt, limits: Limits) -> Agent:
+        lessons, trial = list[Told](), 0
+        while True:
+            again = attempt(question, prompt.telling(*lessons), limits)
+            tried = yield from _tried(again, trial, prompt.cue, limits, sampling)
+            trial += 1
+            if tried.outcome.status.is_masked or trial == TRIALS or (yield from gate(question, prompt, limits, tried)):
+                return tried.outcome
+            if memory:
+                reflecting = prompt.beside["reflect"].telling(*tried.told)
+                reply = yield think(question, reflecting, limits, "reflect", tried.trial)
+                if (broken := broken_off(reply)) is not None:
+                    return latest(tried.outcome, broken)
+                lessons = [*lessons, (LESSON, reply.text)][-memory:]
+
+    return run
+
+
+def resample(attempt: Run, gate: Gate) -> Run:
+    """Reflexion's control: as many attempts behind the same gate, with nothing learned. All are drawn at temperature
+    0.7, whatever the run's own sampling is: greedily they would be one attempt."""
+    return reflexion(attempt, gate, memory=0, sampling=RESAMPLING)
+
+
+def vouched(lines: Lines) -> Lines:
+    """A demonstration is right at once, and the model's own word says so."""
+    return lambda demonstration: (*lines(demonstration), Line(f" {STANDS}"))
+
+
+def _tried(
+    agent: Agent, trial: int, cue: str, limits: Limits, sampling: Sampling | None
+) -> Generator[Effect, Any, Attempt]:
+    """Let an agent attempt the question, and note what it says and is shown. It may yield one effect at a time."""
+    told, result = list[Told](), None
+    try:
+        while True:
+            effect = agent.send(result)
+            if isinstance(effect, Generate):
+                effect = replace(effect, trial=trial, sampling=sampling or effect.sampling)
+            result = yield effect
+            told.append((cue, result.text) if isinstance(result, Generated) else (OBSERVATION, shown(result, limits)))
+    except StopIteration as end:
+        return Attempt(trial, end.value, tuple(told))
