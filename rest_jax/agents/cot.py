@@ -27,13 +27,16 @@ def cot(question: Question, prompt: Prompt, limits: Limits) -> Agent:
     return concluded((yield think(question, prompt, limits)))
 
 
-def think(question: Question, prompt: Prompt, limits: Limits, step: str = "think", trial: int = 0) -> Generate:
+def think(
+    question: Question, prompt: Prompt, limits: Limits, step: str = "think", trial: int = 0, n: int = 1
+) -> Generate:
     """The call for a chain of thought. It may take the tokens that an agent's turns take together."""
     return Generate(
         prompt.open(question.text),
         step=step,
         max_tokens=limits.turns * limits.turn_tokens,
         stop=prompt.stop,
+        n=n,
         trial=trial,
     )
 

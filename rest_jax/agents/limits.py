@@ -17,6 +17,7 @@ class Limits:
     turn_tokens: int
     observation_chars: int
     candidates: int = 1
+    memory: int | None = None
 
     @staticmethod
     def of(settings: AgentSettings, turn_tokens: int) -> Limits:

@@ -18,6 +18,7 @@ from rest_jax.agents import (
     question_as_query,
     react,
     reflexion,
+    rise,
     self_refine,
 )
 from rest_jax.agents.demonstration import Lines, author, shot
@@ -191,6 +192,13 @@ def _retried(attempt: Method, prefix: str, steps: str) -> Iterator[Method]:
         yield replace(behind, name=f"{prefix}resample{suffix}", run=drawing, steps="" if oracle else steps)
 
 
+_RISE = (
+    replace(_COT, name="rise", run=rise.rise(rise.AGAIN), script=rise.rise_lines),
+    replace(_COT, name="rise_neutral", run=rise.rise(rise.NEUTRAL), script=rise.rise_lines),
+    replace(_COT, name="rise_parallel", run=rise.rise(rise.AGAIN, memory=0), script=rise.rise_lines),
+    replace(_COT, name="rise_collect", run=rise.rise_collect, candidates=True, oracle=True),
+)
+
 _METHODS: tuple[AnyMethod, ...] = (
     _REACT,
     Method("closed_book", closed_book.closed_book, "closed_book.txt", closed_book.CUE, closed_book.closed_book_lines),
@@ -220,6 +228,7 @@ _METHODS: tuple[AnyMethod, ...] = (
     replace(_CRITIC, name="critic_oracle", run=critic.critic_oracle, oracle=True),
     *_retried(_REACT, "", "reflexion.yaml"),
     *_retried(_COT, "cot_", "cot_reflexion.yaml"),
+    *_RISE,
 )
 NAMES = tuple(method.name for method in _METHODS)
 """Those that come with the package."""

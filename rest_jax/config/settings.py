@@ -69,7 +69,8 @@ class AgentSettings:
     """A method: react, search_agent, one of ReAct's baselines (closed_book, cot, cot_sc, act, react_to_cot_sc,
     cot_sc_to_react), question_as_query, self_refine, critic (critic_without_tool, critic_oracle), reflexion over ReAct
     or a chain of thought and its control (reflexion, reflexion_self, resample, resample_self, cot_reflexion,
-    cot_reflexion_self, cot_resample, cot_resample_self), or one that `register_method` added."""
+    cot_reflexion_self, cot_resample, cot_resample_self), RISE (rise, rise_neutral, rise_parallel; rise_collect to learn
+    from), or one that `register_method` added."""
     style: Literal["base", "chat"] = "base"
     """base: plain text, a turn is a line; chat: the model's own chat turns."""
     shots: Natural = 2
@@ -85,7 +86,11 @@ class AgentSettings:
     with an ellipsis."""
     candidates: Positive = 1
     """Replies that are sampled for each step of the search agent, of which that with the lowest perplexity per token is
-    taken (ReST meets ReAct, section 3.2: 4, and 16 for small models)."""
+    taken (ReST meets ReAct, section 3.2: 4, and 16 for small models); for the second attempt of rise_collect, of which
+    a right one is taken (RISE: 16)."""
+    memory: Natural | None = None
+    """How many of its earlier attempts an attempt of RISE is told, the latest (the paper: one fewer than iterations of
+    training); null: all."""
     temperature: NotNegative | None = None
     """Sampling temperature where none is asked for (`grow.temperature`, `--temperature`), in evaluation too, which else
     is greedy (the paper: 0.5). CoT-SC's chains and resampling have one of their own."""
@@ -298,6 +303,8 @@ class EvaluateSettings:
     what the filter kept (not of a teacher that answers in text); of the majority's samples the likeliest answer; the
     last generation with one candidate a step; one or two samples of each question alone. Majority and likeliest answer
     do not go beside a teacher's Grow."""
+    methods: Distinct[str] = ()
+    """Other methods that the pilot and each generation are measured as, a row of each: `METHOD: ROW`."""
     floors: Distinct[Literal["closed_book", "most_frequent", "question_as_query"]] = ()
     """Rows that no agent should fall below."""
 
