@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rest_jax.core.trajectory import Question
 from rest_jax.tasks.files import read_jsonl
-from rest_jax.tasks.programs import program_metric
+from rest_jax.tasks.programs import NOTES, program_metric
 from rest_jax.tasks.published import Dataset, File, Row
 from rest_jax.tasks.splits import Split
 from rest_jax.tasks.task import Task
@@ -51,7 +51,7 @@ def humaneval(data: Path | None, folder: Path) -> Task:
         splits={Split.REPORT: tuple(map(_question, rows))},
         metric=program_metric,
         version=DATASET.version,
-        notes={"metric": "pass@1: the published tests, run in a sandbox"},
+        notes=NOTES,
     )
 
 

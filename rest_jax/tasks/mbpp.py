@@ -8,7 +8,7 @@ from pathlib import Path
 from rest_jax.core.trajectory import Question
 from rest_jax.tasks.files import read_jsonl
 from rest_jax.tasks.leaks import HeldOut, without_leaks
-from rest_jax.tasks.programs import program_metric
+from rest_jax.tasks.programs import NOTES, program_metric
 from rest_jax.tasks.published import Dataset, File, Row
 from rest_jax.tasks.splits import Split
 from rest_jax.tasks.task import Task
@@ -56,7 +56,7 @@ def mbpp(data: Path | None, folder: Path) -> Task:
         metric=program_metric,
         version=DATASET.version,
         notes={
-            "metric": "pass@1: the published tests, run in a sandbox",
+            **NOTES,
             "train_dropped_for_overlap_with_the_rest": dropped,
         },
     )

@@ -25,6 +25,12 @@ from rest_jax.tools.sandbox.tiers import open_tier
 SETTINGS = PythonSettings(tier="bwrap")
 """The one sandbox here that is all of CPython: a smaller Python would call right programs wrong."""
 
+NOTES = {
+    "metric": "pass@1: the published tests, run in a sandbox",
+    "agents": "those that come along answer on one line; a program of several needs a method of one's own",
+}
+"""What a reader of such a task's tables has to know."""
+
 ATTEMPTS = 3
 """How often a program is run that takes its sandbox with it: either of them may be to blame."""
 
