@@ -234,7 +234,7 @@ def evaluate(
         asked = bench.task.questions(split, Reader.EVALUATION, n)
         sampling = Sampling(bench.agent.warmth(temperature))
         trajectories = bench.play(scratch, bench.base, RolloutSpec(asked, split, samples, sampling, seed))
-        records = judge(trajectories, {question.id: question for question in asked}, bench.task.score)
+        records = judge(trajectories, {question.id: question for question in asked}, bench.task.score, bench.task.voice)
         return row(policy.model, records, task=task.name, split=split, weights_digest=bench.base.weights_digest)
 
 

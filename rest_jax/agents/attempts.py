@@ -35,8 +35,8 @@ def attempts(trajectory: Trajectory) -> tuple[str | None, ...]:
     """
     answers: dict[int, str | None] = {}
     for call in trajectory.calls:
-        if _attempting(call):
-            answers[call.trial] = _answer(call)
+        if is_attempt(call):
+            answers[call.trial] = answered(call)
     return tuple(answers.values())
 
 
@@ -44,20 +44,24 @@ def tries_again(trajectory: Trajectory) -> bool:
     """Whether it is a trajectory of a method that attempts a question several times: it did, or it looked back at an
     attempt to see whether it has to."""
     told = any(call.tool == ORACLE for call in trajectory.tool_calls)
-    looked_back = told or not all(_attempting(call) for call in trajectory.calls)
+    looked_back = told or not all(is_attempt(call) for call in trajectory.calls)
     answers = attempts(trajectory)
     return len(answers) > 1 or (len(answers) == 1 and looked_back)
 
 
-def _attempting(call: Call) -> bool:
+def is_attempt(call: Call) -> bool:
+    """Whether an actor's call is part of an attempt, rather than of looking back at one."""
     return call.role is Role.ACTOR and (call.step == "act" or call.step in CHAINS)
 
 
-def _answer(call: Call) -> str | None:
-    said = call.candidates[call.chosen]
+def answered(call: Call, place: int | None = None) -> str | None:
+    """What an attempt's call answers by its chosen candidate, or by that in this place; None where it answers
+    nothing."""
+    chosen = call.chosen if place is None else place
+    said = call.candidates[chosen]
     if call.step in CHAINS:
         return answer_of(said)
-    if broken_off(Generated(call.candidates, call.chosen)) is not None:
+    if broken_off(Generated(call.candidates, chosen)) is not None:
         return None
     cue = "".join(segment.text for segment in call.segments[-1:])  # Act's is `Action:`
     action = parse_action(cue + said.text)

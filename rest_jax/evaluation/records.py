@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,9 @@ from rest_jax.core.effects import Status
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.core.transcript import Source
 from rest_jax.tasks.metrics import Metric, is_conclusion
+
+Voice = Callable[[str], Hashable]
+"""What makes two answers one in a vote (`Task.voice`)."""
 
 
 @dataclass(frozen=True)
@@ -38,21 +41,25 @@ class Record:
     """Attempts at the question. This and what follows: None where the method makes one and no more."""
     calls: int | None = None
     """Calls of a model, each of which waited for the one before."""
+    em_first: float | None = None
+    """EM of what the first attempt answered."""
     em_majority: float | None = None
     """EM of the answer that most attempts gave; of equals the one given first."""
     em_any: float | None = None
     """Whether any attempt was right: chosen by the gold answers, so no method's own result."""
 
 
-OF_ATTEMPTS = ("trials", "calls", "em_majority", "em_any")
+OF_ATTEMPTS = ("trials", "calls", "em_first", "em_majority", "em_any")
 """The fields that tell of attempts."""
 
 
-def record(trajectory: Trajectory, question: Question, score: Metric, *, tried: bool = False) -> Record:
-    """Judge a trajectory by its task's own metric, and its attempts where it `tried` several times. What is not
-    answered scores 0; what is masked does not count."""
+def record(
+    trajectory: Trajectory, question: Question, score: Metric, voice: Voice = normalise, *, tried: bool = False
+) -> Record:
+    """Judge a trajectory by its task's own metric, and its attempts where it `tried` several times: one vote for those
+    of one `voice`. What is not answered scores 0; what is masked does not count."""
     judged = score(trajectory.answer, question)
-    of_attempts = _of_attempts(trajectory, question, score) if tried else {}
+    of_attempts = _of_attempts(trajectory, question, score, voice) if tried else {}
     return Record(
         question_id=trajectory.question_id,
         sample=trajectory.sample,
@@ -70,15 +77,16 @@ def record(trajectory: Trajectory, question: Question, score: Metric, *, tried: 
     )
 
 
-def _of_attempts(trajectory: Trajectory, question: Question, score: Metric) -> dict[str, Any]:
+def _of_attempts(trajectory: Trajectory, question: Question, score: Metric, voice: Voice) -> dict[str, Any]:
     answers = attempts(trajectory)
-    vote = majority(answers)
+    vote = majority(answers, voice)
     right = [score(answer, question).em for answer in answers]
     return {
         "trials": len(answers),
         "calls": len(trajectory.calls),
+        "em_first": right[0] if right else 0.0,
         "em_majority": 0.0 if vote is None else right[vote.first],
-        "em_any": max(right, default=0.0),
+        "em_any": max([*right, score(trajectory.answer, question).em]),
     }
 
 
@@ -108,8 +116,15 @@ def is_grounded(trajectory: Trajectory) -> bool:
     return bool(answer) and any(f" {answer} " in f" {normalise(text)} " for text in seen)
 
 
-def judge(trajectories: Sequence[Trajectory], questions: Mapping[str, Question], score: Metric) -> tuple[Record, ...]:
+def judge(
+    trajectories: Sequence[Trajectory],
+    questions: Mapping[str, Question],
+    score: Metric,
+    voice: Voice = normalise,
+) -> tuple[Record, ...]:
     """Records in the order (question, sample), so that equal trajectories give equal tables."""
     ordered = sorted(trajectories, key=lambda t: (t.question_id, t.sample))
     tried = any(map(tries_again, ordered))
-    return tuple(record(trajectory, questions[trajectory.question_id], score, tried=tried) for trajectory in ordered)
+    return tuple(
+        record(trajectory, questions[trajectory.question_id], score, voice, tried=tried) for trajectory in ordered
+    )

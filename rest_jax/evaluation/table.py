@@ -41,8 +41,14 @@ class Row:
     weights_digest: str
     remark: str = ""
     """What a reader has to know of this row beside its numbers."""
+    em_first: float = math.nan
+    """EM of the first attempt's answer. This and what follows: NaN where a method attempts a question once."""
+    right_to_wrong: float = math.nan
+    """The first attempt was right and the trajectory's answer is not; with `wrong_to_right`, `em_first` and `em` the
+    whole matrix of flips."""
+    wrong_to_right: float = math.nan
     em_majority: float = math.nan
-    """EM of the answer that most attempts gave. This and what follows: NaN where a method attempts a question once."""
+    """EM of the answer that most attempts gave."""
     em_any: float = math.nan
     """Where any attempt was right: an oracle's choice."""
     trials_per_trajectory: float = math.nan
@@ -86,6 +92,9 @@ def row(
         seconds=seconds,
         weights_digest=weights_digest,
         remark=remark,
+        em_first=value(counted, "em_first"),
+        right_to_wrong=value(counted, "right_to_wrong"),
+        wrong_to_right=value(counted, "wrong_to_right"),
         em_majority=value(counted, "em_majority"),
         em_any=value(counted, "em_any"),
         trials_per_trajectory=value(counted, "trials_per_trajectory"),

@@ -50,8 +50,8 @@ def checked_answers(run: Path, name: str) -> Checked:
     before: list[Record] = []
     for done in stages:
         trajectories = store.read(done.folder / TRAJECTORIES)
-        after += judge(trajectories, questions, task.score)
-        before += judge(list(map(drafted, trajectories)), questions, task.score)
+        after += judge(trajectories, questions, task.score, task.voice)
+        before += judge(list(map(drafted, trajectories)), questions, task.score, task.voice)
     weights = ",".join(sorted({done.inputs["player"]["weights_digest"] for done in stages}))
     measured = row(f"{name}, draft", before, task=task.name, split=config.evaluate.split, weights_digest=weights)
     return Checked(measured, compare(name, measured.name, "em", after, before))

@@ -136,7 +136,9 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
         wish = digest(inputs)
         run = RunFolder(folder, listen, config_digest=wish, environment=here, warnings=warnings)
         done = run.stage(f"evaluate-{wanted.split}-{wish[:8]}", inputs, work)
-    records = judge(store.read(done.folder / TRAJECTORIES), {question.id: question for question in asked}, task.score)
+    records = judge(
+        store.read(done.folder / TRAJECTORIES), {question.id: question for question in asked}, task.score, task.voice
+    )
     measured = row(
         wanted.model,
         records,

@@ -15,6 +15,7 @@ from rest_jax.models import checkpoint
 from rest_jax.models.digest import weights_digest
 from rest_jax.models.shrink import SHRUNK, shrunk
 from rest_jax.recipes.agent_file import described
+from rest_jax.recipes.weighting import weighted
 from rest_jax.recipes.workbench import Player
 from rest_jax.training.examples import examples_of
 from rest_jax.training.fit import fit
@@ -52,7 +53,9 @@ def improve(
     """
     model = checkpoint.load(start, jnp.float32)
     examples = [
-        example for trajectory in mixture for example in examples_of(trajectory, model.codec, prompt=settings.prompt)
+        example
+        for trajectory, weight in weighted(mixture, settings.weighting)
+        for example in examples_of(trajectory, model.codec, prompt=settings.prompt, weight=weight)
     ]
     result = fit(model.config, model.params, examples, settings, seed=seed, folder=folder / CHECKPOINTS, emit=emit)
     trained = replace(agent, bare=agent.bare or settings.prompt == "bare")

@@ -201,7 +201,12 @@ class Loop:
         return mixture.rewarded(trajectories, questions, task, self.config.task.reward, self.bench.emit)
 
     def judged(self, trajectories: Sequence[Trajectory], questions: Sequence[Question]) -> tuple[Record, ...]:
-        return judge(trajectories, {question.id: question for question in questions}, self.bench.task.score)
+        return judge(
+            trajectories,
+            {question.id: question for question in questions},
+            self.bench.task.score,
+            self.bench.task.voice,
+        )
 
     def _acting(self, player: Player, policy: Actor) -> Mapping[str, Any]:
         """Who acts, as a stage's input."""

@@ -67,6 +67,7 @@ def plan(config: RestConfig, one: Lengths) -> list[Planned]:
     """The work of a run, in order, for all seeds together; where select decides how far it goes, the most of it."""
     seeds = len(config.seeds)
     ev = config.evaluate
+    as_methods = 1 + len(ev.methods)
 
     def selected(number: int, improve: ImproveSettings) -> list[Planned]:
         rollouts = seeds * (1 + _steps(improve))
@@ -84,7 +85,7 @@ def plan(config: RestConfig, one: Lengths) -> list[Planned]:
     if n := config.pilot.demonstrations:
         work.append(Planned("demonstrations", seeds * n))
         work.append(Planned("pilot", trained_tokens=seeds * _step(config.pilot.improve)))
-    work.append(rolled("evaluate pilot", ev.pilot))
+    work.append(rolled("evaluate pilot", ev.pilot * as_methods))
     if ev.gate:
         work.append(rolled("pilot gate", ev.gate))
     for number, generation in enumerate(config.generations, 1):
@@ -96,7 +97,7 @@ def plan(config: RestConfig, one: Lengths) -> list[Planned]:
         work.append(Planned(f"improve {number}", trained_tokens=seeds * _trained(generation.improve)))
         work += selected(number, generation.improve)
         last = number == len(config.generations)
-        work.append(rolled(f"evaluate generation {number}", ev.final if last else ev.generations))
+        work.append(rolled(f"evaluate generation {number}", as_methods * (ev.final if last else ev.generations)))
     for control in ev.controls:
         if control == "majority":
             work.append(rolled("control majority", majority_samples(config) * ev.final))

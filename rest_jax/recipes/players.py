@@ -57,6 +57,9 @@ def models_of_run(path: Path) -> dict[str, str]:
 def evaluations(path: Path, row: str) -> list[Done]:
     """The stages that measured a row on the run's own split, one for each seed that did; none for rows of another
     split, and for floors."""
+    method, _, of_row = row.rpartition(": ")
+    if method:
+        row = f"{of_row.replace(' ', '-')}/as-{method}"
     folder = {of_control: f"control-{control}" for control, of_control in ROWS.items()}.get(row)
     if folder is None:
         before = " prompted" if row.startswith("student ") and row.endswith(" prompted") else ""

@@ -114,7 +114,7 @@ def preflight(
         folder, player, RolloutSpec(asked, "train", samples, sampling, config.seeds[0], 1, grow.policy)
     )
     grown = rewarded(trajectories, asked, bench.task, config.task.reward, bench.emit)
-    records = judge(trajectories, {question.id: question for question in asked}, bench.task.score)
+    records = judge(trajectories, {question.id: question for question in asked}, bench.task.score, bench.task.voice)
     work = plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent))
     bench.compile(bench.prompt(agent(config.agent.name), bare=True), sharing=False)
     improve = config.generations[0].improve

@@ -67,7 +67,7 @@ def rest(loop: Loop, gates: feedback.Gates) -> Finished:
     pilot, demonstrations = warm_start(loop)
     row = loop.measured("pilot", "pilot", pilot, ev.pilot)
     untrained = "" if demonstrations else "no demonstrations: the prompted model itself"
-    rows = [replace(row, remark=untrained), *gate(loop, pilot)]
+    rows = [replace(row, remark=untrained), *as_methods(loop, row, pilot, ev.pilot), *gate(loop, pilot)]
     reached, generations = Reached(pilot), []
     for number, generation in enumerate(loop.config.generations, 1):
         sampled = loop.grow(number, reached.player, generation.grow)
@@ -83,7 +83,7 @@ def rest(loop: Loop, gates: feedback.Gates) -> Finished:
             remark = f"seed {loop.seed} kept nothing and learned from its demonstrations alone"
         remark = "; ".join(filter(None, [remark, steps_taken(loop, reached, number), grown.remark]))
         row = loop.measured(f"gen-{number}", f"gen {number}", reached.player, n)
-        rows.append(replace(row, kept_fraction=share, remark=remark))
+        rows += [replace(row, kept_fraction=share, remark=remark), *as_methods(loop, row, reached.player, n)]
     return Finished(tuple(rows), pilot, demonstrations, tuple(generations))
 
 
@@ -99,6 +99,15 @@ def warm_start(loop: Loop) -> tuple[Player, tuple[Trajectory, ...]]:
     if not demonstrations:
         raise UserError(f"pilot: {mixture.nothing_shown(replayed)}, then start a new --run-dir")
     return loop.improved("pilot", loop.bench.base, demonstrations, settings.improve), demonstrations
+
+
+def as_methods(loop: Loop, row: Measured, player: Player, n: int) -> list[Measured]:
+    """The policy of a row as other methods play it."""
+    of_row = row.name.replace(" ", "-")
+    return [
+        loop.measured(f"{of_row}/as-{method}", f"{method}: {row.name}", player, n, method=method)
+        for method in loop.config.evaluate.methods
+    ]
 
 
 def gate(loop: Loop, pilot: Player) -> list[Measured]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rest_jax.agents.registry import agent, method_of
+from rest_jax.agents.registry import AnyMethod, agent, method_of
 from rest_jax.config.loader import Loaded, load
 from rest_jax.config.settings import AgentSettings, RestConfig, ToolsSettings
 from rest_jax.core.errors import UserError
@@ -185,6 +185,13 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
     than hours later."""
     ev = config.evaluate
     method = method_of(config.agent, learns=True, textual=endpoints.textual(config))
+    _refuse_untold(config, method)
+    for name in ev.methods:
+        if missing := set(agent(name).tools) - set(method.tools):
+            raise UserError(
+                f"evaluate.methods: '{name}' calls {', '.join(sorted(missing))}, which the run's own agent "
+                f"'{method.name}' does not; measure it with `rest-jax eval --agent {name}`"
+            )
     feedback.check_labels(config.judge, task)
     task.reward(config.task.reward)
     for setting, split, reader, n in _asked(config):
@@ -199,6 +206,18 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
         task.demonstrations("gold", 1, config.seeds[0])
     task.shots(0 if config.agent.bare or method.own_shots else config.agent.shots)
     task.reads.drain()  # counted, not read
+
+
+def _refuse_untold(config: RestConfig, method: AnyMethod) -> None:
+    """Where attempts are weighted by what they were worth, somebody has to say what that is."""
+    improves = {"pilot.improve": config.pilot.improve}
+    improves |= {f"generations.{place}.improve": one.improve for place, one in enumerate(config.generations)}
+    for setting, improve in improves.items():
+        if improve.weighting is not None and not method.oracle:
+            raise UserError(
+                f"{setting}.weighting: agent '{method.name}' is not told which of its attempts are right; take one that "
+                f"is, such as rise_collect, or leave weighting out"
+            )
 
 
 def _asked(config: RestConfig) -> Iterator[tuple[str, str, Reader, int]]:

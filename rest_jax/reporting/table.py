@@ -28,7 +28,10 @@ COLUMNS: Columns = (
 
 SEVERAL = "Several attempts at a question"
 ATTEMPTS: Columns = (
+    ("first", "EM % of the first answer", "em_first"),
     ("last", "EM % of the last answer", "em"),
+    ("r→w", "right first, wrong in the end %", "right_to_wrong"),
+    ("w→r", "wrong first, right in the end %", "wrong_to_right"),
     ("majority", "EM % of the majority's", "em_majority"),
     ("any", "EM % where any is right (an oracle's choice)", "em_any"),
     ("attempts", "attempts", "trials_per_trajectory"),

@@ -61,6 +61,7 @@ def arithmetic(seed: int = SEED) -> Task:
         examples=demonstrations[SIZES[Split.TRAIN] :],
         metric=number_metric,
         voice=number_voice,
+        voice=number_voice,
         version=f"1+seed{seed}",
         notes={"questions": "made by a script: one or two sums with numbers below 60"},
     )
@@ -86,7 +87,7 @@ def _owner(problem: Problem, seed: int) -> Split:
 
 
 def _drawn(rng: random.Random, shape: Sequence[str]) -> Iterator[Problem]:
-    """Problems of a shape without end. None of their quantities is below 2 or above 700, and all shares come out even."""
+    """Problems of a shape without end: no quantity is below 2 or above 700, and all shares come out even."""
     while True:
         value, steps, sums = 0, list[tuple[str, int]](), list[str]()
         for kind in shape:

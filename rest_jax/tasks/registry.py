@@ -8,6 +8,7 @@ from pathlib import Path
 from rest_jax.config.settings import TaskSettings
 from rest_jax.core.cache import cache_folder
 from rest_jax.core.errors import UserError
+from rest_jax.tasks.arithmetic import arithmetic
 from rest_jax.tasks.atlas import atlas
 from rest_jax.tasks.bamboogle import bamboogle, bamtwoogle
 from rest_jax.tasks.eli5 import eli5
@@ -31,6 +32,7 @@ __all__ = ["NAMES", "register_reward", "task"]
 
 NAMES = {
     "atlas": "a fictional world to search, made from a seed: needs no data",
+    "arithmetic": "word problems of one and two sums, made from a seed: needs no data",
     "hotpotqa": "HotpotQA from local files over 13k pooled paragraphs: needs --data",
     "hotpotqa_500": "ReAct's 500 development questions of HotpotQA, over that set's pooled paragraphs",
     "fever": "FEVER's claims: SUPPORTS, REFUTES or NOT ENOUGH INFO",
@@ -78,6 +80,8 @@ def task(settings: TaskSettings, folder: Path | None = None) -> Task:
     name, folder = settings.name, folder or cache_folder() / "tasks"
     if name == "atlas":
         made = atlas(folder) if settings.seed is None else atlas(folder, settings.seed)
+    elif name == "arithmetic":
+        made = arithmetic() if settings.seed is None else arithmetic(settings.seed)
     elif name not in OF_FILES:
         raise UserError(f"task '{name}': there is none of this name; use one of {', '.join(NAMES)}")
     elif settings.seed is not None:

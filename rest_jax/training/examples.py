@@ -1,4 +1,4 @@
-"""Training examples: a trajectory as token sequences, with a mask that says which tokens are learned.
+"""Training examples: a trajectory as token sequences, with weights that say which tokens are learned.
 
 Calls that continue one another in one growing transcript become one sequence; a call that opens a new transcript
 opens a new one. Every reply is learned exactly once; prompts, questions, tool output and the candidates that were not
@@ -7,7 +7,7 @@ chosen are context (ReST meets ReAct, section 3.3; the loss mask of FireAct and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -26,35 +26,43 @@ class Example:
 
     ids: np.ndarray
     """int32 [T], the codec's BOS first."""
-    learn: np.ndarray
-    """bool [T]: the loss counts this token."""
+    weights: np.ndarray
+    """f32 [T]: how much the loss counts this token; 0 for what is context."""
     logprobs: np.ndarray
     """f32 [T]: the author's untempered log-prob of this token, NaN where unknown."""
-    weight: float
-    """How much each learned token counts."""
     trajectory_id: str
     off_context: bool
     """True when the sequence differs from what the policy saw while sampling (worked examples left out, text encoded
     anew), so that `logprobs` are not those of this context."""
 
+    @property
+    def learn(self) -> np.ndarray:
+        """bool [T]: the loss counts this token."""
+        return self.weights != 0
+
 
 @dataclass(frozen=True)
 class _Piece:
     ids: tuple[int, ...]
-    learned: bool = False
+    weight: float = 0.0
     logprobs: tuple[float, ...] | None = None
 
 
 def examples_of(
-    trajectory: Trajectory, codec: TextCodec, *, prompt: Literal["same", "bare"], weight: float = 1.0
+    trajectory: Trajectory,
+    codec: TextCodec,
+    *,
+    prompt: Literal["same", "bare"],
+    weight: Callable[[Call], float] = lambda call: 1.0,
 ) -> list[Example]:
     """The examples of one trajectory, in the order of their last call.
 
     Ids are the trajectory's own when `codec` is the tokenizer that made them (by digest); otherwise each segment's
     text is encoded once, as its author deserves to be trusted, and log-probs are unknown. `bare` leaves out worked
-    examples (segments marked `shots`). A judge's calls are not learned. A sequence whose last reply was ended by a stop
-    string, and a finished trajectory, end in an end-of-sequence token, which is learned whether it was sampled or not:
-    of a stop string only the first token is kept, and what is not learned a model will not say.
+    examples (segments marked `shots`). Each token of a call's reply counts as much as the call's `weight`; a judge's
+    calls are not learned. A sequence whose last reply was ended by a stop string, and a finished trajectory, end in an
+    end-of-sequence token, which is learned whether it was sampled or not: of a stop string only the first token is
+    kept, and what is not learned a model will not say.
     """
     native = trajectory.tokenizer_digest == codec.digest
     learned_calls: set[int] = set()
@@ -73,10 +81,10 @@ def examples_of(
             learned = spoken == link.chosen and link.role is not Role.JUDGE and link.index not in learned_calls
             if learned:
                 learned_calls.add(link.index)
-            pieces.append(_reply(link.candidates[spoken], codec, native, learned))
+            pieces.append(_reply(link.candidates[spoken], codec, native, weight(link) if learned else 0.0))
         if _lacks_eos(trajectory, call):
-            pieces.append(_Piece((codec.end_of_turn_id,), learned=True))
-        example = _joined(pieces, weight, trajectory.id, off_context=dropped or not native)
+            pieces.append(_Piece((codec.end_of_turn_id,), weight(call)))
+        example = _joined(pieces, trajectory.id, off_context=dropped or not native)
         if example.learn[1:].any():
             found.append(example)
     return found[::-1]
@@ -103,13 +111,13 @@ def _context(segment: Segment, codec: TextCodec, native: bool) -> _Piece:
     return _Piece(_encoded(segment, codec))
 
 
-def _reply(candidate: Candidate, codec: TextCodec, native: bool, learned: bool) -> _Piece:
+def _reply(candidate: Candidate, codec: TextCodec, native: bool, weight: float) -> _Piece:
     if native:
-        return _Piece(candidate.ids, learned, candidate.logprobs)
+        return _Piece(candidate.ids, weight, candidate.logprobs)
     ids = _encoded(segment_of(candidate), codec)
     if candidate.finish is Finish.EOS:
         ids = (*ids, codec.end_of_turn_id)
-    return _Piece(ids, learned)
+    return _Piece(ids, weight)
 
 
 def _encoded(segment: Segment, codec: TextCodec) -> tuple[int, ...]:
@@ -125,15 +133,14 @@ def _lacks_eos(trajectory: Trajectory, call: Call) -> bool:
     return finish is Finish.STOP
 
 
-def _joined(pieces: list[_Piece], weight: float, trajectory_id: str, off_context: bool) -> Example:
+def _joined(pieces: list[_Piece], trajectory_id: str, off_context: bool) -> Example:
     def column(values: Iterator[np.ndarray], dtype: type) -> np.ndarray:
         return np.concatenate(list(values)).astype(dtype)
 
     return Example(
         ids=column((np.array(piece.ids, np.int32) for piece in pieces), np.int32),
-        learn=column((np.full(len(piece.ids), piece.learned) for piece in pieces), np.bool_),
+        weights=column((np.full(len(piece.ids), piece.weight) for piece in pieces), np.float32),
         logprobs=column((_logprobs(piece) for piece in pieces), np.float32),
-        weight=weight,
         trajectory_id=trajectory_id,
         off_context=off_context,
     )

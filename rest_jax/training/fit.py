@@ -105,7 +105,7 @@ def fit(
 
 def _trainable(examples: Sequence[Example], settings: ImproveSettings, emit: Listener) -> list[Example]:
     """The examples that fit into a row; those left out are counted in a warning."""
-    learnable = [example for example in examples if example.weight and example.learn[1:].any()]
+    learnable = [example for example in examples if example.learn[1:].any()]
     if not learnable:
         raise UserError(
             "improve: the mixture holds no reply to learn from; see how its trajectories ended (`rest-jax report`): "
@@ -139,8 +139,8 @@ def _refuse_uneven_rows(settings: ImproveSettings, mesh: Mesh) -> None:
 def _mixture_digest(examples: Sequence[Example]) -> str:
     hasher = sha256()
     for example in examples:
-        hasher.update(digest([example.trajectory_id, len(example.ids), example.weight]).encode())
-        hasher.update(example.ids.tobytes() + example.learn.tobytes())
+        hasher.update(digest([example.trajectory_id, len(example.ids)]).encode())
+        hasher.update(example.ids.tobytes() + example.weights.tobytes())
     return hasher.hexdigest()
 
 

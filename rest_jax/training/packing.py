@@ -75,7 +75,7 @@ def batch_of(examples: Sequence[Example], plan: Plan, length: int) -> Batch:
             begin, end = end, end + len(example.ids)
             ids_bt[b, begin:end] = example.ids
             targets_bt[b, begin : end - 1] = example.ids[1:]
-            weights_bt[b, begin : end - 1] = np.where(example.learn[1:], np.float32(example.weight), 0)
+            weights_bt[b, begin : end - 1] = example.weights[1:]
             positions_bt[b, begin:end] = np.arange(end - begin)
             segments_bt[b, begin:end] = segment
     return Batch(*map(jnp.asarray, (ids_bt, targets_bt, weights_bt, positions_bt, segments_bt)))

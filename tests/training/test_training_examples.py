@@ -220,7 +220,6 @@ def test_another_tokenizer_encodes_text_once_and_trusts_only_the_prompt():
 
 def test_imported_words_are_learned_without_logprobs():
     made = trajectory([call(0, [prompt("Q ")], said("gold", logprobs=False))])
-    (example,) = examples_of(made, CODEC, prompt="same", weight=0.25)
+    (example,) = examples_of(made, CODEC, prompt="same")
     assert learned_text(example) == "gold"
     assert np.isnan(example.logprobs).all()
-    assert example.weight == 0.25

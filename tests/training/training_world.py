@@ -84,7 +84,8 @@ def trajectories(draw):
 
 def example(ids, learn, weight=1.0):
     ids = np.asarray(ids, np.int32)
-    return Example(ids, np.asarray(learn, bool), np.full(len(ids), np.nan, np.float32), weight, "q#0", False)
+    weights = np.float32(weight) * np.asarray(learn, np.float32)
+    return Example(ids, weights, np.full(len(ids), np.nan, np.float32), "q#0", False)
 
 
 def random_examples(n, longest=20, seed=0):
