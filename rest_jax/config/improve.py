@@ -12,8 +12,8 @@ from rest_jax.config.limits import AboveZero, Limit, Natural, NotNegative, Posit
 
 @dataclass(frozen=True)
 class WeightingSettings:
-    """Reward-weighted regression: an attempt counts exp(worth / temperature), worth 1 where it was right, 0 where it was
-    wrong and -1 without an answer (RISE, section 4.2)."""
+    """Reward-weighted regression: an attempt counts exp(worth / temperature); worth is 1 where it was right, 0 where it
+    was wrong and -1 without an answer (RISE, section 4.2)."""
 
     temperature: AboveZero = 0.4
     """As in the released code: a right attempt counts 12 times a wrong one."""

@@ -247,6 +247,8 @@ class GrowSettings:
     """Keep the smallest set of tokens with this probability."""
     min_p: Share = 0.0
     """Keep the tokens at least this many times as likely as the likeliest; 0 keeps all."""
+    candidates: Positive | None = None
+    """As `agent.candidates`, for this Grow; null: as many as that says."""
     policy: Literal["actor", "teacher"] = "actor"
     """Who acts: the model itself, or `policies.teacher`, with instruction and worked examples."""
 

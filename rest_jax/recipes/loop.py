@@ -51,7 +51,9 @@ class Loop:
         """Sample trajectories on train questions and reward them."""
         questions = self.grow_questions(settings)
         sampling = settings.sampling(self.config.agent)
-        spec = RolloutSpec(questions, "train", settings.samples, sampling, self.seed, number, settings.policy)
+        spec = RolloutSpec(
+            questions, "train", settings.samples, sampling, self.seed, number, settings.policy, settings.candidates
+        )
 
         def work(folder: Path) -> dict[str, Any]:
             grown = self.rewarded(self.bench.play(folder, player, spec), questions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,9 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
     than hours later."""
     ev = config.evaluate
     method = method_of(config.agent, learns=True, textual=endpoints.textual(config))
+    for one in config.generations:
+        if one.grow.candidates is not None:
+            method_of(replace(config.agent, candidates=one.grow.candidates), textual=endpoints.textual(config))
     _refuse_untold(config, method)
     for name in ev.methods:
         if missing := set(agent(name).tools) - set(method.tools):
@@ -215,8 +219,8 @@ def _refuse_untold(config: RestConfig, method: AnyMethod) -> None:
     for setting, improve in improves.items():
         if improve.weighting is not None and not method.oracle:
             raise UserError(
-                f"{setting}.weighting: agent '{method.name}' is not told which of its attempts are right; take one that "
-                f"is, such as rise_collect, or leave weighting out"
+                f"{setting}.weighting: agent '{method.name}' is not told which of its attempts are right; take one "
+                f"that is, such as rise_collect, or leave weighting out"
             )
 
 

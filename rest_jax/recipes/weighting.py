@@ -1,5 +1,5 @@
-"""Reward-weighted regression: every attempt is learned, each as much as it was worth (RISE, Qu et al. 2024, section 4.2;
-Peng et al. 2019).
+"""Reward-weighted regression: every attempt is learned, each as much as it was worth (RISE, Qu et al. 2024, section
+4.2; Peng et al. 2019).
 
 What an attempt was worth is what the oracle said of its answer, which stands in the trajectory: 1 right, 0 wrong, -1
 without an answer (as in the released code). It counts exp(worth / temperature).

@@ -61,7 +61,6 @@ def arithmetic(seed: int = SEED) -> Task:
         examples=demonstrations[SIZES[Split.TRAIN] :],
         metric=number_metric,
         voice=number_voice,
-        voice=number_voice,
         version=f"1+seed{seed}",
         notes={"questions": "made by a script: one or two sums with numbers below 60"},
     )

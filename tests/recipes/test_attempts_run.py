@@ -61,4 +61,4 @@ def test_its_rows_tell_of_its_attempts_and_of_its_oracle(run: Path) -> None:
         assert (rows[name]["em"], rows[name]["em_majority"], rows[name]["em_any"]) == (0.0, 0.0, 0.0)
     assert any("retries are gated by the gold answers" in note for note in summary["notes"])
     records = json.loads((run / "stages/seed-0/gen-1/evaluate-select/records.json").read_text())
-    assert [[record[name] for name in OF_ATTEMPTS] for record in records] == [[5, 9, 0.0, 0.0]] * 2
+    assert [[record[name] for name in OF_ATTEMPTS] for record in records] == [[5, 9, 0.0, 0.0, 0.0]] * 2

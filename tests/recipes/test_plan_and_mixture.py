@@ -22,7 +22,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, silent
 from rest_jax.core.trajectory import Call, Question, ToolCall, Trajectory
 from rest_jax.core.transcript import Segment, Source
-from rest_jax.evaluation.records import Record
+from rest_jax.evaluation.records import OF_ATTEMPTS, Record
 from rest_jax.recipes.controls import majority
 from rest_jax.recipes.floors import most_frequent
 from rest_jax.recipes.mixture import (
@@ -192,8 +192,8 @@ def test_a_majority_costs_what_all_its_samples_cost() -> None:
 
 
 def test_a_majority_of_samples_tells_nothing_of_attempts() -> None:
-    tried = [replace(voted(s, "a"), trials=2, calls=3, em_majority=0.0, em_any=1.0) for s in range(2)]
-    assert [(won.trials, won.calls, won.em_majority, won.em_any) for won in majority(tried)] == [(None,) * 4]
+    tried = [replace(voted(s, "a"), trials=2, calls=3, em_first=1.0, em_any=1.0) for s in range(2)]
+    assert [[getattr(won, name) for name in OF_ATTEMPTS] for won in majority(tried)] == [[None] * 5]
 
 
 def test_a_majority_without_an_answer_counts_unless_all_of_it_is_masked() -> None:

@@ -35,7 +35,7 @@ PASSAGES = [
     {"title": "Ada Orr", "text": "Ada Orr was born in Sarn."},
 ]
 QUESTION = Question("q", "Where was the founder of Vell born?", "Sarn")
-LIMITS = Limits(turns=3, turn_tokens=60, observation_chars=80)
+LIMITS = Limits(turns=3, turn_tokens=60, observation_chars=80, candidates=3)
 
 VELL = " I need Vell. Action: Search[Vell]"
 FOUNDER = " I need who founded it. Action: Lookup[founded]"
@@ -112,6 +112,14 @@ SCRIPTS: Mapping[str, Sequence[str | Sequence[str]]] = {
     "cot_reflexion_self/doubted": [GUESS, HINT, LESSON, THOUGHT, FINE],
     "cot_resample/right_at_the_second": [GUESS, THOUGHT],
     "cot_resample_self/wrong_and_believed": [GUESS, FINE],
+    "rise/right_then_wrong": [GUESS, THOUGHT, LOST, THOUGHT, GUESS],
+    "rise/nobody_answers": [LOST] * 5,
+    "rise_neutral/right_every_time": [THOUGHT] * 5,
+    "rise_parallel/majority": [GUESS, THOUGHT, THOUGHT, LOST, GUESS],
+    "rise_collect/right_at_once": [THOUGHT],
+    "rise_collect/right_among_the_second": [GUESS, [GUESS, LOST, THOUGHT]],
+    "rise_collect/no_answer_is_wrong": [LOST, [THOUGHT, GUESS, THOUGHT]],
+    "rise_collect/never_right": [GUESS, [LOST, GUESS, " Answer: Orr"]],
 }
 """What the policy says call by call, for each method and branch; a list holds what each candidate of a call says."""
 

@@ -18,7 +18,7 @@ from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ORACLE, RIGHT, WRONG, Role, Sampling, Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.trajectory import Question
-from rest_jax.evaluation.records import judge
+from rest_jax.evaluation.records import OF_ATTEMPTS, judge
 from rest_jax.evaluation.table import row
 from rest_jax.policies.scripted import ScriptedPolicy
 from rest_jax.rollout import store
@@ -27,6 +27,7 @@ from rest_jax.rollout.no_tools import NoTools
 from rest_jax.rollout.oracle import WithOracle
 from rest_jax.rollout.runner import rollout
 from rest_jax.tasks.metrics import answer_metric
+from rest_jax.tasks.numbers import number_metric, number_voice
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 from rest_jax.training.examples import examples_of
@@ -96,6 +97,8 @@ def test_a_method_that_does_not_say_that_it_asks_the_oracle_is_not_answered(tool
         ("reflexion/no_answer_is_wrong", (None, None, "Sarn")),
         ("cot_resample/right_at_the_second", ("Vell", "Sarn")),
         ("cot/answered", ("Sarn",)),
+        ("rise/right_then_wrong", ("Vell", "Sarn", None, "Sarn", "Vell")),
+        ("rise_collect/right_among_the_second", ("Vell", "Vell")),
         ("closed_book/answered", ()),
     ],
 )
@@ -114,14 +117,15 @@ def test_last_majority_and_any_correct_are_three_things(tools):
     questions = {id: Question(id, QUESTION.text, "Vell" if id == "d" else "Sarn") for id in branches}
     made = [replace(play(tools, branch), question_id=id) for id, branch in branches.items()]
     records = judge(made, questions, answer_metric)
-    assert [(one.trials, one.calls, one.em_majority, one.em_any) for one in records] == [
-        (2, 4, 0.0, 0.0),
-        (4, 7, 0.0, 1.0),
-        (3, 5, 1.0, 1.0),
-        (2, 2, 1.0, 1.0),
+    assert [(one.trials, one.calls, one.em_first, one.em_majority, one.em_any) for one in records] == [
+        (2, 4, 0.0, 0.0, 0.0),
+        (4, 7, 0.0, 0.0, 1.0),
+        (3, 5, 1.0, 1.0, 1.0),
+        (2, 2, 1.0, 1.0, 1.0),
     ]
     several = row("critic", records, task="toy", split="report", weights_digest="")
-    assert (several.em, several.em_majority, several.em_any) == (0.5, 0.5, 0.75)
+    assert (several.em_first, several.em, several.em_majority, several.em_any) == (0.5, 0.5, 0.5, 0.75)
+    assert (several.right_to_wrong, several.wrong_to_right) == (0.25, 0.25)
     assert (several.trials_per_trajectory, several.calls_per_trajectory, several.waves) == (11 / 4, 18 / 4, 7)
 
 
@@ -130,7 +134,7 @@ def test_last_majority_and_any_correct_are_three_things(tools):
 )
 def test_a_method_that_attempts_a_question_once_has_no_such_columns(branch, tools):
     (once,) = judge([play(tools, branch)], {QUESTION.id: QUESTION}, answer_metric)
-    assert (once.trials, once.calls, once.em_majority, once.em_any) == (None, None, None, None)
+    assert [getattr(once, name) for name in OF_ATTEMPTS] == [None] * 5
     assert math.isnan(row("once", [once], task="toy", split="report", weights_digest="").em_any)
 
 
@@ -143,7 +147,14 @@ def test_who_might_have_tried_again_has_them(branch, tools):
 
 
 @pytest.mark.parametrize(
-    "branch", ["self_refine/refined", "critic/corrected", "reflexion/learned", "cot_reflexion_self/doubted"]
+    "branch",
+    [
+        "self_refine/refined",
+        "critic/corrected",
+        "reflexion/learned",
+        "cot_reflexion_self/doubted",
+        "rise/right_then_wrong",
+    ],
 )
 def test_what_a_method_said_can_be_learned(branch, tools, tmp_path):
     """Through the store, bare: each reply once, in order, each ended by an end-of-sequence token where its step was."""
@@ -157,6 +168,18 @@ def test_what_a_method_said_can_be_learned(branch, tools, tmp_path):
     last = codec.decode(examples[-1].ids[1:])
     assert last.startswith(f"Question: {QUESTION.text}\n")
     assert "Sydney" not in last
+
+
+def test_a_vote_counts_as_the_task_compares(tools):
+    """As words 18 and $18.00 are two answers and 17 wins; as numbers they are one."""
+    said = (" Answer: 18", " Answer: $18.00", " Answer: 17", " Answer: 17.", " Answer: 18 eggs")
+    numbers = tuple(f" So it is.{answer}" for answer in said)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SCRIPTS, "rise_parallel/numbers", numbers)
+        made = play(tools, "rise_parallel/numbers", Question("q", QUESTION.text, "18"))
+    (words,) = judge([made], {"q": Question("q", "", "18")}, number_metric)
+    (read,) = judge([made], {"q": Question("q", "", "18")}, number_metric, number_voice)
+    assert (words.em_majority, read.em_majority) == (0.0, 1.0)
 
 
 def test_another_method_is_one_file(tools, tmp_path, monkeypatch):

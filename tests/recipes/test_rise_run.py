@@ -1,0 +1,80 @@
+"""RISE in the loop, tiny: collected with an oracle, learned by reward-weighted regression, measured without one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import rest_jax
+from rest_jax.core.effects import ORACLE
+from rest_jax.core.errors import UserError
+from rest_jax.recipes.players import evaluations
+from rest_jax.recipes.stages import finished_stages
+from rest_jax.recipes.verify import verify
+from rest_jax.rollout import store
+
+CONFIG = """\
+extends: {tiny}
+task: {{name: arithmetic}}
+agent: {{name: rise_collect, turns: 2, turn_tokens: 40, candidates: 3, temperature: 1.0}}
+pilot: {{demonstrations: 3, improve: {{steps: 1, rows: 2, length: 320, warmup: 0}}}}
+generations:
+  - grow: {{questions: 2, samples: 1}}
+    improve: {{thresholds: [-1.0], weighting: {{temperature: 0.4}}, steps: 1, rows: 2, length: 320, warmup: 0}}
+evaluate:
+  {{prompted: 1, pilot: 1, gate: 0, generations: 1, final: 2, floors: [], methods: [rise, rise_neutral, rise_parallel]}}
+"""
+
+
+def written(folder: Path, tiny: Path, text: str = CONFIG) -> Path:
+    (folder / "rise.yaml").write_text(text.format(tiny=tiny))
+    return folder / "rise.yaml"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_config: Path) -> Path:
+    folder = tmp_path_factory.mktemp("rise")
+    rest_jax.run(written(folder, tiny_config), run_dir=folder / "run")
+    return folder / "run"
+
+
+def test_attempts_are_collected_and_all_of_them_learned(run: Path) -> None:
+    stages = {done.name.removeprefix("seed-0/"): done for done in finished_stages(run)}
+    shown = store.read(stages["demonstrations"].folder / "trajectories.parquet")
+    assert [len(one.calls) for one in shown] == [1, 1, 1], "a script is right at once"
+    grown = store.read(stages["gen-1/grow"].folder / "trajectories.parquet")
+    assert [[len(call.candidates) for call in one.calls] for one in grown] == [[1, 3], [1, 3]]
+    assert stages["gen-1/improve-1"].results["examples"] == 3 + 4
+    assert verify(run).differences == ()
+
+
+def test_policies_are_measured_as_other_methods_that_know_no_gold(run: Path) -> None:
+    rows = {row["name"]: row for row in json.loads((run / "summary.json").read_text())["rows"]}
+    methods = ("rise", "rise_neutral", "rise_parallel")
+    assert [name for name in rows if ": " in name] == [f"{m}: {row}" for row in ("pilot", "gen 1") for m in methods]
+    for method in methods:
+        row = rows[f"{method}: gen 1"]
+        assert (row["n"], row["trials_per_trajectory"], row["waves"]) == (2, 5.0, 5.0)
+        assert row["weights_digest"] == rows["gen 1"]["weights_digest"]
+        (stage,) = evaluations(run, f"{method}: gen 1")
+        played = store.read(stage.folder / "trajectories.parquet")
+        assert [len(one.calls) for one in played] == [5, 5]
+        assert not any(call.tool == ORACLE for one in played for call in one.tool_calls)
+        told = ["Verdict:" in "".join(segment.text for segment in one.calls[1].segments) for one in played]
+        assert told == [method != "rise_parallel"] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("agent.name=cot", r"generations\.0\.improve\.weighting: agent 'cot' is not told which"),
+        ("evaluate.methods=[react]", r"evaluate\.methods: 'react' calls lookup, search, which the run's own agent"),
+        ("evaluate.methods=[ryse]", r"no agent called 'ryse'; did you mean 'rise'"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_the_start(tmp_path: Path, tiny_config: Path, change: str, why: str) -> None:
+    config = written(tmp_path, tiny_config, CONFIG.replace("candidates: 3, ", ""))
+    with pytest.raises(UserError, match=why):
+        rest_jax.run(config, run_dir=tmp_path / "run", overrides=[change])
