@@ -13,6 +13,7 @@ from typing import Any
 
 from rest_jax.agents.attempts import latest
 from rest_jax.agents.cot import answer_of, concluded, cot_lines, think
+from rest_jax.agents.endings import broken_off
 from rest_jax.agents.gates import Attempt, gold
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Line, Prompt, Told
@@ -46,7 +47,7 @@ def rise(verdict: str, memory: int | None = None) -> Callable[[Question, Prompt,
             reply = yield think(question, _telling(prompt, told, known), limits, trial=trial)
             now = concluded(reply)
             outcome = now if outcome is None else latest(outcome, now)
-            if now.status.is_masked:
+            if broken_off(reply) is not None:
                 break
             told.append(((prompt.cue, reply.text), (VERDICT, verdict)))
         assert outcome is not None
@@ -60,7 +61,7 @@ def rise_collect(question: Question, prompt: Prompt, limits: Limits) -> Agent:
     are drawn, and the first that it finds right is the outcome (self-distillation; with a teacher, distillation)."""
     first: Generated = yield think(question, prompt, limits)
     outcome = concluded(first)
-    if outcome.status.is_masked or (yield from gold(question, prompt, limits, Attempt(0, outcome))):
+    if broken_off(first) is not None or (yield from gold(question, prompt, limits, Attempt(0, outcome))):
         return outcome
     told = [((prompt.cue, first.text), (VERDICT, AGAIN))]
     second: Generated = yield think(

@@ -123,6 +123,9 @@ def test_charts_tables_and_cards_are_there(tmp_path: Path) -> None:
 def test_several_attempts_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
     told = report("calm")
     tried = {
+        "em_first": 0.15,
+        "right_to_wrong": 0.05,
+        "wrong_to_right": 0.02,
         "em_majority": 0.2,
         "em_any": 0.3,
         "trials_per_trajectory": 2.75,
@@ -133,7 +136,8 @@ def test_several_attempts_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
     write_report(tmp_path / "report.html", told)
     text = unescape((tmp_path / "report.html").read_text())
     assert text.count("<td>gen 1</td>") == 2
-    assert "<tr><td>gen 1</td><td>30.0</td><td>20.0</td><td>30.0</td><td>2.8</td><td>4.5</td><td>7</td></tr>" in text
+    cells = ("gen 1", "15.0", "30.0", "5.0", "2.0", "20.0", "30.0", "2.8", "4.5", "7")
+    assert f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" in text
     assert "EM % where any is right (an oracle's choice)" in text
 
 

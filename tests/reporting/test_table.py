@@ -37,6 +37,9 @@ def test_a_row_fits_80_columns() -> None:
 
 def test_several_attempts_stand_in_a_table_of_their_own() -> None:
     tried = {
+        "em_first": 0.15,
+        "right_to_wrong": 0.05,
+        "wrong_to_right": 0.02,
         "em_majority": 0.2,
         "em_any": 0.3,
         "trials_per_trajectory": 2.75,
@@ -45,7 +48,7 @@ def test_several_attempts_stand_in_a_table_of_their_own() -> None:
     }
     _, under = printed({"rows": [ROW, {**ROW, "name": "self_refine", **tried}]}).split(SEVERAL)
     (line,) = [line for line in under.splitlines() if "12.3" in line]
-    assert line.split() == ["self_refine", "12.3", "20.0", "30.0", "2.8", "4.5", "7"]
+    assert line.split() == ["self_refine", "15.0", "12.3", "5.0", "2.0", "20.0", "30.0", "2.8", "4.5", "7"]
     assert SEVERAL not in printed({"rows": [ROW]})
 
 
