@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from rest_jax.distributed.rules import batch_sharding, parameter_shardings, replicated
-from rest_jax.models.axes import axis_sizes, parameter_axes
+from rest_jax.distributed.rules import batch_sharding, replicated
 from rest_jax.models.config import ModelConfig
-from rest_jax.models.decoder import Params, abstract_params
+from rest_jax.models.decoder import Params, abstract_params, placed
+from rest_jax.training.layout import embedding_sharding, layout
 from rest_jax.training.loss import nll
-from rest_jax.training.packing import Batch
+from rest_jax.training.packing import Batch, micro_batches
 
 
 @jax.tree_util.register_dataclass
@@ -50,7 +50,7 @@ Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, StepMetrics]]
 
 def state_shardings(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
     """A `NamedSharding` for each leaf of the state: moments lie as their parameters do, the rest is whole."""
-    params = parameter_shardings(mesh, parameter_axes(config), axis_sizes(config))
+    params = layout(config, mesh)
 
     def like_params(node: Any) -> bool:
         return isinstance(node, dict) and node.keys() == params.keys()
@@ -88,24 +88,40 @@ def make_step(
     *,
     capacity: int,
     dtype: Any = jnp.float32,
+    accumulate: int = 1,
 ) -> Step:
     """The jitted step. It donates the state: use the one that it returns, never the one that it was given.
 
     Equal arguments give the same step, compiled once: the learning rate is an input, so that the generations of a run
     need not wait for it again.
     `capacity` is the loss's static number of learned positions per row (`loss.capacity_for`). Parameters are cast to
-    `dtype` for the forward and backward pass; gradients, moments and the loss are f32.
+    `dtype` for the forward and backward pass; gradients, moments and the loss are f32. The gradient is the sum of those
+    of `accumulate` micro-batches, each divided by the weight of the whole batch: a mean of their means would count a
+    token more where its micro-batch has few.
     """
     states, batches, whole = state_shardings(config, optimizer, mesh), batch_sharding(mesh), replicated(mesh)
+    table = embedding_sharding(mesh)
 
-    def loss_of(master: Params, batch: Batch) -> jax.Array:
+    def loss_of(master: Params, batch: Batch, weight: jax.Array) -> jax.Array:
         params = jax.tree.map(lambda leaf: leaf.astype(dtype), master)
-        total, weight = nll(config, params, batch, capacity=capacity)
-        return total / weight
+        params["embed"] = placed(params["embed"], table)
+        return nll(config, params, batch, capacity=capacity, rows=batches) / weight
+
+    def loss_and_grads(master: Params, batch: Batch) -> tuple[jax.Array, Params]:
+        of_part, weight = jax.value_and_grad(loss_of), jnp.sum(batch.weights_bt)
+        if accumulate == 1:  # without a sum, which would be another program with other last digits
+            return of_part(master, batch, weight)
+
+        def add(sums: Any, part: Batch) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, sums, of_part(master, part, weight)), None
+
+        zeros = jax.lax.with_sharding_constraint(jax.tree.map(jnp.zeros_like, master), states.params)
+        sums, _ = jax.lax.scan(add, (jnp.zeros(()), zeros), micro_batches(batch, accumulate))
+        return sums
 
     @partial(jax.jit, donate_argnums=0, in_shardings=(states, batches, whole), out_shardings=(states, whole))
     def step(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, StepMetrics]:
-        loss, grads = jax.value_and_grad(loss_of)(state.params, batch)
+        loss, grads = loss_and_grads(state.params, batch)
         ascent, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics = StepMetrics(
             loss=loss,

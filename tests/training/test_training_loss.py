@@ -46,8 +46,7 @@ def nll_and_grads(params, batch, capacity=CHUNK):
     def total_of(params):
         return nll(CONFIG, params, batch, capacity=capacity)
 
-    (total, weight), grads = jax.value_and_grad(total_of, has_aux=True)(params)
-    return total, grads, weight
+    return *jax.value_and_grad(total_of)(params), batch.weights_bt.sum()
 
 
 def assert_close(tree, expected, tolerance=1e-5):
