@@ -38,6 +38,20 @@ def nll(
     context. `rows` says how activations [B, ...] lie over a mesh.
     """
     x_btd = decoder.hidden_states(config, params, batch.ids_bt, batch.positions_bt, batch.segments_bt, rows)
+    return nll_of_hidden(config, params, x_btd, batch, capacity=capacity, rows=rows)
+
+
+def nll_of_hidden(
+    config: ModelConfig,
+    params: Params,
+    x_btd: jax.Array,
+    batch: Batch,
+    *,
+    capacity: int,
+    rows: NamedSharding | None = None,
+) -> jax.Array:
+    """The same of a batch's hidden states (`decoder.hidden_states`): of the parameters it reads the final norm and the
+    head alone."""
     places_bm = _learned_places(batch.weights_bt, capacity)
 
     def gathered(values_bt: jax.Array) -> jax.Array:
