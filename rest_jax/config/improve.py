@@ -5,9 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from rest_jax.config.limits import AboveZero, Limit, Natural, NotNegative, Positive, ShareAboveZero, Some
+
+Target = Literal["query", "key", "value", "output", "gate", "up", "down"]
+"""A matrix of each layer."""
+TARGETS: tuple[Target, ...] = get_args(Target)
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adaptation (LoRA, Hu et al. 2021): thin matrices beside the model's are trained, and merged into them in
+    the end."""
+
+    rank: Positive = 16
+    """Inner width of the thin matrices."""
+    alpha: AboveZero = 32.0
+    """Their product is added alpha / rank times."""
+    targets: Annotated[Some[Target], Limit("uniqueItems", True)] = TARGETS
+    """The matrices of each layer that get them."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +90,8 @@ class ImproveSettings:
     """Global gradient norm is clipped here."""
     checkpoint_every: Positive = 10
     """Optimizer steps between checkpoints: the most that a killed run repeats."""
+    lora: LoraSettings | None = None
+    """Train adapters instead of the model's parameters; null trains those."""
     mesh: MeshSettings = field(default_factory=MeshSettings)
     """How training is divided over devices; another division sums in another order, so it decides bits."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

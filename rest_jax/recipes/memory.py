@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 
+from rest_jax.config.improve import LoraSettings
 from rest_jax.config.limits import checked
 from rest_jax.config.settings import EngineSettings, ImproveSettings
 from rest_jax.core.errors import UserError
@@ -22,9 +23,12 @@ from rest_jax.sampling.footprint import Footprint, footprint
 from rest_jax.sampling.layout import layout
 from rest_jax.sampling.replicas import meshes
 from rest_jax.training import layout as training_layout
+from rest_jax.training.lora import abstract_trained
 
 TRAINED_BYTES = 20
 """Of one parameter in training, all in f32: as loaded, as trained, its gradient, Adam's two moments."""
+FROZEN_BYTES = 12
+"""Of one parameter beside adapters in training: as loaded, with the adapter in it, and the gradient of that."""
 LEFT_ALONE = 2**29
 """Bytes of a host's memory that are not counted on: for the compiler, the tool adapter and the machine's other work."""
 
@@ -131,9 +135,14 @@ def memory(folder: Path, engine: EngineSettings, dtype: Any, improves: Sequence[
 
 def _training(config: ModelConfig, improve: ImproveSettings) -> int:
     """Bytes of an Improve on each of its devices. UserError when there are too few, or they do not divide the model."""
-    places = training_layout.layout(config, training_layout.mesh_of(improve.mesh))
-    here = jax.tree.map(lambda leaf, place: math.prod(place.shard_shape(leaf.shape)), abstract_params(config), places)
-    return TRAINED_BYTES * sum(jax.tree.leaves(here))
+    mesh = training_layout.mesh_of(improve.mesh)
+
+    def here(lora: LoraSettings | None) -> int:
+        places = training_layout.layout(config, mesh, lora)
+        shapes = abstract_trained(config, lora)
+        return sum(jax.tree.leaves(jax.tree.map(lambda one, at: math.prod(at.shard_shape(one.shape)), shapes, places)))
+
+    return TRAINED_BYTES * here(improve.lora) + (0 if improve.lora is None else FROZEN_BYTES * here(None))
 
 
 def available() -> Available:

@@ -7,11 +7,12 @@ from typing import Any
 
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from rest_jax.config.improve import MeshSettings
+from rest_jax.config.improve import LoraSettings, MeshSettings
 from rest_jax.distributed.mesh import make_mesh
 from rest_jax.distributed.rules import AxisRules, parameter_shardings
 from rest_jax.models.axes import axis_sizes, parameter_axes
 from rest_jax.models.config import ModelConfig
+from rest_jax.training.lora import adapter_axes
 
 
 def mesh_of(settings: MeshSettings) -> Mesh:
@@ -19,10 +20,11 @@ def mesh_of(settings: MeshSettings) -> Mesh:
     return make_mesh(**asdict(settings))
 
 
-def layout(config: ModelConfig, mesh: Mesh) -> dict[str, Any]:
-    """A `NamedSharding` for each parameter. UserError, with the sizes that would do, where the mesh does not divide the
-    model."""
-    return parameter_shardings(mesh, parameter_axes(config), axis_sizes(config))
+def layout(config: ModelConfig, mesh: Mesh, lora: LoraSettings | None = None) -> dict[str, Any]:
+    """A `NamedSharding` for each parameter, or for each of its adapters. UserError, with the sizes that would do, where
+    the mesh does not divide the model."""
+    axes = parameter_axes(config) if lora is None else adapter_axes(config, lora)
+    return parameter_shardings(mesh, axes, axis_sizes(config))
 
 
 def embedding_sharding(mesh: Mesh) -> NamedSharding:

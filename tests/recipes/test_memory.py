@@ -13,11 +13,11 @@ import pytest
 from tiny_runs import TINY
 
 from rest_jax.cli.main import main
-from rest_jax.config.improve import ImproveSettings, MeshSettings
+from rest_jax.config.improve import ImproveSettings, LoraSettings, MeshSettings
 from rest_jax.config.settings import EngineSettings
 from rest_jax.core.errors import UserError
 from rest_jax.models.decoder import abstract_params, parameters
-from rest_jax.recipes.memory import TRAINED_BYTES, Available, Memory, memory
+from rest_jax.recipes.memory import FROZEN_BYTES, TRAINED_BYTES, Available, Memory, memory
 from rest_jax.sampling.footprint import Footprint
 
 GIB = 2**30
@@ -117,6 +117,13 @@ def test_each_device_of_a_mesh_holds_its_part_of_an_improve(tiny_model: Path) ->
         training(1, 1, 4)
     with pytest.raises(UserError, match="needs 16 devices, 8 are here"):
         training(8, 2, 1)
+
+
+def test_adapters_take_less_than_all_parameters(tiny_model: Path) -> None:
+    improve = ImproveSettings(lora=LoraSettings(rank=2))
+    held = memory(tiny_model, EngineSettings(), jnp.dtype("float32"), [improve])
+    adapters = 2 * TINY.layers * (4 * TINY.width + 2 * (TINY.width + 16) + 3 * (TINY.width + TINY.hidden))
+    assert held.training == TRAINED_BYTES * adapters + FROZEN_BYTES * parameters(TINY)
 
 
 def test_a_line_tells_the_devices_of_an_improve() -> None:

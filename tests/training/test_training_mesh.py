@@ -52,11 +52,11 @@ def learned(params, batches, shape):
     mesh, rate = mesh_of(MeshSettings(*shape)), jnp.float32(0.3)
     state, grads, losses = initial_state(params, SGD, state_shardings(CONFIG, SGD, mesh)), None, []
     placed = [jax.device_put(batch, batch_sharding(mesh)) for batch in batches]
-    step = make_step(CONFIG, SGD, mesh, capacity=capacity_for(LENGTH, LENGTH)).lower(state, placed[0], rate)
+    step = make_step(CONFIG, SGD, mesh, capacity=capacity_for(LENGTH, LENGTH)).lower(state, {}, placed[0], rate)
     # How well LLVM optimises is not what is tested, and half of the time.
     program = step.compile(compiler_options={"xla_backend_optimization_level": 0})
     for batch in placed:
-        state, metrics = program(state, batch, rate)
+        state, metrics = program(state, {}, batch, rate)
         losses.append(float(metrics.loss))
         grads = grads or jax.tree.map(np.asarray, state.opt_state.trace)
     return Learned(losses, grads, largest_array(program))

@@ -40,7 +40,7 @@ def stepped(params, batch, accumulate, shape=(1, 1, 1)):
     mesh = mesh_of(MeshSettings(*shape))
     step = make_step(CONFIG, SGD, mesh, capacity=capacity_for(LENGTH, LENGTH), accumulate=accumulate)
     state = initial_state(params, SGD, state_shardings(CONFIG, SGD, mesh))
-    return step(state, jax.device_put(batch, batch_sharding(mesh)), jnp.float32(1e-3))
+    return step(state, {}, jax.device_put(batch, batch_sharding(mesh)), jnp.float32(1e-3))
 
 
 @pytest.mark.parametrize("accumulate", [2, 8])
