@@ -10,15 +10,18 @@ import optax
 import pytest
 from training_world import largest_array, random_examples
 
-from rest_jax.config.improve import MeshSettings
+from rest_jax.config.improve import ImproveSettings, MeshSettings
 from rest_jax.core.errors import UserError
+from rest_jax.core.events import silent
 from rest_jax.distributed.rules import batch_sharding
 from rest_jax.models import decoder
 from rest_jax.models.config import ModelConfig
+from rest_jax.training.checkpoint import Progress, open_checkpoints
 from rest_jax.training.layout import layout, mesh_of
 from rest_jax.training.loss import capacity_for
+from rest_jax.training.optimizer import optimizer
 from rest_jax.training.packing import batch_of, schedule
-from rest_jax.training.step import initial_state, make_step, state_shardings
+from rest_jax.training.step import abstract_state, initial_state, make_step, state_shardings
 
 CONFIG = ModelConfig(vocab=192, width=32, layers=2, heads=8, kv_heads=4, head_dim=8, hidden=64, max_positions=64)
 DEVICES, STEPS, ROWS, LENGTH = 8, 5, 8, 24
@@ -86,3 +89,28 @@ def test_what_would_split_a_head_is_refused_with_the_sizes_that_do():
     for shape in refused:
         with pytest.raises(UserError, match=r"tensor = 8 does not divide 4 kv_heads .* set tensor to one of 1, 2, 4$"):
             layout(CONFIG, mesh_of(MeshSettings(*shape)))
+
+
+def test_what_eight_devices_keep_four_and_one_restore(batches, tmp_path):
+    made, draw = optimizer(ImproveSettings()), np.random.default_rng(0)
+
+    def over(shape):
+        return abstract_state(CONFIG, made, state_shardings(CONFIG, made, mesh_of(MeshSettings(*shape))))
+
+    def drawn(leaf):
+        return jax.device_put(draw.normal(0, 0.1, leaf.shape).astype(leaf.dtype), leaf.sharding)
+
+    @jax.jit
+    def logits(params, batch):
+        x_btd = decoder.hidden_states(CONFIG, params, batch.ids_bt, batch.positions_bt, batch.segments_bt)
+        return decoder.logits(CONFIG, params, decoder.final_norm(CONFIG, params, x_btd))
+
+    state = jax.tree.map(drawn, over((2, 2, 2)))
+    kept, expected = jax.tree.map(np.asarray, state), np.asarray(logits(state.params, batches[0]))
+    for shape in ((1, 2, 2), (1, 1, 1)):
+        with open_checkpoints(tmp_path / str(shape), "inputs", silent) as checkpoints:
+            checkpoints.save(state, Progress((1.0,)))
+            state, _ = checkpoints.newest(like=over(shape))
+        jax.tree.map(np.testing.assert_array_equal, state, kept)
+        assert jax.tree.map(lambda leaf: leaf.sharding, state) == jax.tree.map(lambda leaf: leaf.sharding, over(shape))
+        np.testing.assert_allclose(logits(state.params, batches[0]), expected, rtol=0, atol=1e-5)
