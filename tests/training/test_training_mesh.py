@@ -1,73 +1,42 @@
 """A mesh is a place, not a method: what is learned on eight devices is what one device learns."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
 from itertools import product
-from typing import NamedTuple
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from training_world import largest_array, random_examples
+from mesh_steps import CONFIG, Learned, batches, learned
 
 from rest_jax.config.improve import ImproveSettings, MeshSettings
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent
-from rest_jax.distributed.rules import batch_sharding
 from rest_jax.models import decoder
-from rest_jax.models.config import ModelConfig
 from rest_jax.training.checkpoint import Progress, open_checkpoints
 from rest_jax.training.layout import layout, mesh_of
-from rest_jax.training.loss import capacity_for
 from rest_jax.training.optimizer import optimizer
-from rest_jax.training.packing import batch_of, schedule
-from rest_jax.training.step import abstract_state, initial_state, make_step, state_shardings
+from rest_jax.training.step import abstract_state, state_shardings
 
-CONFIG = ModelConfig(vocab=192, width=32, layers=2, heads=8, kv_heads=4, head_dim=8, hidden=64, max_positions=64)
-DEVICES, STEPS, ROWS, LENGTH = 8, 5, 8, 24
-SGD = optax.trace(decay=0.0)
-"""Its direction is the gradient, and its state holds that."""
+HERE = Path(__file__).parent
+DEVICES = 8
 EVERY_WAY = [shape for shape in product((1, 2, 4, 8), repeat=3) if np.prod(shape) == DEVICES]
 VALID = [shape for shape in EVERY_WAY if CONFIG.kv_heads % shape[2] == 0]
 
 
-class Learned(NamedTuple):
-    losses: list[float]
-    grads: dict
-    """Of the first step."""
-    array: int
-    """Elements of the largest one on a device."""
-
-
 @pytest.fixture(scope="module")
-def batches():
-    examples = random_examples(24)
-    plans = schedule(examples, steps=STEPS, rows=ROWS, length=LENGTH, seed=0)
-    return [batch_of(examples, plan, LENGTH) for plan in plans]
+def alone():
+    return learned((1, 1, 1))
 
 
-@pytest.fixture(scope="module")
-def params():
-    return decoder.init(CONFIG, jax.random.key(0))
-
-
-def learned(params, batches, shape):
-    mesh, rate = mesh_of(MeshSettings(*shape)), jnp.float32(0.3)
-    state, grads, losses = initial_state(params, SGD, state_shardings(CONFIG, SGD, mesh)), None, []
-    placed = [jax.device_put(batch, batch_sharding(mesh)) for batch in batches]
-    step = make_step(CONFIG, SGD, mesh, capacity=capacity_for(LENGTH, LENGTH)).lower(state, {}, placed[0], rate)
-    # How well LLVM optimises is not what is tested, and half of the time.
-    program = step.compile(compiler_options={"xla_backend_optimization_level": 0})
-    for batch in placed:
-        state, metrics = program(state, {}, batch, rate)
-        losses.append(float(metrics.loss))
-        grads = grads or jax.tree.map(np.asarray, state.opt_state.trace)
-    return Learned(losses, grads, largest_array(program))
-
-
-@pytest.fixture(scope="module")
-def alone(params, batches):
-    return learned(params, batches, (1, 1, 1))
+def assert_learned_alike(here, alone):
+    np.testing.assert_allclose(here.losses, alone.losses, rtol=0, atol=1e-5)
+    for ours, theirs in zip(here.grads, alone.grads, strict=True):
+        assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
 
 
 def test_it_learns(alone):
@@ -75,12 +44,47 @@ def test_it_learns(alone):
 
 
 @pytest.mark.parametrize("shape", VALID, ids=str)
-def test_eight_devices_learn_what_one_learns(alone, params, batches, shape):
-    here = learned(params, batches, shape)
-    np.testing.assert_allclose(here.losses, alone.losses, rtol=0, atol=1e-5)
-    apart = jax.tree.map(lambda a, b: np.linalg.norm(b - a) / np.linalg.norm(a), alone.grads, here.grads)
-    assert max(jax.tree.leaves(apart)) <= 1e-4
+def test_eight_devices_learn_what_one_learns_and_hold_an_eighth(alone, shape):
+    here = learned(shape)
+    assert_learned_alike(here, alone)
     assert here.array * DEVICES <= alone.array
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+@pytest.mark.parametrize(("processes", "shape"), [(2, (2, 2, 2)), (4, (1, 4, 2))])
+def test_processes_learn_together_what_one_learns(alone, processes, shape):
+    assert_learned_alike(learned_by(processes, shape), alone)
+
+
+def learned_by(processes, shape):
+    """What that many processes learn, each with its part of the devices."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)]),
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // processes}",
+    }
+    started = [
+        subprocess.Popen(
+            [sys.executable, HERE / "mesh_steps.py", coordinator, *map(str, (processes, index, *shape))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for index in range(processes)
+    ]
+    try:
+        (said, *_), errors = zip(*(process.communicate(timeout=600) for process in started), strict=True)
+    finally:
+        for process in started:
+            process.kill()
+    assert not any(process.returncode for process in started), errors
+    told = json.loads(said.splitlines()[-1])  # gloo tells of itself before
+    return Learned(told["losses"], [np.asarray(leaf, np.float32) for leaf in told["grads"]], told["array"])
 
 
 def test_what_would_split_a_head_is_refused_with_the_sizes_that_do():
@@ -91,8 +95,8 @@ def test_what_would_split_a_head_is_refused_with_the_sizes_that_do():
             layout(CONFIG, mesh_of(MeshSettings(*shape)))
 
 
-def test_what_eight_devices_keep_four_and_one_restore(batches, tmp_path):
-    made, draw = optimizer(ImproveSettings()), np.random.default_rng(0)
+def test_what_eight_devices_keep_four_and_one_restore(tmp_path):
+    made, draw, batch = optimizer(ImproveSettings()), np.random.default_rng(0), batches()[0]
 
     def over(shape):
         return abstract_state(CONFIG, made, state_shardings(CONFIG, made, mesh_of(MeshSettings(*shape))))
@@ -106,11 +110,11 @@ def test_what_eight_devices_keep_four_and_one_restore(batches, tmp_path):
         return decoder.logits(CONFIG, params, decoder.final_norm(CONFIG, params, x_btd))
 
     state = jax.tree.map(drawn, over((2, 2, 2)))
-    kept, expected = jax.tree.map(np.asarray, state), np.asarray(logits(state.params, batches[0]))
+    kept, expected = jax.tree.map(np.asarray, state), np.asarray(logits(state.params, batch))
     for shape in ((1, 2, 2), (1, 1, 1)):
         with open_checkpoints(tmp_path / str(shape), "inputs", silent) as checkpoints:
             checkpoints.save(state, Progress((1.0,)))
             state, _ = checkpoints.newest(like=over(shape))
         jax.tree.map(np.testing.assert_array_equal, state, kept)
         assert jax.tree.map(lambda leaf: leaf.sharding, state) == jax.tree.map(lambda leaf: leaf.sharding, over(shape))
-        np.testing.assert_allclose(logits(state.params, batches[0]), expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(logits(state.params, batch), expected, rtol=0, atol=1e-5)
