@@ -3,11 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from rest_jax.config.limits import AboveZero, Limit, Natural, NotNegative, Positive, ShareAboveZero, Some
+
+Target = Literal["query", "key", "value", "output", "gate", "up", "down"]
+"""A matrix of each layer."""
+TARGETS: tuple[Target, ...] = get_args(Target)
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Low-rank adaptation (LoRA, Hu et al. 2021): thin matrices beside the model's are trained, and merged into them in
+    the end."""
+
+    rank: Positive = 16
+    """Inner width of the thin matrices."""
+    alpha: AboveZero = 32.0
+    """Their product is added alpha / rank times."""
+    targets: Annotated[Some[Target], Limit("uniqueItems", True)] = TARGETS
+    """The matrices of each layer that get them."""
+
+
+@dataclass(frozen=True)
+class MeshSettings:
+    """The devices of an Improve, as many as the product of the three."""
+
+    data: Positive = 1
+    """Ways in which the rows of a batch are divided; parameters are whole in each."""
+    fsdp: Positive = 1
+    """Ways in which rows are divided further, and with them parameters, gradients and moments."""
+    tensor: Positive = 1
+    """Ways in which heads, hidden units and vocabulary are divided; it must divide the number of each."""
+
+    @property
+    def devices(self) -> int:
+        """Devices in all."""
+        return self.data * self.fsdp * self.tensor
 
 
 @dataclass(frozen=True)
@@ -44,7 +78,10 @@ class ImproveSettings:
     steps: Positive = 30
     """Optimizer steps of each Improve step."""
     rows: Positive = 2
-    """Packed rows per optimizer step."""
+    """Packed rows per optimizer step: a multiple of accumulate x mesh.data x mesh.fsdp."""
+    accumulate: Positive = 1
+    """Micro-batches in which the gradient of a step is computed, one after the other: the same step, with room for the
+    activations of so many times fewer rows."""
     length: Annotated[int, Limit("minimum", 2)] = 512
     """Tokens per packed row; longer examples are left out and counted."""
     learning_rate: AboveZero = 5e-5
@@ -66,6 +103,13 @@ class ImproveSettings:
     """Global gradient norm is clipped here."""
     checkpoint_every: Positive = 10
     """Optimizer steps between checkpoints: the most that a killed run repeats."""
+    lora: LoraSettings | None = None
+    """Train adapters instead of the model's parameters; null trains those."""
+    mesh: MeshSettings = field(default_factory=MeshSettings)
+    """How training is divided over devices; another division sums in another order, so it decides bits."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute type of training; auto is float32 on CPU and bfloat16 elsewhere. Parameters, gradients, moments and the
+    loss are always float32."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if any(after <= before for before, after in pairwise(self.thresholds)):
@@ -81,6 +125,14 @@ class ImproveSettings:
             yield "rounds", f"{self.rounds} go on while the reward on select rises; set select, or leave rounds out"
         if self.rounds > 1 and self.start == "base":
             yield "rounds", f"{self.rounds} from the base model would learn the same again; leave rounds out"
+
+        ways = self.accumulate * self.mesh.data * self.mesh.fsdp
+        if self.rows % ways:
+            yield (
+                "rows",
+                f"{self.rows} do not divide over accumulate x mesh.data x mesh.fsdp = {ways}; set it to a multiple of "
+                f"{ways}",
+            )
 
     @property
     def forgets(self) -> bool:

@@ -336,6 +336,16 @@ class RestConfig:
     and one after."""
 
     @property
+    def improves(self) -> tuple[ImproveSettings, ...]:
+        """The settings of every Improve: the pilot's, then each generation's."""
+        return (self.pilot.improve, *(generation.improve for generation in self.generations))
+
+    @property
+    def devices(self) -> int:
+        """The most devices that sampling or training takes at one time."""
+        return max(self.engine.devices, *(improve.mesh.devices for improve in self.improves))
+
+    @property
     def teacher_acts(self) -> bool:
         """Whether the teacher plays the agent, in a Grow or for its own row."""
         return self.evaluate.teacher > 0 or any(one.grow.policy == "teacher" for one in self.generations)

@@ -25,6 +25,7 @@ class AxisRules:
     heads: str | None = "tensor"
     kv_heads: str | None = "tensor"
     hidden: str | None = "tensor"
+    rank: str | None = None
 
 
 def parameter_shardings(

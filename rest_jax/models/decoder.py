@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import NamedSharding
 
 from rest_jax.models import attention
 from rest_jax.models.config import ModelConfig
@@ -228,12 +229,13 @@ def hidden_states(
     ids_bt: jax.Array,
     positions_bt: jax.Array,
     segments_bt: jax.Array,
+    rows: NamedSharding | None = None,
 ) -> jax.Array:
     """x_btd after the last block and *before* `final_norm`, over packed rows.
 
     All three inputs are int32 [B, T]. Positions restart with each segment; segment 0 is padding. For the backward pass
     the products with parameters are kept; all else, attention included, is computed anew: it costs memory traffic, not
-    time.
+    time. `rows` says how activations [B, ...] lie over a mesh.
     """
     packed_causal = attention.backend(config.attention).packed_causal
     kinds = _kinds_to_scan(config)
@@ -244,12 +246,17 @@ def hidden_states(
     def step(x_btd: jax.Array, scanned: tuple[Params, LayerKind | None]) -> tuple[jax.Array, None]:
         layer_params, kind = scanned
         kind = layer_kind(config, 0) if kind is None else kind
-        return apply_block(config, kind, layer_params, x_btd, positions_bt, attend), None
+        return placed(apply_block(config, kind, layer_params, x_btd, positions_bt, attend), rows), None
 
     kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     body = jax.checkpoint(step, policy=kept, prevent_cse=False)
-    x_btd, _ = jax.lax.scan(body, embed(config, params, ids_bt), (params["blocks"], kinds))
+    x_btd, _ = jax.lax.scan(body, placed(embed(config, params, ids_bt), rows), (params["blocks"], kinds))
     return x_btd
+
+
+def placed(x: jax.Array, sharding: NamedSharding | None) -> jax.Array:
+    """The same array, laid out so in the compiled program; None leaves that to the compiler."""
+    return x if sharding is None else jax.lax.with_sharding_constraint(x, sharding)
 
 
 def _kinds_to_scan(config: ModelConfig) -> LayerKind | None:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rest_jax.config.settings import AgentSettings, ImproveSettings, ToolsSettings
 from rest_jax.core.events import Listener
 from rest_jax.core.trajectory import Trajectory
+from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import checkpoint
 from rest_jax.models.digest import weights_digest
 from rest_jax.models.shrink import SHRUNK, shrunk
@@ -19,6 +20,7 @@ from rest_jax.recipes.weighting import weighted
 from rest_jax.recipes.workbench import Player
 from rest_jax.training.examples import examples_of
 from rest_jax.training.fit import fit
+from rest_jax.training.layout import layout, mesh_of
 
 MODEL = "model"
 CHECKPOINTS = "checkpoints"
@@ -47,11 +49,14 @@ def improve(
 ) -> Improved:
     """Fine-tune the model in `start` on a mixture; `folder` receives the new one, in Hugging Face's layout.
 
-    `agent` and `tools` are how `start` is played; the new agent.json says `bare` as well when training was. Trains in
-    f32. A killed call repeated goes on from its last checkpoint and ends in the same bits; the checkpoints are the
-    caller's to discard, once it has noted that the model is there.
+    `agent` and `tools` are how `start` is played; the new agent.json says `bare` as well when training was. Weights
+    are read onto the mesh leaf by leaf, and stay f32. A killed call repeated goes on from its last checkpoint and ends
+    in the same bits; the checkpoints are the caller's to discard, once it has noted that the model is there. Raises
+    UserError as `fit` does.
     """
-    model = checkpoint.load(start, jnp.float32)
+    divide_cpu(settings.mesh.devices)
+    places = layout(checkpoint.config_of(start), mesh_of(settings.mesh))
+    model = checkpoint.load(start, jnp.float32, places)
     examples = [
         example
         for trajectory, weight in weighted(mixture, settings.weighting)

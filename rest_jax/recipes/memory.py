@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from rest_jax.config.improve import LoraSettings
 from rest_jax.config.limits import checked
-from rest_jax.config.settings import EngineSettings
+from rest_jax.config.settings import EngineSettings, ImproveSettings
 from rest_jax.core.errors import UserError
 from rest_jax.distributed.cpu import available_memory
 from rest_jax.models import checkpoint
+from rest_jax.models.config import ModelConfig
 from rest_jax.models.decoder import abstract_params
 from rest_jax.sampling.exhaustion import fewer_rows
 from rest_jax.sampling.footprint import Footprint, footprint
 from rest_jax.sampling.layout import layout
 from rest_jax.sampling.replicas import meshes
+from rest_jax.training import layout as training_layout
+from rest_jax.training.lora import abstract_trained
 
 TRAINED_BYTES = 20
 """Of one parameter in training, all in f32: as loaded, as trained, its gradient, Adam's two moments."""
+FROZEN_BYTES = 12
+"""Of one parameter beside adapters in training: as loaded, with the adapter in it, and the gradient of that."""
 LEFT_ALONE = 2**29
 """Bytes of a host's memory that are not counted on: for the compiler, the tool adapter and the machine's other work."""
 
@@ -48,8 +55,10 @@ class Memory:
     loading: int
     """On the host while weights are read: four tensors, in f32."""
     training: int
-    """What an Improve takes on the first device while it runs; caches and parked rows are freed then. 0 where nothing
-    is trained."""
+    """What an Improve takes on each of its devices while it runs; caches and parked rows are freed then. 0 where
+    nothing is trained."""
+    training_devices: int = 1
+    """How many devices hold that much."""
 
     def line(self, engine: EngineSettings) -> str:
         """For a person."""
@@ -62,7 +71,8 @@ class Memory:
 
     def _trained(self) -> str:
         """The part of the line about an Improve, when there is any."""
-        return f", or in an Improve {_size(self.training)} and its activations" if self.training else ""
+        on = "" if self.training_devices == 1 else f" on each of {self.training_devices} devices"
+        return f", or in an Improve {_size(self.training)}{on} and its activations" if self.training else ""
 
     def _parked(self, engine: EngineSettings) -> str:
         """The part of the line about parked rows, when there can be any."""
@@ -100,24 +110,39 @@ class Memory:
         fewer = f"lower engine.replicas ({engine.replicas}), or " if engine.replicas > 1 else ""
         weights = self.devices * self.each.weights
         mend = f"{fewer}choose a smaller model, or a machine with more memory"
-        yield "host", weights + max(self.training, self.loading), mend
+        yield "host", weights + max(self.training_devices * self.training, self.loading), mend
         sampling = weights + self.devices * (self.each.caches + self.each.working)
         yield "host", sampling, f"{fewer}{fewer_rows(engine)}"
         yield "host", sampling + self.devices * self.each.parked, f"{fewer}lower engine.resident ({engine.resident})"
 
 
-def memory(folder: Path, engine: EngineSettings, dtype: Any, *, trains: bool = False) -> Memory:
-    """What sampling with the model of this folder will hold, and training it where a command `trains`. UserError as of
-    `checkpoint.config_of`, and for settings that will not do."""
+def memory(folder: Path, engine: EngineSettings, dtype: Any, improves: Sequence[ImproveSettings] = ()) -> Memory:
+    """What sampling with the model of this folder will hold, and training it in the largest of the `improves`.
+    UserError as of `checkpoint.config_of`, and for settings that will not do."""
     config, samplers = checkpoint.config_of(folder), meshes(checked(engine, "engine"))
     sizes = jax.tree.map(lambda leaf: leaf.size, abstract_params(config))
     layer = jax.tree.map(lambda size: size // config.layers, sizes["blocks"])
+    trained = ((_training(config, improve), improve.mesh.devices) for improve in improves)
+    training, training_devices = max(trained, default=(0, 1))
     return Memory(
         each=footprint(config, engine, dtype, layout(config, samplers[0])),
         devices=sum(mesh.size for mesh in samplers),
         loading=4 * 4 * max(jax.tree.leaves({**sizes, "blocks": layer})),
-        training=TRAINED_BYTES * sum(jax.tree.leaves(sizes)) if trains else 0,
+        training=training,
+        training_devices=training_devices,
     )
+
+
+def _training(config: ModelConfig, improve: ImproveSettings) -> int:
+    """Bytes of an Improve on each of its devices. UserError when there are too few, or they do not divide the model."""
+    mesh = training_layout.mesh_of(improve.mesh)
+
+    def here(lora: LoraSettings | None) -> int:
+        places = training_layout.layout(config, mesh, lora)
+        shapes = abstract_trained(config, lora)
+        return sum(jax.tree.leaves(jax.tree.map(lambda one, at: math.prod(at.shard_shape(one.shape)), shapes, places)))
+
+    return TRAINED_BYTES * here(improve.lora) + (0 if improve.lora is None else FROZEN_BYTES * here(None))
 
 
 def available() -> Available:

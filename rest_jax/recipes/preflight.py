@@ -86,7 +86,7 @@ def estimate(
         tools=config.tools,
         emit=emit,
         offline=offline,
-        trains=True,
+        improves=config.improves,
         policies=config.policies,
         replies=run_dir / REPLIES,
     )

@@ -56,7 +56,7 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
     Raises UserError for whatever the user can mend; what was done until then is kept, and repeating goes on there.
     """
     config = loaded.value
-    divide_cpu(config.engine.devices)
+    divide_cpu(config.devices)
     here = environment(config.model.dtype)
     with (
         MetricsFile(run_dir / METRICS) as metrics,
@@ -73,7 +73,7 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
             emit=folder.emit,
             offline=offline,
             log=run_dir / "tools.log",
-            trains=True,
+            improves=config.improves,
             policies=config.policies,
             replies=run_dir / endpoints.REPLIES,
         ) as bench:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from rest_jax.config.settings import EngineSettings
+from rest_jax.config.settings import EngineSettings, ImproveSettings
 from rest_jax.core.cache import cache_folder
 from rest_jax.core.events import Listener
 from rest_jax.distributed.compilation import keep_compiled
@@ -15,13 +16,15 @@ from rest_jax.recipes.memory import Memory, memory, refuse_too_large
 from rest_jax.sampling.replicas import Replicas
 
 
-def room_for(folder: Path, engine: EngineSettings, *, dtype: str, trains: bool = False) -> Memory:
-    """What a sampler of the model in `folder`, and an Improve where the command `trains`, will hold in memory.
+def room_for(folder: Path, engine: EngineSettings, *, dtype: str, improves: Sequence[ImproveSettings] = ()) -> Memory:
+    """What a sampler of the model in `folder`, and the largest of the `improves` that are to come, will hold in
+    memory.
 
-    `dtype`: as `ModelSettings.dtype`. Raises UserError when the devices will not hold it.
+    `dtype`: as `ModelSettings.dtype`. Raises UserError when the devices will not hold it, when there are fewer than are
+    asked for, and where a mesh does not divide the model.
     """
-    divide_cpu(engine.devices)
-    held = memory(folder, engine, compute_dtype(dtype), trains=trains)
+    divide_cpu(max([engine.devices, *(improve.mesh.devices for improve in improves)]))
+    held = memory(folder, engine, compute_dtype(dtype), improves)
     refuse_too_large(held, engine)
     return held
 

@@ -59,7 +59,7 @@ def _seated(config: RestConfig, bench: Workbench, student: ModelSettings, *, off
             f"write agent.style: base"
         )
     try:
-        held = room_for(folder, config.engine, dtype=student.dtype, trains=True)
+        held = room_for(folder, config.engine, dtype=student.dtype, improves=config.improves[-1:])
     except UserError as error:
         raise UserError(f"student {student.label}: {error}") from None
     notice(bench.emit, f"student {student.label}: {held.line(config.engine)}")

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.registry import AnyMethod, AnyPrompt, agent, method_of
 from rest_jax.config.policies import PoliciesSettings
-from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, ToolsSettings
+from rest_jax.config.settings import AgentSettings, EngineSettings, ImproveSettings, ModelSettings, ToolsSettings
 from rest_jax.core.chat import ChatFormat
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, Role, Sampling, Status
@@ -309,7 +309,7 @@ def open_workbench(
     offline: bool = False,
     log: Path | None = None,
     any_corpus: bool = False,
-    trains: bool = False,
+    improves: Sequence[ImproveSettings] = (),
     policies: PoliciesSettings | None = None,
     replies: Path | None = None,
 ) -> Iterator[Workbench]:
@@ -319,11 +319,11 @@ def open_workbench(
     `tools.url` as it is. `policies` are those behind endpoints, whose replies the folder `replies` keeps, if one is
     named. Raises UserError when none answers, when it lacks a tool that the agent calls, when it serves another corpus
     or index than the task would, or, before anything is begun, when the settings ask of the agent what it is not able
-    to, or when the device will not hold the engine's rows or, where the caller `trains`, an Improve.
+    to, or when the device will not hold the engine's rows or one of the `improves` that are to come.
     """
-    called = method_of(agent_settings, learns=trains).tools
+    called = method_of(agent_settings, learns=bool(improves)).tools
     base_folder = catalog.resolve(model.name, offline=offline)
-    held = room_for(base_folder, engine, dtype=model.dtype, trains=trains)
+    held = room_for(base_folder, engine, dtype=model.dtype, improves=improves)
     with contextlib.ExitStack() as opened:
         if log is None:
             log = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="rest_jax-"))) / "tools.log"

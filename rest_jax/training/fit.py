@@ -8,23 +8,25 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from rest_jax.config.improve import LoraSettings
 from rest_jax.config.limits import checked
 from rest_jax.config.settings import ImproveSettings
 from rest_jax.core.canonical import digest
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, Listener, notice, warning
-from rest_jax.distributed.mesh import make_mesh
 from rest_jax.distributed.rules import batch_sharding
 from rest_jax.models.config import ModelConfig
 from rest_jax.models.decoder import Params
+from rest_jax.models.dtypes import compute_dtype
 from rest_jax.training.checkpoint import Progress, open_checkpoints
 from rest_jax.training.examples import Example
+from rest_jax.training.layout import layout, mesh_of
+from rest_jax.training.lora import initial_adapters, merged
 from rest_jax.training.loss import capacity_for
 from rest_jax.training.optimizer import learning_rate, optimizer
 from rest_jax.training.packing import batch_of, fitting, most_learned, schedule
@@ -38,7 +40,7 @@ class FitResult:
     """What a fit made, and what it took; counts and seconds include the part before an interruption."""
 
     params: Params
-    """f32, laid out over the fit's mesh."""
+    """f32, laid out over the fit's mesh; adapters are merged into them."""
     steps: int
     losses: tuple[float, ...]
     """Nats per learned token, one per step."""
@@ -57,37 +59,37 @@ def fit(
     seed: int,
     folder: Path,
     emit: Listener,
-    mesh: Mesh | None = None,
-    dtype: Any = jnp.float32,
 ) -> FitResult:
-    """Fine-tune `params` on `examples` for `settings.steps` optimizer steps (Improve of ReST, Algorithm 1).
+    """Fine-tune `params`, or adapters beside them, on `examples` for `settings.steps` optimizer steps (Improve of ReST,
+    Algorithm 1).
 
     The loss is the weighted mean negative log-likelihood of learned tokens. Optimizer and schedule start anew.
-    `params` are left as they are. `dtype` is the compute dtype; parameters and moments are f32.
+    `params` are left as they are; what is trained, and its moments, are f32.
 
     Every `settings.checkpoint_every` steps, the last one excepted, the state goes to `folder`; a repeated call goes on
     from there and ends in the same bits (same mesh, same versions).
 
     Emits `metrics` and `progress` events for every step. UserError for settings that will not do, when there is
-    nothing to learn from, when rows do not divide over the mesh, when the folder belongs to another fit, or when the
-    loss is not finite.
+    nothing to learn from, when the mesh has more devices than there are or does not divide the model, when the folder
+    belongs to another fit, or when the loss is not finite.
     """
     checked(settings, "improve")
-    mesh = mesh or make_mesh()
+    mesh, dtype = mesh_of(settings.mesh), compute_dtype(settings.dtype)
     trained = _trainable(examples, settings, emit)
-    _refuse_uneven_rows(settings, mesh)
     plans = schedule(trained, steps=settings.steps, rows=settings.rows, length=settings.length, seed=seed)
     made = optimizer(settings)
     rate = learning_rate(settings)
-    shardings = state_shardings(config, made, mesh)
+    lora = settings.lora
+    frozen, start = ({}, params) if lora is None else _beside_adapters(config, params, lora, mesh, seed)
+    shardings = state_shardings(config, made, mesh, lora)
     capacity = capacity_for(most_learned(trained, plans), settings.length)
-    step = make_step(config, made, mesh, capacity=capacity, dtype=jnp.dtype(dtype))
-    inputs = digest([asdict(settings), asdict(config), seed, jnp.dtype(dtype).name, _mixture_digest(trained)])
+    step = make_step(config, made, mesh, capacity=capacity, dtype=dtype, accumulate=settings.accumulate, lora=lora)
+    inputs = digest([asdict(settings), asdict(config), seed, dtype.name, _mixture_digest(trained)])
 
     with open_checkpoints(folder, inputs, emit) as checkpoints:
-        found = checkpoints.newest(like=abstract_state(config, made, shardings))
+        found = checkpoints.newest(like=abstract_state(config, made, shardings, lora))
         if found is None:
-            state, progress = initial_state(params, made, shardings), Progress()
+            state, progress = initial_state(start, made, shardings), Progress()
         else:
             state, progress = found
             notice(emit, f"going on from the checkpoint after step {progress.steps} of {settings.steps}")
@@ -95,12 +97,13 @@ def fit(
             begun = time.monotonic()
             batch = batch_of(trained, plans[progress.steps], settings.length)
             learning = jnp.asarray(rate(progress.steps), jnp.float32)
-            state, metrics = step(state, jax.device_put(batch, batch_sharding(mesh)), learning)
+            state, metrics = step(state, frozen, jax.device_put(batch, batch_sharding(mesh)), learning)
             progress = _advanced(progress, metrics, begun)
             _emit_step(emit, progress, metrics, settings, float(learning))
             if progress.steps % settings.checkpoint_every == 0 and progress.steps < settings.steps:
                 checkpoints.save(state, progress)
-    return FitResult(state.params, progress.steps, progress.losses, progress.seconds, progress.tokens)
+    learned = merged(frozen, state.params, lora)
+    return FitResult(learned, progress.steps, progress.losses, progress.seconds, progress.tokens)
 
 
 def _trainable(examples: Sequence[Example], settings: ImproveSettings, emit: Listener) -> list[Example]:
@@ -127,13 +130,12 @@ def _trainable(examples: Sequence[Example], settings: ImproveSettings, emit: Lis
     return trained
 
 
-def _refuse_uneven_rows(settings: ImproveSettings, mesh: Mesh) -> None:
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    if settings.rows % ways:
-        raise UserError(
-            f"improve.rows: {settings.rows} rows do not divide over {ways} devices (data x fsdp); "
-            f"set it to a multiple of {ways}"
-        )
+def _beside_adapters(
+    config: ModelConfig, params: Params, lora: LoraSettings, mesh: Mesh, seed: int
+) -> tuple[Params, Params]:
+    """The parameters, which stay as they are, in f32 over the mesh; and the adapters that training begins with."""
+    frozen = jax.tree.map(lambda leaf, to: jax.device_put(leaf.astype(jnp.float32), to), params, layout(config, mesh))
+    return frozen, initial_adapters(config, lora, jax.random.key(seed, impl="threefry2x32"))
 
 
 def _mixture_digest(examples: Sequence[Example]) -> str:

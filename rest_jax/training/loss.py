@@ -10,6 +10,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import NamedSharding
 
 from rest_jax.models import decoder
 from rest_jax.models.config import ModelConfig
@@ -27,14 +28,30 @@ def capacity_for(most: int, length: int) -> int:
     return -(-(half if most <= half else length) // CHUNK) * CHUNK
 
 
-def nll(config: ModelConfig, params: Params, batch: Batch, *, capacity: int) -> tuple[jax.Array, jax.Array]:
-    """(weighted sum of negative log-likelihoods, sum of weights), f32 scalars; their quotient is the loss.
+def nll(
+    config: ModelConfig, params: Params, batch: Batch, *, capacity: int, rows: NamedSharding | None = None
+) -> jax.Array:
+    """The weighted sum of negative log-likelihoods, an f32 scalar; divided by the sum of weights it is the loss.
 
-    They are returned apart so that callers may normalise over more than one batch. `capacity` (static, a multiple of
-    `CHUNK`) must be at least the learned positions of every row. A token of weight 0 has exactly no part in value or
-    gradient, except as context.
+    A sum, because callers normalise over more than one batch. `capacity` (static, a multiple of `CHUNK`) must be at
+    least the learned positions of every row. A token of weight 0 has exactly no part in value or gradient, except as
+    context. `rows` says how activations [B, ...] lie over a mesh.
     """
-    x_btd = decoder.hidden_states(config, params, batch.ids_bt, batch.positions_bt, batch.segments_bt)
+    x_btd = decoder.hidden_states(config, params, batch.ids_bt, batch.positions_bt, batch.segments_bt, rows)
+    return nll_of_hidden(config, params, x_btd, batch, capacity=capacity, rows=rows)
+
+
+def nll_of_hidden(
+    config: ModelConfig,
+    params: Params,
+    x_btd: jax.Array,
+    batch: Batch,
+    *,
+    capacity: int,
+    rows: NamedSharding | None = None,
+) -> jax.Array:
+    """The same of a batch's hidden states (`decoder.hidden_states`): of the parameters it reads the final norm and the
+    head alone."""
     places_bm = _learned_places(batch.weights_bt, capacity)
 
     def gathered(values_bt: jax.Array) -> jax.Array:
@@ -45,7 +62,8 @@ def nll(config: ModelConfig, params: Params, batch: Batch, *, capacity: int) -> 
 
     @jax.checkpoint
     def chunk_nll(x_bcd: jax.Array, targets_bc: jax.Array, weights_bc: jax.Array) -> jax.Array:
-        logits_bcv = decoder.logits(config, params, decoder.final_norm(config, params, x_bcd))
+        x_bcd = decoder.final_norm(config, params, decoder.placed(x_bcd, rows))
+        logits_bcv = decoder.logits(config, params, x_bcd)
         nll_bc = optax.softmax_cross_entropy_with_integer_labels(logits_bcv, targets_bc)
         return jnp.sum(nll_bc * weights_bc)
 
@@ -54,7 +72,7 @@ def nll(config: ModelConfig, params: Params, batch: Batch, *, capacity: int) -> 
 
     chunks = (_chunked(x_bmd), _chunked(targets_bm), _chunked(weights_bm))
     total, _ = jax.lax.scan(add, jnp.zeros((), jnp.float32), chunks)
-    return total, jnp.sum(batch.weights_bt)
+    return total
 
 
 def _learned_places(weights_bt: jax.Array, capacity: int) -> jax.Array:

@@ -81,6 +81,12 @@ def batch_of(examples: Sequence[Example], plan: Plan, length: int) -> Batch:
     return Batch(*map(jnp.asarray, (ids_bt, targets_bt, weights_bt, positions_bt, segments_bt)))
 
 
+def micro_batches(batch: Batch, n: int) -> Batch:
+    """A batch of [B, ...] as [n, B / n, ...], to be scanned over: row b is in micro-batch b mod n, so that rows divided
+    over devices stay where they are."""
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf.reshape(-1, n, *leaf.shape[1:]), 1, 0), batch)
+
+
 def most_learned(examples: Sequence[Example], plans: Sequence[Plan]) -> int:
     """The largest number of learned targets that any row of these plans holds."""
     learned = [int(example.learn[1:].sum()) for example in examples]

@@ -12,21 +12,25 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from rest_jax.distributed.rules import batch_sharding, parameter_shardings, replicated
-from rest_jax.models.axes import axis_sizes, parameter_axes
+from rest_jax.config.improve import LoraSettings
+from rest_jax.distributed.rules import batch_sharding, replicated
 from rest_jax.models.config import ModelConfig
-from rest_jax.models.decoder import Params, abstract_params
+from rest_jax.models.decoder import Params, placed
+from rest_jax.training.layout import embedding_sharding, layout
+from rest_jax.training.lora import abstract_trained, merged
 from rest_jax.training.loss import nll
-from rest_jax.training.packing import Batch
+from rest_jax.training.packing import Batch, micro_batches
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """All that a step changes: f32 master parameters and the optimizer's moments and count."""
+    """All that a step changes, and all that a checkpoint holds."""
 
     params: Params
+    """What is trained, in f32: the model's parameters, or their adapters."""
     opt_state: Any
+    """The optimizer's moments and count."""
 
 
 @jax.tree_util.register_dataclass
@@ -44,28 +48,36 @@ class StepMetrics:
     """int32, tokens that are not padding."""
 
 
-Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, StepMetrics]]
-"""(state, batch, learning rate f32 []) -> (state, metrics)."""
+Step = Callable[[TrainState, Params, Batch, jax.Array], tuple[TrainState, StepMetrics]]
+"""(state, frozen parameters f32, batch, learning rate f32 []) -> (state, metrics). Nothing is frozen, {}, where all is
+trained."""
 
 
-def state_shardings(config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def state_shardings(
+    config: ModelConfig, optimizer: optax.GradientTransformation, mesh: Mesh, lora: LoraSettings | None = None
+) -> TrainState:
     """A `NamedSharding` for each leaf of the state: moments lie as their parameters do, the rest is whole."""
-    params = parameter_shardings(mesh, parameter_axes(config), axis_sizes(config))
+    params = layout(config, mesh, lora)
 
     def like_params(node: Any) -> bool:
         return isinstance(node, dict) and node.keys() == params.keys()
 
     opt_state = jax.tree.map(
         lambda node: params if like_params(node) else replicated(mesh),
-        jax.eval_shape(optimizer.init, abstract_params(config)),
+        jax.eval_shape(optimizer.init, abstract_trained(config, lora)),
         is_leaf=like_params,
     )
     return TrainState(params, opt_state)
 
 
-def abstract_state(config: ModelConfig, optimizer: optax.GradientTransformation, shardings: TrainState) -> TrainState:
+def abstract_state(
+    config: ModelConfig,
+    optimizer: optax.GradientTransformation,
+    shardings: TrainState,
+    lora: LoraSettings | None = None,
+) -> TrainState:
     """The state's shapes, dtypes and shardings (`jax.ShapeDtypeStruct` leaves), with no memory behind them."""
-    params = abstract_params(config)
+    params = abstract_trained(config, lora)
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         TrainState(params, jax.eval_shape(optimizer.init, params)),
@@ -88,24 +100,41 @@ def make_step(
     *,
     capacity: int,
     dtype: Any = jnp.float32,
+    accumulate: int = 1,
+    lora: LoraSettings | None = None,
 ) -> Step:
     """The jitted step. It donates the state: use the one that it returns, never the one that it was given.
 
     Equal arguments give the same step, compiled once: the learning rate is an input, so that the generations of a run
-    need not wait for it again.
+    need not wait for it again. With `lora` the state holds adapters, and each step is given the parameters beside them.
     `capacity` is the loss's static number of learned positions per row (`loss.capacity_for`). Parameters are cast to
-    `dtype` for the forward and backward pass; gradients, moments and the loss are f32.
+    `dtype` for the forward and backward pass; gradients, moments and the loss are f32. The gradient is the sum of those
+    of `accumulate` micro-batches, each divided by the weight of the whole batch: a mean of their means would count a
+    token more where its micro-batch has few.
     """
-    states, batches, whole = state_shardings(config, optimizer, mesh), batch_sharding(mesh), replicated(mesh)
+    states, batches, whole = state_shardings(config, optimizer, mesh, lora), batch_sharding(mesh), replicated(mesh)
+    bases, table = {} if lora is None else layout(config, mesh), embedding_sharding(mesh)
 
-    def loss_of(master: Params, batch: Batch) -> jax.Array:
-        params = jax.tree.map(lambda leaf: leaf.astype(dtype), master)
-        total, weight = nll(config, params, batch, capacity=capacity)
-        return total / weight
+    def loss_of(trained: Params, frozen: Params, batch: Batch, weight: jax.Array) -> jax.Array:
+        params = jax.tree.map(lambda leaf: leaf.astype(dtype), merged(frozen, trained, lora))
+        params["embed"] = placed(params["embed"], table)
+        return nll(config, params, batch, capacity=capacity, rows=batches) / weight
 
-    @partial(jax.jit, donate_argnums=0, in_shardings=(states, batches, whole), out_shardings=(states, whole))
-    def step(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, StepMetrics]:
-        loss, grads = jax.value_and_grad(loss_of)(state.params, batch)
+    def loss_and_grads(trained: Params, frozen: Params, batch: Batch) -> tuple[jax.Array, Params]:
+        of_part, weight = jax.value_and_grad(loss_of), jnp.sum(batch.weights_bt)
+        if accumulate == 1:  # without a sum, which would be another program with other last digits
+            return of_part(trained, frozen, batch, weight)
+
+        def add(sums: Any, part: Batch) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, sums, of_part(trained, frozen, part, weight)), None
+
+        zeros = jax.lax.with_sharding_constraint(jax.tree.map(jnp.zeros_like, trained), states.params)
+        sums, _ = jax.lax.scan(add, (jnp.zeros(()), zeros), micro_batches(batch, accumulate))
+        return sums
+
+    @partial(jax.jit, donate_argnums=0, in_shardings=(states, bases, batches, whole), out_shardings=(states, whole))
+    def step(state: TrainState, frozen: Params, batch: Batch, rate: jax.Array) -> tuple[TrainState, StepMetrics]:
+        loss, grads = loss_and_grads(state.params, frozen, batch)
         ascent, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics = StepMetrics(
             loss=loss,

@@ -36,6 +36,17 @@ def refusal(tmp_path: Path, text: str, *overrides: str) -> str:
             "engine:\n  widths: [100]\n  chunk: 64",
             "2:11: engine.widths: 100 is not a multiple of chunk (64); choose multiples of it",
         ),
+        (
+            "pilot: {improve: {rows: 6, accumulate: 2, mesh: {fsdp: 2}}}",
+            "1:25: pilot.improve.rows: 6 do not divide over accumulate x mesh.data x mesh.fsdp = 4; "
+            "set it to a multiple of 4",
+        ),
+        (
+            "pilot: {improve: {lora: {targets: [query, head]}}}",
+            "1:43: pilot.improve.lora.targets.1: expected one of query, key, value, output, gate, up, down, got 'head'",
+        ),
+        ("pilot: {improve: {lora: {rank: 0}}}", "1:32: pilot.improve.lora.rank: expected at least 1, got 0"),
+        ("pilot: {improve: {mesh: {tensor: 0}}}", "1:34: pilot.improve.mesh.tensor: expected at least 1, got 0"),
         ("seeds: []", "1:8: seeds: expected 1 or more entries, got []"),
         ("seeds: [0, 0]", "1:8: seeds: expected every entry once, got [0, 0]"),
         ("seeds: [-1]", "1:9: seeds.0: expected at least 0, got -1"),

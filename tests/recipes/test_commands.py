@@ -12,6 +12,7 @@ import pytest
 
 import rest_jax
 from rest_jax.cli.main import main
+from rest_jax.config.improve import LoraSettings, MeshSettings
 from rest_jax.core.effects import CallTool, Generate, Status, ToolReply, finished
 from rest_jax.core.errors import UserError
 from rest_jax.core.transcript import Transcript
@@ -267,7 +268,8 @@ def test_the_python_api(finished_run: Path, tmp_path: Path, capsys: pytest.Captu
     assert len(grown.trajectories) == len(grown.rewards) == 4
     alike = rest_jax.grow(policy, task, questions=1, samples=2, temperature=1.0, top_k=1)
     assert len({trajectory.calls[0].candidates[0].ids for trajectory in alike.trajectories}) == 1
-    better = rest_jax.improve(policy, grown, threshold=-1.0, folder=tmp_path / "better", steps=1, warmup=0)
+    settings = {"steps": 1, "warmup": 0, "mesh": MeshSettings(fsdp=2), "lora": LoraSettings(rank=4)}
+    better = rest_jax.improve(policy, grown, threshold=-1.0, folder=tmp_path / "better", **settings)
     assert "rest_jax: kept 4 of 4 trajectories" in capsys.readouterr().err
     row = rest_jax.evaluate(better, task, n=2, split="select")
     assert row.n == 2

@@ -13,10 +13,11 @@ import pytest
 from tiny_runs import TINY
 
 from rest_jax.cli.main import main
+from rest_jax.config.improve import ImproveSettings, LoraSettings, MeshSettings
 from rest_jax.config.settings import EngineSettings
 from rest_jax.core.errors import UserError
-from rest_jax.models.decoder import abstract_params
-from rest_jax.recipes.memory import TRAINED_BYTES, Available, Memory, memory
+from rest_jax.models.decoder import abstract_params, parameters
+from rest_jax.recipes.memory import FROZEN_BYTES, TRAINED_BYTES, Available, Memory, memory
 from rest_jax.sampling.footprint import Footprint
 
 GIB = 2**30
@@ -93,7 +94,7 @@ def test_what_fits_is_not_refused_and_neither_is_what_nobody_knows() -> None:
 def test_it_is_told_from_the_config_alone(tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
     settings = EngineSettings(rows=2, resident=5, chunk=32, widths=(96, 192), replicas=2)
-    held = memory(tmp_path, settings, jnp.dtype("float32"), trains=True)
+    held = memory(tmp_path, settings, jnp.dtype("float32"), [ImproveSettings()])
     params = sum(leaf.size for leaf in jax.tree.leaves(abstract_params(TINY)))
     assert held.training == TRAINED_BYTES * params
     assert held.loading == 4 * 4 * TINY.vocab * TINY.width
@@ -101,6 +102,34 @@ def test_it_is_told_from_the_config_alone(tiny_model: Path, tmp_path: Path) -> N
     assert held.each.weights == 4 * params
     half = memory(tmp_path, settings, jnp.dtype("bfloat16"))
     assert (2 * half.each.weights, half.training) == (held.each.weights, 0)
+
+
+def test_each_device_of_a_mesh_holds_its_part_of_an_improve(tiny_model: Path) -> None:
+    def training(*shape: int) -> tuple[int, int]:
+        improve = ImproveSettings(rows=8, mesh=MeshSettings(*shape))
+        held = memory(tiny_model, EngineSettings(), jnp.dtype("float32"), [improve])
+        return held.training, held.training_devices
+
+    whole, norms = TRAINED_BYTES * parameters(TINY), TRAINED_BYTES * TINY.width * (2 * TINY.layers + 1)
+    assert training(4, 1, 1) == (whole, 4)
+    assert training(2, 2, 2) == (norms + (whole - norms) // 4, 8)
+    with pytest.raises(UserError, match=r"tensor = 4 does not divide 2 kv_heads .* one of 1, 2$"):
+        training(1, 1, 4)
+    with pytest.raises(UserError, match="needs 16 devices, 8 are here"):
+        training(8, 2, 1)
+
+
+def test_adapters_take_less_than_all_parameters(tiny_model: Path) -> None:
+    improve = ImproveSettings(lora=LoraSettings(rank=2))
+    held = memory(tiny_model, EngineSettings(), jnp.dtype("float32"), [improve])
+    adapters = 2 * TINY.layers * (4 * TINY.width + 2 * (TINY.width + 16) + 3 * (TINY.width + TINY.hidden))
+    assert held.training == TRAINED_BYTES * adapters + FROZEN_BYTES * parameters(TINY)
+
+
+def test_a_line_tells_the_devices_of_an_improve() -> None:
+    assert "or in an Improve 3.0 GiB on each of 4 devices and its" in replace(HELD, training_devices=4).line(ENGINE)
+    with pytest.raises(UserError, match=r"14\.0 GiB in all, of 13\.9 GiB that the host has left; choose a smaller"):
+        replace(HELD, training_devices=4).refuse_more_than(cpu(13.9), ENGINE)
 
 
 @pytest.mark.parametrize("command", ["generate", "eval"])

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from training_world import CONFIG, example, random_examples
 
-from rest_jax.config.settings import ImproveSettings
+from rest_jax.config.improve import ImproveSettings, MeshSettings
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent
-from rest_jax.distributed.mesh import make_mesh
 from rest_jax.models import decoder
 from rest_jax.training.fit import fit
 
@@ -137,7 +136,7 @@ def test_a_folder_of_another_fit_is_refused(whole, params, tmp_path):
 
 
 def test_a_mesh_divides_the_work_and_learns_the_same(whole, params, tmp_path):
-    result = run(params, tmp_path, mesh=make_mesh(data=1, fsdp=2, tensor=2))
+    result = run(params, tmp_path, settings=replace(SETTINGS, mesh=MeshSettings(fsdp=2, tensor=2)))
     np.testing.assert_allclose(result.losses, whole[0].losses, rtol=1e-4)
     kernel = result.params["blocks"]["feedforward"]["up"]["kernel"]
     assert kernel.addressable_shards[0].data.size * 4 == kernel.size
@@ -167,8 +166,15 @@ def test_too_long_examples_are_counted(params, tmp_path):
 
 
 def test_rows_must_divide_over_the_mesh(params, tmp_path):
-    with pytest.raises(UserError, match="set it to a multiple of 4"):
-        run(params, tmp_path, mesh=make_mesh(data=2, fsdp=2))
+    divided = replace(SETTINGS, mesh=MeshSettings(data=2, fsdp=2))
+    with pytest.raises(UserError, match=r"^improve\.rows: 2 do not divide over .* = 4; set it to a multiple of 4$"):
+        run(params, tmp_path, settings=divided)
+
+
+def test_a_mesh_must_divide_the_model(params, tmp_path):
+    divided = replace(SETTINGS, mesh=MeshSettings(tensor=4))
+    with pytest.raises(UserError, match=r"tensor = 4 does not divide 2 kv_heads of this model; .* one of 1, 2$"):
+        run(params, tmp_path, settings=divided)
 
 
 def test_a_loss_that_is_no_number_stops_the_fit(params, tmp_path):

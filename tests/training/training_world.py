@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import count
+from math import prod
 
 import numpy as np
 from hypothesis import strategies as st
@@ -86,6 +88,12 @@ def example(ids, learn, weight=1.0):
     ids = np.asarray(ids, np.int32)
     weights = np.float32(weight) * np.asarray(learn, np.float32)
     return Example(ids, weights, np.full(len(ids), np.nan, np.float32), "q#0", False)
+
+
+def largest_array(program):
+    """Elements of the largest array of a compiled program."""
+    shapes = re.findall(r"\b[a-z]+\d+\[([\d,]+)\]", program.as_text())
+    return max(prod(map(int, shape.split(","))) for shape in shapes)
 
 
 def random_examples(n, longest=20, seed=0):
