@@ -20,9 +20,9 @@ _MASKED = -1e30
 """Finite, so that a row that sees nothing gets a uniform average and never a NaN."""
 
 
-PARTS = 4
-"""Of a packed row, each of which meets the tokens up to its own end: 5/8 of all pairs, where no more than half are
-seen. On a CPU attention is a fifth of a training step over rows of 512."""
+PARTS, LEAST_PART = 4, 128
+"""Of a packed row, and the fewest tokens of one. Each meets the tokens up to its own end: 5/8 of all pairs, where no
+more than half are seen. On a CPU attention is a fifth of a training step over rows of 512."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def packed_causal(
         visible = visible_bts[:, begin:end, :end]
         return _attend(q_btnh[:, begin:end], k_bkhs[..., :end], v_bksh[:, :, :end], spec, visible)
 
-    step = -(-length // PARTS)
+    step = max(-(-length // PARTS), LEAST_PART)
     return jnp.concatenate([part(begin, min(begin + step, length)) for begin in range(0, length, step)], axis=1)
 
 
