@@ -1,4 +1,4 @@
-"""Hugging Face transformers as a contender: `benchmarks.hf_worker` in its own process, asked line by line.
+"""Hugging Face transformers as a contender: a worker in its own process, asked line by line.
 
 A process of its own, because torch's and XLA's threads would take each other's cores while they spin, and because it
 may then be another Python: torch is in the extra `reference`, and need not stand beside jax.
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.measure import cores
 
@@ -31,16 +31,17 @@ class Answer:
     gaps: list[list[float]]
 
 
-class HuggingFace:
-    """A model in the worker. `Absent` when `python` has no torch, or when an engine does not run there."""
+class Worker:
+    """A process of the given module with a model's folder. `Absent` when `python` has no torch, or when what is asked
+    for does not run there."""
 
-    def __init__(self, python: str, folder: Path, dtype: str, log: Path) -> None:
+    def __init__(self, module: str, python: str, folder: Path, dtype: str, log: Path) -> None:
         options = [f"--folder={folder}", f"--dtype={dtype}", f"--threads={cores()}"]
         self._log = log
         try:
             with log.open("wb") as errors:
                 self._process = subprocess.Popen(
-                    [python, "-m", "benchmarks.hf_worker", *options],
+                    [python, "-m", module, *options],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=errors,
@@ -55,29 +56,23 @@ class HuggingFace:
             self.close()
             raise
 
-    def generate(
-        self, engine: str, prompts: Sequence[Sequence[int]], tokens: int, *, context: int, gaps: bool = False
-    ) -> Answer:
-        """Greedy replies of so many tokens each; `context` is what a row must be able to hold."""
-        order = {"engine": engine, "ids": list(prompts), "tokens": tokens, "context": context, "gaps": gaps}
+    def asked(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """What the worker answers. `order` names an engine."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it ended: why is heard below
             self._process.stdin.write(json.dumps(order) + "\n")
             self._process.stdin.flush()
         answer = self._heard()
         if "error" in answer:
-            raise Absent(f"{engine} does not run here: {answer['error']}")
-        short = min(len(ids) for ids in answer["ids"])
-        if short != tokens:
-            raise Absent(f"{engine} ended a reply after {short} tokens instead of {tokens}")
-        return Answer(answer["seconds"], answer["ids"], answer.get("gaps", []))
+            raise Absent(f"{order['engine']} does not run here: {answer['error']}")
+        return answer
 
     def close(self) -> None:
         """End the process; its input's end is its sign."""
         with contextlib.suppress(BrokenPipeError), self._process:
             pass
 
-    def __enter__(self) -> HuggingFace:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -90,3 +85,22 @@ class HuggingFace:
             said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             raise Absent(f"torch's process ended: {said[-1] if said else 'no message'}")
         return json.loads(line)
+
+
+class HuggingFace(Worker):
+    """A model that generates."""
+
+    def __init__(self, python: str, folder: Path, dtype: str, log: Path) -> None:
+        super().__init__("benchmarks.hf_worker", python, folder, dtype, log)
+
+    def generate(
+        self, engine: str, prompts: Sequence[Sequence[int]], tokens: int, *, context: int, gaps: bool = False
+    ) -> Answer:
+        """Greedy replies of so many tokens each; `context` is what a row must be able to hold."""
+        answer = self.asked(
+            {"engine": engine, "ids": list(prompts), "tokens": tokens, "context": context, "gaps": gaps}
+        )
+        short = min(len(ids) for ids in answer["ids"])
+        if short != tokens:
+            raise Absent(f"{engine} ended a reply after {short} tokens instead of {tokens}")
+        return Answer(answer["seconds"], answer["ids"], answer.get("gaps", []))

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -126,8 +127,9 @@ class Worker:
             torch.cuda.synchronize()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def serve(make: Callable[[str, str], Any]) -> None:
+    """Answer line by line with what `make` makes of a folder and a dtype; what it says of itself comes first."""
+    parser = argparse.ArgumentParser()
     parser.add_argument("--folder", required=True)
     parser.add_argument("--dtype", required=True)
     parser.add_argument("--threads", type=int, required=True)
@@ -136,7 +138,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     torch.set_num_threads(options.threads)
-    worker = Worker(options.folder, options.dtype)
+    worker = make(options.folder, options.dtype)
     print(json.dumps(worker.described()), file=answers, flush=True)
     for line in sys.stdin:
         try:
@@ -147,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve(Worker)

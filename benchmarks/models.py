@@ -113,12 +113,15 @@ def random_model(shape: str, dtype: str = "float32") -> Model:
     return Model(config, params, WordCodec(config.vocab), f"random-{shape}", shape)
 
 
+def model_of(name: str, dtype: str) -> Model:
+    """The model of a shape's name (random weights), of a catalog's name or of a folder. UserError for a name that is
+    none of these."""
+    return random_model(name, dtype) if name in SHAPES else checkpoint.load(catalog.resolve(name), jnp.dtype(dtype))
+
+
 def endless(name: str, dtype: str) -> Model:
-    """The model of a shape's name (random weights), of a catalog's name or of a folder; none of its tokens ends a
-    reply. UserError for a name that is none of these."""
-    if name in SHAPES:
-        return random_model(name, dtype)
-    model = checkpoint.load(catalog.resolve(name), jnp.dtype(dtype))
+    """The same, but none of its tokens ends a reply."""
+    model = model_of(name, dtype)
     return replace(model, codec=WordCodec(model.config.vocab))
 
 

@@ -20,6 +20,11 @@ _MASKED = -1e30
 """Finite, so that a row that sees nothing gets a uniform average and never a NaN."""
 
 
+PARTS, LEAST_PART = 4, 128
+"""Of a packed row, and the fewest tokens of one. Each meets the tokens up to its own end: 5/8 of all pairs, where no
+more than half are seen. On a CPU attention is a fifth of a training step over rows of 512."""
+
+
 @dataclass(frozen=True)
 class Spec:
     """What one layer's attention computes, apart from who belongs to whom."""
@@ -92,7 +97,15 @@ def packed_causal(
     if spec.window is not None:
         places_t = jnp.arange(length)
         causal_ts &= places_t[:, None] - places_t < spec.window
-    return _attend(q_btnh, k_btkh.transpose(0, 2, 3, 1), v_btkh.transpose(0, 2, 1, 3), spec, same_bts & causal_ts)
+    visible_bts = same_bts & causal_ts
+    k_bkhs, v_bksh = k_btkh.transpose(0, 2, 3, 1), v_btkh.transpose(0, 2, 1, 3)
+
+    def part(begin: int, end: int) -> jax.Array:
+        visible = visible_bts[:, begin:end, :end]
+        return _attend(q_btnh[:, begin:end], k_bkhs[..., :end], v_bksh[:, :, :end], spec, visible)
+
+    step = max(-(-length // PARTS), LEAST_PART)
+    return jnp.concatenate([part(begin, min(begin + step, length)) for begin in range(0, length, step)], axis=1)
 
 
 def cached(

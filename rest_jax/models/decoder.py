@@ -32,6 +32,7 @@ from jax.sharding import NamedSharding
 
 from rest_jax.models import attention
 from rest_jax.models.config import ModelConfig
+from rest_jax.models.products import by_columns, by_rows
 from rest_jax.models.rope import inverse_frequencies, rotate, rotation
 
 Params = dict[str, Any]
@@ -219,7 +220,10 @@ def head_dv(params: Params) -> jax.Array:
 
 def logits(config: ModelConfig, params: Params, x: jax.Array) -> jax.Array:
     """f32 logits [..., V] of x [..., D], which `final_norm` has normed."""
-    raw = jnp.matmul(x, head_dv(params), preferred_element_type=jnp.float32)
+    if "head" in params:
+        raw = jnp.matmul(x, params["head"], preferred_element_type=jnp.float32)
+    else:
+        raw = by_rows(x, params["embed"], preferred_element_type=jnp.float32)
     return attention.softcapped(raw, config.logit_softcap)
 
 
@@ -246,7 +250,8 @@ def hidden_states(
     def step(x_btd: jax.Array, scanned: tuple[Params, LayerKind | None]) -> tuple[jax.Array, None]:
         layer_params, kind = scanned
         kind = layer_kind(config, 0) if kind is None else kind
-        return placed(apply_block(config, kind, layer_params, x_btd, positions_bt, attend), rows), None
+        out_btd = apply_block(config, kind, layer_params, x_btd, positions_bt, attend, by_columns)
+        return placed(out_btd, rows), None
 
     kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     body = jax.checkpoint(step, policy=kept, prevent_cse=False)

@@ -1,4 +1,4 @@
-"""Products with the parameters, as a sampler has them: kernels lie as [out, in]."""
+"""Products with the parameters: of a sampler, whose kernels lie as [out, in], and of training."""
 
 from __future__ import annotations
 
@@ -26,3 +26,26 @@ def by_rows(x: jax.Array, kernel_fd: jax.Array, dimensions: Any = None, **option
     return jax.lax.platform_dependent(
         x, kernel_fd, cpu=lambda x, kernel: product(jnp.concatenate([x, x]), kernel)[:1], default=product
     )
+
+
+def by_columns(x: jax.Array, kernel_df: jax.Array, dimensions: Any = None, **options: Any) -> jax.Array:
+    """x [..., D] times a kernel, [..., F], in whose gradient nothing is turned round; else as `by_rows`.
+
+    What `jax.lax.dot_general` derives is the transpose of the kernel's gradient, transposed again, for which XLA on a
+    CPU copies the greater operand: 30 ms for 1,024 rows of 576 and 1,536 columns, where the product itself takes 13.
+    """
+    product = partial(jax.lax.dot_general, **options)
+
+    def forward(x_rd: jax.Array, kernel_df: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        return product(x_rd, kernel_df, (((1,), (0,)), ((), ()))), (x_rd, kernel_df)
+
+    def backward(kept: tuple[jax.Array, jax.Array], grad_rf: jax.Array) -> tuple[jax.Array, jax.Array]:
+        x_rd, kernel_df = kept
+        return (
+            product(grad_rf, kernel_df, (((1,), (1,)), ((), ()))),
+            product(x_rd, grad_rf, (((0,), (0,)), ((), ()))),
+        )
+
+    times = jax.custom_vjp(lambda x_rd, kernel_df: forward(x_rd, kernel_df)[0])
+    times.defvjp(forward, backward)
+    return times(x.reshape(-1, x.shape[-1]), kernel_df).reshape(*x.shape[:-1], -1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from benchmarks.decode import Cell, Plan, Timed, rates
@@ -11,13 +14,16 @@ from benchmarks.measure import Spread, cell, interleaved
 from benchmarks.models import SHAPES, WordCodec, prompts, random_model, replies
 from benchmarks.rollout import Run, table
 from benchmarks.roofline import Ceilings
+from benchmarks.train import OURS, Turn, Work, check
+from benchmarks.train import row as training_row
 from rest_jax.agents.registry import agent
-from rest_jax.config.settings import EngineSettings, TaskSettings
+from rest_jax.config.settings import EngineSettings, ImproveSettings, TaskSettings
 from rest_jax.core.effects import Role
 from rest_jax.core.trajectory import Call
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.sampling.engine import Engine
 from rest_jax.tasks.registry import task
+from rest_jax.training.examples import Example
 
 H200 = Ceilings(bytes_per_s=4.3e12, flops_per_s=788e12)
 
@@ -149,3 +155,43 @@ def test_rates_and_ratios_of_the_ladder() -> None:
     assert late["prefill_amplification"] == 1.5
     assert late["times_s0"] == pytest.approx(96 / 7.5)
     assert [rows["S3", 0.0][key] for key in ("seconds", "seconds_least", "seconds_most")] == [4.0, 3.0, 9.0]
+
+
+def work(*lengths: int) -> Work:
+    """Examples whose last quarter is learned, in one row."""
+    examples = [
+        Example(np.arange(n, dtype=np.int32), np.arange(n) >= n - n // 4, np.zeros(n, np.float32), 1.0, "", False)
+        for n in lengths
+    ]
+    settings = ImproveSettings(rows=1, length=64)
+    return Work(SHAPES["tiny"], Path(), settings, examples, packed=(tuple(range(len(lengths))),))
+
+
+def test_the_operations_of_a_training_step_are_those_that_its_loss_needs() -> None:
+    """A layer of `tiny` has 36,992 parameters: 12,288 of attention, 24,576 of the feed-forward, 128 of two norms."""
+    once = work(8, 24)
+    blocks, head, pairs = 2 * 36_992 * (8 + 24), 512 * 64 * (2 + 6), 2 * 4 * 16 * (8**2 + 24**2)
+    assert once.operations == 6 * (blocks + head + pairs)
+    assert once.batch(once.packed).ids_bt.shape == (1, 64)
+    assert once.batch(once.padded).ids_bt.shape == (2, 24)
+
+
+def test_training_rates_and_ratios() -> None:
+    once = work(8, 24)
+    turns = [Turn(seconds, 2.0, 1.0, peak) for seconds, peak in ((1.0, 3), (2.0, 5), (4.0, 4))]
+    known = [Turn(seconds, 2.0, 1.0, None) for seconds in (1.0, 0.5, 4.0)]
+    figures = training_row(once, once.operations, turns, known)
+    assert (figures["tok_s"], figures["useful_tok_s"], figures["mfu"]) == (16, 4, 0.5)
+    assert [figures[f"ours_times{end}"] for end in ("", "_least", "_most")] == [1.0, 1.0, 4.0]
+    assert figures["peak_gb"] == 5e-9
+    assert (
+        training_row(once, 1.0, known, known)["peak_gb"] is training_row(once, 1.0, known, known)["ours_times"] is None
+    )
+
+
+@pytest.mark.parametrize(("turn", "what"), [(Turn(1, 2.01, 1, None), "loss"), (Turn(1, 2, 1.1, None), "grad_norm")])
+def test_a_step_that_is_another_is_not_timed(turn: Turn, what: str) -> None:
+    known = Turn(1, 2, 1, None)
+    assert "of all 2 agree within 0e+00" in check({OURS: known, "other": known})
+    with pytest.raises(RuntimeError, match=f"other's {what} is"):
+        check({OURS: known, "other": turn})

@@ -1,4 +1,4 @@
-"""Both benchmarks from end to end, on a tiny model: every row is there, and the systems did the same work."""
+"""The benchmarks from end to end, on a tiny model: every row is there, and the systems did the same work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import decode, probes, questions, rollout
+from benchmarks import decode, probes, questions, rollout, train
 from rest_jax.agents.registry import NAMES, Method, agent
 
 TINY_DECODE = ["--model", "tiny", "--batches", "2", "--contexts", "96", "--repeats", "2", "--dtype", "float32"]
@@ -50,6 +50,47 @@ def test_decode_beside_torch_checks_its_tokens_first(tmp_path: Path) -> None:
 def test_decode_refuses_a_context_without_a_prompt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert decode.main(["--json", str(tmp_path / "out.json"), "--model", "tiny", "--contexts", "64"]) == 2
     assert "leaves no prompt" in capsys.readouterr().err
+
+
+def run_train(tmp_path: Path, python: str) -> dict:
+    small = "--model tiny --rows 2 --length 96 --repeats 2"
+    assert train.main(["--json", str(tmp_path / "out.json"), "--torch", python, *small.split()]) == 0
+    return json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+
+
+def test_train_without_torch_measures_ours_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = run_train(tmp_path, shutil.which("false") or "false")
+    rows = {row["engine"]: row for row in told["rows"]}
+    assert rows.keys() == train.VARIANTS.keys()
+    examples, tokens, learned = (rows["rest_jax"][key] for key in ("examples", "tokens", "learned"))
+    assert (rows["rest_jax"]["rows"], rows["rest_jax"]["length"]) == (2, 96)
+    assert rows["padded"]["rows"] == examples > 2
+    for row in rows.values():
+        assert 0 < learned < tokens <= row["rows"] * row["length"]
+        assert row["useful_tok_s"] / row["tok_s"] == pytest.approx(learned / tokens)
+        assert 0 < row["seconds_least"] <= row["seconds"] <= row["seconds_most"]
+        assert row["mfu"] > 0
+    assert {"cpu", "cores", "jax", "commit", "date", "command"} <= told["about"].keys()
+    checked, absent = told["notes"]
+    assert checked.startswith("checked first: the loss")
+    assert "no rows of Hugging Face" in absent
+    assert "rest_jax" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.reference
+@pytest.mark.multiprocess
+def test_train_beside_torch_has_its_loss_and_gradient(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="the extra `reference` is not installed")
+    told = run_train(tmp_path, sys.executable)
+    assert {row["engine"] for row in told["rows"]} == {*train.VARIANTS, "hf-padded", "hf-packed"}
+    assert "of all 5 agree" in told["notes"][0]
+    assert told["about"]["hf"]["threads"] == told["about"]["cores"]
+
+
+def test_train_refuses_rows_that_hold_no_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--json", str(tmp_path / "out.json"), "--model", "tiny", "--length", "8"]) == 2
+    assert "8 tokens hold no example" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -129,10 +129,11 @@ def test_a_query_that_sees_nothing_is_finite() -> None:
         assert np.isfinite(o_btnh).all()
 
 
-def test_attention_equals_the_textbook_with_repeated_heads() -> None:
-    q_btnh, k_btkh, v_btkh = _normal(2, 7, 6, 8), _normal(2, 7, 2, 8, seed=1), _normal(2, 7, 2, 8, seed=2)
+@pytest.mark.parametrize("t", [7, attention.LEAST_PART + 1, attention.PARTS * attention.LEAST_PART + 7])
+def test_attention_equals_the_textbook_with_repeated_heads(t: int) -> None:
+    q_btnh, k_btkh, v_btkh = _normal(2, t, 6, 8), _normal(2, t, 2, 8, seed=1), _normal(2, t, 2, 8, seed=2)
     textbook = jax.jit(partial(jax.nn.dot_product_attention, is_causal=True))(q_btnh, k_btkh, v_btkh)
-    attend = partial(attention.packed_causal, spec=attention.Spec(8**-0.5), segments_bt=jnp.ones((2, 7), jnp.int32))
+    attend = partial(attention.packed_causal, spec=attention.Spec(8**-0.5), segments_bt=jnp.ones((2, t), jnp.int32))
     np.testing.assert_allclose(jax.jit(attend)(q_btnh, k_btkh, v_btkh), textbook, atol=1e-6)
 
 

@@ -1,13 +1,16 @@
-"""A product with a kernel that lies as [out, in], whatever its rows."""
+"""Products with kernels that lie as [out, in], whatever their rows, and as [in, out], with their gradients."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rest_jax.models.products import by_rows
+from rest_jax.models.products import by_columns, by_rows
 
 X, KERNEL = jax.random.normal(jax.random.key(0), (3, 1, 64)), jax.random.normal(jax.random.key(1), (32, 64))
 
@@ -36,3 +39,26 @@ def test_on_a_cpu_two_rows_are_computed_where_one_bfloat16_row_is_asked_for() ->
 
     assert rows("bfloat16")
     assert not rows("float32")
+
+
+@pytest.mark.parametrize("shape", [(64,), (3, 64), (2, 3, 64)])
+def test_by_columns_has_the_product_and_the_gradients_of_dot_general(shape: tuple[int, ...]) -> None:
+    x, kernel_df = jnp.sin(jnp.arange(np.prod(shape, dtype=int)).reshape(shape)), KERNEL.T
+
+    def squares(x: jax.Array, kernel_df: jax.Array, product: Callable[..., jax.Array]) -> jax.Array:
+        return jnp.sum(jnp.square(product(x, kernel_df, (((x.ndim - 1,), (0,)), ((), ())))))
+
+    ours, known = (
+        jax.value_and_grad(partial(squares, product=product), argnums=(0, 1))(x, kernel_df)
+        for product in (by_columns, jax.lax.dot_general)
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-4), ours, known)
+
+
+def test_by_columns_turns_nothing_round() -> None:
+    def turned(product: Callable[..., jax.Array]) -> int:
+        gradient = jax.grad(lambda kernel_df: jnp.sum(jnp.square(product(X, kernel_df, (((2,), (0,)), ((), ()))))))
+        return str(jax.make_jaxpr(gradient)(KERNEL.T)).count("transpose[")
+
+    assert turned(jax.lax.dot_general) == 1
+    assert turned(by_columns) == 0
