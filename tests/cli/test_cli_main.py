@@ -146,7 +146,8 @@ def test_doctor_as_json_names_this_machine(capsys: pytest.CaptureFixture[str]) -
     assert cli.main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     sections = [finding["section"] for finding in found]
-    assert list(dict.fromkeys(sections)) == ["machine", "devices", "packages", "models", "agents", "sandbox", "extras"]
+    expected = ["machine", "processes", "devices", "packages", "models", "agents", "sandbox", "extras"]
+    assert list(dict.fromkeys(sections)) == expected
     assert sections.count("devices") == 8
     agents = {finding["name"]: finding["value"] for finding in found if finding["section"] == "agents"}
     assert (agents["search_agent"], agents["cot_sc"]) == ("calls search", "calls no tool")
