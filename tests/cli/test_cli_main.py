@@ -90,6 +90,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["tools", "serve"], "nothing to serve; give --corpus FILE.jsonl or --config FILE.yaml"),
         (["tools", "index"], "the following arguments are required: --corpus; see rest-jax tools index --help"),
         (["tools", "call", "search", "{"], "'{' is no JSON object; give arguments such as '{\"query\": \"…\"}'"),
+        (["launch", "render", "slurm", "--set", "gpu=1"], "--set gpu=1: unknown key 'gpu'; did you mean 'gpus'?"),
         (["status", "none"], "none: not a run folder (no run.json); give the folder that `rest-jax run` wrote"),
     ],
 )
