@@ -122,8 +122,7 @@ def _processes(probed: bool) -> Iterator[Finding]:
         this = launched()
         yield Finding("processes", "this", str(this))
         if probed:
-            devices = probe(this, START_S)
-            yield Finding("processes", "together", f"{len(devices)} found each other, devices of each: {devices}")
+            yield Finding("processes", "together", f"devices of each: {probe(this, START_S)}")
     except UserError as error:
         what, _, mend = str(error).rpartition("; ")
         yield Finding("processes", "together" if probed else "this", what, mend)

@@ -61,7 +61,7 @@ class RunsSettings:
         for setting in self.settings:
             if "=" not in setting:
                 yield "settings", f"expected KEY=VALUE, got '{setting}'"
-        yield from broken_lines(self)
+        yield from _broken_lines(self)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class SlurmSettings:
         for option in self.options:
             if not option.startswith("--"):
                 yield "options", f"expected --NAME or --NAME=VALUE, got '{option}'"
-        yield from broken_lines(self)
+        yield from _broken_lines(self)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class ClusterSettings:
     """Memory of a run's pod."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        yield from broken_lines(self)
+        yield from _broken_lines(self)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class AdapterSettings:
     """Memory of its pod."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        yield from broken_lines(self)
+        yield from _broken_lines(self)
 
 
 @dataclass(frozen=True)
@@ -271,10 +271,10 @@ class TpuVmSettings:
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.runs.folder.startswith(("/", "~")):
             yield "runs", f"folder {self.runs.folder} is not relative; it is one here, and on each VM below its clone"
-        yield from broken_lines(self)
+        yield from _broken_lines(self)
 
 
-def broken_lines(settings: Any) -> Iterator[tuple[str, str]]:
+def _broken_lines(settings: Any) -> Iterator[tuple[str, str]]:
     """The fields whose text is more than one line, or holds other control characters."""
     for name, value in vars(settings).items():
         for text in value if isinstance(value, tuple) else (value,):

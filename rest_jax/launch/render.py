@@ -37,12 +37,12 @@ class Target:
     """Each file that is written, with its template."""
 
 
-GKE = {"gke/Dockerfile": "gke/Dockerfile.j2"}
+IMAGE = {"gke/Dockerfile": "gke/Dockerfile.j2"}
 TARGETS: Mapping[str, Target] = {
     "local_multiprocess": Target(LocalSettings(), {"local_multiprocess.sh": "local_multiprocess.sh.j2"}),
     "slurm": Target(SlurmSettings(), {"slurm/seeds.sbatch": "slurm/seeds.sbatch.j2"}),
-    "gke_tpu": Target(GkeTpuSettings(), {"gke/tpu.yaml": "gke/jobset.yaml.j2", **GKE}),
-    "gke_gpu": Target(GkeGpuSettings(), {"gke/gpu.yaml": "gke/jobset.yaml.j2", **GKE}),
+    "gke_tpu": Target(GkeTpuSettings(), {"gke/tpu.yaml": "gke/jobset.yaml.j2", **IMAGE}),
+    "gke_gpu": Target(GkeGpuSettings(), {"gke/gpu.yaml": "gke/jobset.yaml.j2", **IMAGE}),
     "tpu_vm": Target(TpuVmSettings(), {"tpu_vm/seeds.sh": "tpu_vm/seeds.sh.j2"}),
 }
 """By their names on the command line."""

@@ -128,7 +128,7 @@ def test_two_processes_find_each_other() -> None:
         assert process.returncode == 0
         found = {finding["name"]: finding for finding in json.loads(out) if finding["section"] == "processes"}
         assert found["this"]["value"] == f"process {index} of 2 (REST_JAX_PROCESSES=2)"
-        assert found["together"]["value"] == "2 found each other, devices of each: [2, 2]"
+        assert found["together"]["value"] == "devices of each: [2, 2]"
         assert found["together"]["mend"] == ""
 
 
