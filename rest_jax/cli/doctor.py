@@ -42,6 +42,9 @@ GIB = 2**30
 NEEDED_DISK, NEEDED_MEMORY = 3 * GIB, 4 * GIB
 """What configs/quickstart.yaml needs, roughly: model, checkpoints and trajectories; model, cache and optimizer."""
 
+START_S = 120
+"""How long `--processes` waits for the others."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -55,15 +58,21 @@ class Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--processes",
+        action="store_true",
+        help="start JAX in all processes of this launch together (each runs this command); exit code 1 if it fails",
+    )
 
 
 def execute(options: argparse.Namespace) -> int:
-    found = [*_machine(), *_devices(), *_packages(), *_models(), *_agents(), *_sandbox(), *_extras()]
+    together = list(_processes(options.processes))  # before this process holds the devices
+    found = [*_machine(), *together, *_devices(), *_packages(), *_models(), *_agents(), *_sandbox(), *_extras()]
     if options.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in found], indent=2, ensure_ascii=False))
     else:
         _show(found)
-    return 0
+    return 1 if options.processes and together[-1].mend else 0
 
 
 def _show(found: list[Finding]) -> None:
@@ -102,6 +111,21 @@ def _machine() -> Iterator[Finding]:
 
 def _amount(name: str, size: int, needed: int, mend: str) -> Finding:
     return Finding("machine", name, f"{size / GIB:.1f} GiB", "" if size >= needed else mend)
+
+
+def _processes(probed: bool) -> Iterator[Finding]:
+    """What a launcher says of this process; `probed`: and whether all of them find each other."""
+    from rest_jax.distributed.probe import probe
+    from rest_jax.distributed.processes import launched
+
+    try:
+        this = launched()
+        yield Finding("processes", "this", str(this))
+        if probed:
+            yield Finding("processes", "together", f"devices of each: {probe(this, START_S)}")
+    except UserError as error:
+        what, _, mend = str(error).rpartition("; ")
+        yield Finding("processes", "together" if probed else "this", what, mend)
 
 
 def _devices() -> Iterator[Finding]:

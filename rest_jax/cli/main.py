@@ -56,6 +56,7 @@ COMMANDS = (
     Command("models", "models", "get and list models"),
     Command("tasks", "tasks", "list tasks and check them"),
     Command("tools", "tools", "serve tools, call one, or look at an index"),
+    Command("launch", "launch", "scripts and manifests that start runs elsewhere, a seed each"),
     Command("doctor", "doctor", "what this machine has, what is missing, and how to get it"),
 )
 

@@ -17,6 +17,7 @@ from rest_jax.core.events import Listener, notice, to_both, warning
 from rest_jax.core.files import write_json
 from rest_jax.core.trajectory import Question
 from rest_jax.distributed.cpu import divide_cpu
+from rest_jax.distributed.processes import Launched, refuse_several
 from rest_jax.models import catalog, tokenizer
 from rest_jax.models.checkpoint import config_of
 from rest_jax.models.decoder import parameters
@@ -57,11 +58,14 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
     """
     config = loaded.value
     divide_cpu(config.devices)
+    this = refuse_several()
     here = environment(config.model.dtype)
     with (
         MetricsFile(run_dir / METRICS) as metrics,
         open_run(run_dir, loaded, here, to_both(metrics, emit)) as folder,
     ):
+        if this != Launched():
+            notice(folder.emit, str(this))
         task = open_task(config.task, run_dir / "data")
         refuse_too_few(config, task)
         with open_workbench(

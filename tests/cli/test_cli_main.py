@@ -90,6 +90,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["tools", "serve"], "nothing to serve; give --corpus FILE.jsonl or --config FILE.yaml"),
         (["tools", "index"], "the following arguments are required: --corpus; see rest-jax tools index --help"),
         (["tools", "call", "search", "{"], "'{' is no JSON object; give arguments such as '{\"query\": \"…\"}'"),
+        (["launch", "render", "slurm", "--set", "gpu=1"], "--set gpu=1: unknown key 'gpu'; did you mean 'gpus'?"),
         (["status", "none"], "none: not a run folder (no run.json); give the folder that `rest-jax run` wrote"),
     ],
 )
@@ -146,7 +147,8 @@ def test_doctor_as_json_names_this_machine(capsys: pytest.CaptureFixture[str]) -
     assert cli.main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     sections = [finding["section"] for finding in found]
-    assert list(dict.fromkeys(sections)) == ["machine", "devices", "packages", "models", "agents", "sandbox", "extras"]
+    expected = ["machine", "processes", "devices", "packages", "models", "agents", "sandbox", "extras"]
+    assert list(dict.fromkeys(sections)) == expected
     assert sections.count("devices") == 8
     agents = {finding["name"]: finding["value"] for finding in found if finding["section"] == "agents"}
     assert (agents["search_agent"], agents["cot_sc"]) == ("calls search", "calls no tool")

@@ -1,0 +1,1 @@
+"""Scripts and manifests that start runs elsewhere, rendered from settings."""
