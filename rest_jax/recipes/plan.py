@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rest_jax.config.settings import GenerationSettings, ImproveSettings, RestConfig
@@ -63,20 +63,25 @@ def two_cores(parameters: int, rows: int) -> Rates:
     return Rates(TWO_CORES.sampled * share, TWO_CORES.prefilled * share, TWO_CORES.trained * share, rows)
 
 
-def plan(config: RestConfig, one: Lengths) -> list[Planned]:
-    """The work of a run, in order, for all seeds together; where select decides how far it goes, the most of it."""
+def plan(config: RestConfig, one: Lengths, also: Mapping[str, Lengths] | None = None) -> list[Planned]:
+    """The work of a run, in order, for all seeds together; where select decides how far it goes, the most of it.
+
+    `one` trajectory of the run's agent, and one of each other method that `evaluate.methods` names.
+    """
     seeds = len(config.seeds)
     ev = config.evaluate
-    as_methods = 1 + len(ev.methods)
 
     def selected(number: int, improve: ImproveSettings) -> list[Planned]:
         rollouts = seeds * (1 + _steps(improve))
         return [rolled(f"select {number}", improve.select, rollouts)] if improve.select else []
 
-    def rolled(name: str, each: int, rollouts: int = seeds) -> Planned:
+    def rolled(name: str, each: int, rollouts: int = seeds, one: Lengths = one) -> Planned:
         trajectories = rollouts * each
         tokens = round(trajectories * one.sampled), round(trajectories * one.prefilled)
         return Planned(name, trajectories, *tokens, rollouts=rollouts)
+
+    def as_methods(name: str, each: int) -> list[Planned]:
+        return [rolled(f"{name} as {method}", each, one=lengths) for method, lengths in (also or {}).items()]
 
     work = [rolled("evaluate prompted", ev.prompted, rollouts=1)]
     if ev.teacher:
@@ -85,7 +90,7 @@ def plan(config: RestConfig, one: Lengths) -> list[Planned]:
     if n := config.pilot.demonstrations:
         work.append(Planned("demonstrations", seeds * n))
         work.append(Planned("pilot", trained_tokens=seeds * _step(config.pilot.improve)))
-    work.append(rolled("evaluate pilot", ev.pilot * as_methods))
+    work += [rolled("evaluate pilot", ev.pilot), *as_methods("pilot", ev.pilot)]
     if ev.gate:
         work.append(rolled("pilot gate", ev.gate))
     for number, generation in enumerate(config.generations, 1):
@@ -97,7 +102,8 @@ def plan(config: RestConfig, one: Lengths) -> list[Planned]:
         work.append(Planned(f"improve {number}", trained_tokens=seeds * _trained(generation.improve)))
         work += selected(number, generation.improve)
         last = number == len(config.generations)
-        work.append(rolled(f"evaluate generation {number}", as_methods * (ev.final if last else ev.generations)))
+        measured = ev.final if last else ev.generations
+        work += [rolled(f"evaluate generation {number}", measured), *as_methods(f"generation {number}", measured)]
     for control in ev.controls:
         if control == "majority":
             work.append(rolled("control majority", majority_samples(config) * ev.final))

@@ -20,7 +20,7 @@ from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.endpoints import REPLIES
 from rest_jax.recipes.mixture import kept_fraction, rewarded
 from rest_jax.recipes.players import models_of_run
-from rest_jax.recipes.rehearsal import lengths, refuse_too_long
+from rest_jax.recipes.rehearsal import refuse_too_long, work
 from rest_jax.recipes.run import refuse_too_few
 from rest_jax.recipes.stages import held, is_run
 from rest_jax.recipes.workbench import Player, RolloutSpec, Workbench, open_workbench
@@ -115,7 +115,7 @@ def preflight(
     )
     grown = rewarded(trajectories, asked, bench.task, config.task.reward, bench.emit)
     records = judge(trajectories, {question.id: question for question in asked}, bench.task.score, bench.task.voice)
-    work = plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent))
+    planned = work(config, bench.task, bench.engine.codec)
     bench.compile(bench.prompt(agent(config.agent.name), bare=True), sharing=False)
     improve = config.generations[0].improve
     kept = {tau: kept_fraction(grown, improve, tau) * grow.questions * grow.samples for tau in improve.thresholds}
@@ -126,7 +126,7 @@ def preflight(
         pass_at_1=pass_at(records, 1),
         pass_at_k=pass_at(records, samples),
         kept=kept,
-        minutes=plan.seconds(work, measured_rates(bench.engine)) / 60,
+        minutes=plan.seconds(planned, measured_rates(bench.engine)) / 60,
         memory=bench.memory.line(config.engine),
         smallest_effect=smallest_effect(config.evaluate.final),
         advice=_advice(config, player, kept),

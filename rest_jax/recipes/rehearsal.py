@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rest_jax.agents.limits import Limits
@@ -15,7 +16,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.policy import TextCodec
 from rest_jax.core.trajectory import Trajectory, context_of
 from rest_jax.policies.scripted import ScriptedPolicy
-from rest_jax.recipes.plan import Lengths
+from rest_jax.recipes.plan import Lengths, Planned, plan
 from rest_jax.recipes.workbench import beginnings
 from rest_jax.rollout.episode import Job
 from rest_jax.rollout.oracle import WithOracle
@@ -40,6 +41,12 @@ def lengths(task: Task, codec: TextCodec, settings: AgentSettings) -> Lengths:
         sampled=sum(one.model_tokens for one in played) / len(played),
         prefilled=sum(len(segment.ids or ()) for segment in asked) / len(played),
     )
+
+
+def work(config: RestConfig, task: Task, codec: TextCodec) -> list[Planned]:
+    """What a run will cost, by demonstrations played as the run's agent and as the other methods that it measures."""
+    also = {name: lengths(task, codec, replace(config.agent, name=name)) for name in config.evaluate.methods}
+    return plan(config, lengths(task, codec, config.agent), also)
 
 
 def rehearsed(task: Task, codec: TextCodec, settings: AgentSettings, most: int) -> list[Trajectory]:

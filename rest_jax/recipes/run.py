@@ -27,7 +27,7 @@ from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.controls import ROWS, control, floor
 from rest_jax.recipes.environment import environment
 from rest_jax.recipes.loop import Loop
-from rest_jax.recipes.rehearsal import lengths, refuse_too_long
+from rest_jax.recipes.rehearsal import refuse_too_long, work
 from rest_jax.recipes.report import write_run_report
 from rest_jax.recipes.rest import rest
 from rest_jax.recipes.stages import SUMMARY, Done, RunFolder, finished_stages, open_run, read_environment
@@ -165,16 +165,16 @@ def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
     refuse_too_long(config, task, codec)
     for student in config.students:
         catalog.resolve(student.name, offline=offline)
-    work = plan.plan(config, lengths(task, codec, config.agent))
+    planned = work(config, task, codec)
     rates = plan.two_cores(parameters(config_of(folder)), config.engine.rows * config.engine.replicas)
     lines = [
         f"{w.name:32} {w.trajectories:6} trajectories {w.sampled_tokens / 1000:7.0f}k sampled "
         f"{w.prefilled_tokens / 1000:7.0f}k prefilled {w.trained_tokens / 1000:7.0f}k trained tokens"
-        for w in (*work, plan.total(work))
+        for w in (*planned, plan.total(planned))
     ]
     return [
         *lines,
-        f"about {_span(plan.seconds(work, rates))} on two CPU cores, at {rates.sampled:.0f} sampled, "
+        f"about {_span(plan.seconds(planned, rates))} on two CPU cores, at {rates.sampled:.0f} sampled, "
         f"{rates.prefilled:.0f} prefilled and {rates.trained:.0f} trained tokens/s (docs/results.md); `rest-jax "
         f"preflight` measures this machine",
     ]
@@ -256,8 +256,8 @@ def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
         notice(emit, line)
     if said := shrunk_of(bench.base.folder):
         warning(emit, f"{config.model.label} is {said}; its rows are exploratory")
-    work = plan.plan(config, lengths(bench.task, bench.engine.codec, config.agent))
-    whole = plan.total(work)
+    planned = work(config, bench.task, bench.engine.codec)
+    whole = plan.total(planned)
     prompt = bench.prompt(agent(config.agent.name), bare=True)
     for sharing in {False, bench.engine.shares}:
         bench.compile(prompt, sharing=sharing)
@@ -267,7 +267,7 @@ def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
         f"the whole run, what is done already included: {whole.trajectories} trajectories, about "
         f"{whole.sampled_tokens / 1000:.0f}k sampled, {whole.prefilled_tokens / 1000:.0f}k prefilled and "
         f"{whole.trained_tokens / 1000:.0f}k trained tokens; at {rates.sampled:.0f}, {rates.prefilled:.0f} and "
-        f"{rates.trained:.0f} tokens/s here about {math.ceil(plan.seconds(work, rates) / 60)} min",
+        f"{rates.trained:.0f} tokens/s here about {math.ceil(plan.seconds(planned, rates) / 60)} min",
     )
 
 

@@ -94,6 +94,17 @@ def test_what_a_teacher_samples_costs_no_tokens_here() -> None:
     assert Planned("grow 1 (teacher)", 40) in work
 
 
+def test_plan_counts_policies_as_other_methods_play_them() -> None:
+    config = RestConfig(seeds=(0, 1), evaluate=EvaluateSettings(pilot=10, generations=20, final=30, methods=("rise",)))
+    work = plan(config, Lengths(sampled=10, prefilled=30), {"rise": Lengths(sampled=50, prefilled=90)})
+    as_rise = {one.name: (one.sampled_tokens, one.prefilled_tokens) for one in work if one.name.endswith("as rise")}
+    assert as_rise == {
+        "pilot as rise": (2 * 10 * 50, 2 * 10 * 90),
+        "generation 1 as rise": (2 * 20 * 50, 2 * 20 * 90),
+        "generation 2 as rise": (2 * 30 * 50, 2 * 30 * 90),
+    }
+
+
 def test_each_student_is_one_improve_step_and_one_evaluation_a_seed() -> None:
     improve = ImproveSettings(thresholds=(0.1, 0.5), steps=3, rows=2, length=64)
     config = RestConfig(
