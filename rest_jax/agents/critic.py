@@ -40,7 +40,7 @@ def critic_without_tool(question: Question, prompt: Prompt, limits: Limits) -> A
 
 
 def critic_oracle(question: Question, prompt: Prompt, limits: Limits) -> Agent:
-    """CRITIC that corrects wrong answers alone, as an oracle tells it (the paper's row CRITIC*)."""
+    """CRITIC that corrects wrong answers alone, until an oracle calls one right (the paper's row CRITIC*)."""
     return (yield from _corrected(question, prompt, limits, limits.turns, gold))
 
 
@@ -49,9 +49,10 @@ def _corrected(question: Question, prompt: Prompt, limits: Limits, turns: int, g
     reply = yield think(question, prompt, limits)
     outcome, attempt, ended = concluded(reply), (prompt.cue, reply.text), list[str]()
     for trial in range(1, ROUNDS + 1):
-        if broken_off(reply) is not None or (ended[1:] and ended[-1] == ended[-2]):
+        if broken_off(reply) is not None:
             break
-        if gate is not None and (yield from gate(question, prompt, limits, Attempt(trial, outcome))):
+        agreed = len(ended) > 1 and ended[-1] == ended[-2]
+        if agreed if gate is None else (yield from gate(question, prompt, limits, Attempt(trial, outcome))):
             break
         critique = yield from _criticised(question, criticise.telling(attempt), replace(limits, turns=turns), trial)
         if isinstance(critique, Outcome):

@@ -96,7 +96,7 @@ SCRIPTS: Mapping[str, Sequence[str | Sequence[str]]] = {
     "critic_without_tool/corrected": [GUESS, LOOK, THOUGHT, BORN, THOUGHT],
     "critic_oracle/right_at_once": [THOUGHT],
     "critic_oracle/corrected": [GUESS, LOOK, BORN, THOUGHT],
-    "critic_oracle/never_right": [GUESS, BORN, GUESS, BORN, GUESS],
+    "critic_oracle/never_right": [GUESS, BORN, GUESS, BORN, GUESS, BORN, GUESS],
     "reflexion/right_at_once": [VELL, ORR, SARN],
     "reflexion/learned": [VELL, TOWN, LESSON, ORR, SARN],
     "reflexion/no_answer_is_wrong": [VELL, FOUNDER, VELL, LESSON, LOST, LESSON, SARN],
