@@ -12,6 +12,8 @@ from rest_jax.config.limits import AboveZero, Limit, Natural, NotNegative, Posit
 Target = Literal["query", "key", "value", "output", "gate", "up", "down"]
 """A matrix of each layer."""
 TARGETS: tuple[Target, ...] = get_args(Target)
+Remat = Literal["minimal", "full"]
+"""What the backward pass computes anew: all but products with parameters, or whole layers."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,9 @@ class ImproveSettings:
     """Global gradient norm is clipped here."""
     checkpoint_every: Positive = 10
     """Optimizer steps between checkpoints: the most that a killed run repeats."""
+    remat: Remat = "minimal"
+    """What the backward pass computes anew. minimal: all but products with parameters; full: whole layers, of which
+    then only the inputs are kept, for about a third more work."""
     lora: LoraSettings | None = None
     """Train adapters instead of the model's parameters; null trains those."""
     mesh: MeshSettings = field(default_factory=MeshSettings)

@@ -30,6 +30,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import NamedSharding
 
+from rest_jax.config.improve import Remat
 from rest_jax.models import attention
 from rest_jax.models.config import ModelConfig
 from rest_jax.models.products import by_columns, by_rows
@@ -43,6 +44,11 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array, attention.Spec], jax.Array]
 
 _INITIAL = nnx.initializers.normal(0.02)
 _ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": partial(jax.nn.gelu, approximate=True)}
+
+_KEPT: dict[Remat, Callable[..., bool]] = {
+    "minimal": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class LayerKind(NamedTuple):
@@ -234,12 +240,14 @@ def hidden_states(
     positions_bt: jax.Array,
     segments_bt: jax.Array,
     rows: NamedSharding | None = None,
+    remat: Remat = "minimal",
 ) -> jax.Array:
     """x_btd after the last block and *before* `final_norm`, over packed rows.
 
     All three inputs are int32 [B, T]. Positions restart with each segment; segment 0 is padding. For the backward pass
     the products with parameters are kept; all else, attention included, is computed anew: it costs memory traffic, not
-    time. `rows` says how activations [B, ...] lie over a mesh.
+    time. With full `remat` these are too, and a layer's input alone is kept. `rows` says how activations [B, ...] lie
+    over a mesh.
     """
     packed_causal = attention.backend(config.attention).packed_causal
     kinds = _kinds_to_scan(config)
@@ -253,8 +261,7 @@ def hidden_states(
         out_btd = apply_block(config, kind, layer_params, x_btd, positions_bt, attend, by_columns)
         return placed(out_btd, rows), None
 
-    kept = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-    body = jax.checkpoint(step, policy=kept, prevent_cse=False)
+    body = jax.checkpoint(step, policy=_KEPT[remat], prevent_cse=False)
     x_btd, _ = jax.lax.scan(body, placed(embed(config, params, ids_bt), rows), (params["blocks"], kinds))
     return x_btd
 

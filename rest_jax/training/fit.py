@@ -83,7 +83,16 @@ def fit(
     frozen, start = ({}, params) if lora is None else _beside_adapters(config, params, lora, mesh, seed)
     shardings = state_shardings(config, made, mesh, lora)
     capacity = capacity_for(most_learned(trained, plans), settings.length)
-    step = make_step(config, made, mesh, capacity=capacity, dtype=dtype, accumulate=settings.accumulate, lora=lora)
+    step = make_step(
+        config,
+        made,
+        mesh,
+        capacity=capacity,
+        dtype=dtype,
+        accumulate=settings.accumulate,
+        remat=settings.remat,
+        lora=lora,
+    )
     inputs = digest([asdict(settings), asdict(config), seed, dtype.name, _mixture_digest(trained)])
 
     with open_checkpoints(folder, inputs, emit) as checkpoints:

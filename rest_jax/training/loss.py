@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
+from rest_jax.config.improve import Remat
 from rest_jax.models import decoder
 from rest_jax.models.config import ModelConfig
 from rest_jax.models.decoder import Params
@@ -29,15 +30,21 @@ def capacity_for(most: int, length: int) -> int:
 
 
 def nll(
-    config: ModelConfig, params: Params, batch: Batch, *, capacity: int, rows: NamedSharding | None = None
+    config: ModelConfig,
+    params: Params,
+    batch: Batch,
+    *,
+    capacity: int,
+    rows: NamedSharding | None = None,
+    remat: Remat = "minimal",
 ) -> jax.Array:
     """The weighted sum of negative log-likelihoods, an f32 scalar; divided by the sum of weights it is the loss.
 
     A sum, because callers normalise over more than one batch. `capacity` (static, a multiple of `CHUNK`) must be at
     least the learned positions of every row. A token of weight 0 has exactly no part in value or gradient, except as
-    context. `rows` says how activations [B, ...] lie over a mesh.
+    context. `rows` and `remat` as of `decoder.hidden_states`.
     """
-    x_btd = decoder.hidden_states(config, params, batch.ids_bt, batch.positions_bt, batch.segments_bt, rows)
+    x_btd = decoder.hidden_states(config, params, batch.ids_bt, batch.positions_bt, batch.segments_bt, rows, remat)
     return nll_of_hidden(config, params, x_btd, batch, capacity=capacity, rows=rows)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from rest_jax.config.improve import LoraSettings
+from rest_jax.config.improve import LoraSettings, Remat
 from rest_jax.distributed.rules import batch_sharding, replicated
 from rest_jax.models.config import ModelConfig
 from rest_jax.models.decoder import Params, placed
@@ -101,6 +101,7 @@ def make_step(
     capacity: int,
     dtype: Any = jnp.float32,
     accumulate: int = 1,
+    remat: Remat = "minimal",
     lora: LoraSettings | None = None,
 ) -> Step:
     """The jitted step. It donates the state: use the one that it returns, never the one that it was given.
@@ -118,7 +119,7 @@ def make_step(
     def loss_of(trained: Params, frozen: Params, batch: Batch, weight: jax.Array) -> jax.Array:
         params = jax.tree.map(lambda leaf: leaf.astype(dtype), merged(frozen, trained, lora))
         params["embed"] = placed(params["embed"], table)
-        return nll(config, params, batch, capacity=capacity, rows=batches) / weight
+        return nll(config, params, batch, capacity=capacity, rows=batches, remat=remat) / weight
 
     def loss_and_grads(trained: Params, frozen: Params, batch: Batch) -> tuple[jax.Array, Params]:
         of_part, weight = jax.value_and_grad(loss_of), jnp.sum(batch.weights_bt)

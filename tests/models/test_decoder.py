@@ -55,14 +55,29 @@ def test_scan_equals_unrolled_bit_for_bit(params) -> None:
     np.testing.assert_array_equal(scanned, unrolled)
 
 
-def test_computing_anew_changes_neither_value_nor_gradient(params) -> None:
+@pytest.mark.parametrize("remat", ["minimal", "full"])
+def test_computing_anew_changes_neither_value_nor_gradient(params, remat) -> None:
     def loss(forward, params):
         return jnp.square(forward(CONFIG, params, *_batch())).sum()
 
     plain, plain_grad = jax.jit(jax.value_and_grad(partial(loss, _unrolled)))(params)
-    anew, anew_grad = jax.jit(jax.value_and_grad(partial(loss, decoder.hidden_states)))(params)
+    forward = partial(decoder.hidden_states, remat=remat)
+    anew, anew_grad = jax.jit(jax.value_and_grad(partial(loss, forward)))(params)
     np.testing.assert_allclose(plain, anew, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), plain_grad, anew_grad)
+
+
+def test_computing_whole_layers_anew_takes_less_memory() -> None:
+    deep = replace(CONFIG, layers=12)
+
+    def bytes_of(remat) -> int:
+        def loss(params):
+            return decoder.hidden_states(deep, params, *_batch(4, 64), remat=remat).sum()
+
+        program = jax.jit(jax.grad(loss)).lower(decoder.abstract_params(deep)).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    assert bytes_of("full") < 0.6 * bytes_of("minimal")
 
 
 def test_packed_segments_do_not_see_each_other(params) -> None:
