@@ -59,8 +59,8 @@ from rest_jax.tasks.registry import register_reward as register_reward
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 
-OF_A_RUN = {"include_seed", "start", "rate_decay", "rounds", "select"}
-"""Fields of `ImproveSettings` that mean nothing for one step alone, without demonstrations and base model."""
+OF_A_RUN = {"include_seed", "start", "rate_decay", "rounds", "select", "weighting"}
+"""Fields of `ImproveSettings` that mean nothing for one step alone, without demonstrations, base model and task."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def rise(verdict: str, memory: int | None = None) -> Callable[[Question, Prompt,
 
 def rise_collect(question: Question, prompt: Prompt, limits: Limits) -> Agent:
     """A trajectory to learn from: where the oracle says that the first attempt is wrong, `agent.candidates` second ones
-    are drawn, and the first that it finds right is the outcome (self-distillation; with a teacher, distillation)."""
+    are drawn, and the first that it finds right is the outcome (best-of-N self-distillation)."""
     first: Generated = yield think(question, prompt, limits)
     outcome = concluded(first)
     if broken_off(first) is not None or (yield from gold(question, prompt, limits, Attempt(0, outcome))):

@@ -51,7 +51,7 @@ class WeightingSettings:
     """Reward-weighted regression: an attempt counts exp(worth / temperature); worth is 1 where it was right, 0 where it
     was wrong and -1 without an answer (RISE, section 4.2)."""
 
-    temperature: AboveZero = 0.4
+    temperature: Annotated[float, Limit("minimum", 0.05)] = 0.4
     """As in the released code: a right attempt counts 12 times a wrong one."""
     centred: bool = False
     """Subtract the mean worth of all attempts at the question first (the paper does, the released code does not)."""
@@ -70,7 +70,7 @@ class ImproveSettings:
     per_question: Positive | None = 4
     """The most trajectories kept of one question (ReST-EM's cut-off); null keeps all."""
     weighting: WeightingSettings | None = None
-    """How much each attempt of what is kept counts, for agents that are told which were right; null: all the same."""
+    """How much each attempt of what is kept counts; null: all the same. Of several candidates the best is learned."""
     include_seed: bool = True
     """Keep the pilot's demonstrations in the mixture."""
     start: Literal["base", "previous"] = "previous"

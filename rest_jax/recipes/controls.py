@@ -229,7 +229,7 @@ def _voted(loop: Loop, finished: Finished) -> tuple[Done, int]:
     ev, grow = loop.config.evaluate, loop.config.generations[0].grow
     questions = loop.bench.task.questions(ev.split, Reader.EVALUATION, ev.final)
     sampling = grow.sampling(loop.config.agent)
-    pilot, last = finished.rows[0].records, finished.rows[-1].records
+    pilot, last = finished.rows[0].records, finished.last.records
     spent = sum(generation.sampled.model_tokens for generation in finished.generations)
     spent += finished.generations[-1].reached.tokens + sum(record.model_tokens for record in last)
     one = sum(record.model_tokens for record in pilot) / len(pilot)

@@ -16,7 +16,7 @@ from rest_jax.models import checkpoint
 from rest_jax.models.digest import weights_digest
 from rest_jax.models.shrink import SHRUNK, shrunk
 from rest_jax.recipes.agent_file import described
-from rest_jax.recipes.weighting import weighted
+from rest_jax.recipes.weighting import Worth, weighted
 from rest_jax.recipes.workbench import Player
 from rest_jax.training.examples import examples_of
 from rest_jax.training.fit import fit
@@ -45,21 +45,22 @@ def improve(
     *,
     seed: int,
     folder: Path,
+    worth: Worth = lambda trajectory, answer: 1.0,
     emit: Listener,
 ) -> Improved:
     """Fine-tune the model in `start` on a mixture; `folder` receives the new one, in Hugging Face's layout.
 
-    `agent` and `tools` are how `start` is played; the new agent.json says `bare` as well when training was. Weights
-    are read onto the mesh leaf by leaf, and stay f32. A killed call repeated goes on from its last checkpoint and ends
-    in the same bits; the checkpoints are the caller's to discard, once it has noted that the model is there. Raises
-    UserError as `fit` does.
+    `agent` and `tools` are how `start` is played; the new agent.json says `bare` as well when training was. `worth` is
+    what `settings.weighting` goes by. Weights are read onto the mesh leaf by leaf, and stay f32. A killed call repeated
+    goes on from its last checkpoint and ends in the same bits; the checkpoints are the caller's to discard, once it has
+    noted that the model is there. Raises UserError as `fit` does.
     """
     divide_cpu(settings.mesh.devices)
     places = layout(checkpoint.config_of(start), mesh_of(settings.mesh))
     model = checkpoint.load(start, jnp.float32, places)
     examples = [
         example
-        for trajectory, weight in weighted(mixture, settings.weighting)
+        for trajectory, weight in weighted(mixture, settings.weighting, worth)
         for example in examples_of(trajectory, model.codec, prompt=settings.prompt, weight=weight)
     ]
     result = fit(model.config, model.params, examples, settings, seed=seed, folder=folder / CHECKPOINTS, emit=emit)

@@ -29,10 +29,11 @@ from rest_jax.recipes.improve import CHECKPOINTS, MODEL, improve
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.recipes.stages import Done, RunFolder, Work, discard
 from rest_jax.recipes.summary import Measured
+from rest_jax.recipes.weighting import Worth
 from rest_jax.recipes.workbench import TRAJECTORIES, Actor, Bench, Player, RolloutSpec
 from rest_jax.rollout import store
 from rest_jax.tasks.rewards import BUILT_IN, registered_reward
-from rest_jax.tasks.splits import Reader
+from rest_jax.tasks.splits import Reader, Split
 
 REWARDS = "rewards.json"
 RECORDS = "records.json"
@@ -104,6 +105,7 @@ class Loop:
                 self.config.tools,
                 seed=derived_seed(self.seed, name),
                 folder=folder,
+                worth=self._worth(),
                 emit=self.bench.emit,
             )
             return {
@@ -182,8 +184,8 @@ class Loop:
         """A stage of this seed. Its inputs gain what every stage depends on, its results the splits that it read."""
         task = self.bench.task
         common: dict[str, Any] = {"seed": self.seed, "agent": self.config.agent, "engine": self.config.engine}
-        if (own := registered_methods().get(self.config.agent.name)) is not None:
-            common["method"] = method_digest(own)
+        if (own := registered_methods().get(inputs.get("method") or self.config.agent.name)) is not None:
+            common["method_source"] = method_digest(own)
         if self.config.tools.config is not None:  # the settings name a file alone: its tools say what they are
             common["tools"] = dict(self.bench.versions)
 
@@ -209,6 +211,13 @@ class Loop:
             self.bench.task.score,
             self.bench.task.voice,
         )
+
+    def _worth(self) -> Worth:
+        """What an answer is worth by the task's metric, in trajectories on questions that may be learned."""
+        task = self.bench.task
+        shown = (demonstration.question for source in task.sources.values() for demonstration in source)
+        asked = {question.id: question for question in (*shown, *task.splits.get(Split.TRAIN, ()))}
+        return lambda trajectory, answer: task.score(answer, asked[trajectory.question_id]).em
 
     def _acting(self, player: Player, policy: Actor) -> Mapping[str, Any]:
         """Who acts, as a stage's input."""

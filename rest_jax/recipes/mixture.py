@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from rest_jax.config.settings import ImproveSettings
 from rest_jax.core.answers import normalise
-from rest_jax.core.effects import Status, passages
+from rest_jax.core.effects import ORACLE, Status, passages
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, notice, silent
 from rest_jax.core.trajectory import Question, Trajectory
@@ -131,7 +131,7 @@ def is_sound(trajectory: Trajectory) -> bool:
     if any(call.fault is not None for call in trajectory.tool_calls):
         return False
     if is_conclusion(trajectory.answer):
-        return any(call.found for call in trajectory.tool_calls)
+        return any(call.found for call in trajectory.tool_calls if call.tool != ORACLE)
     return is_grounded(trajectory)
 
 

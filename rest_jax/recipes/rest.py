@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
+from rest_jax.agents.registry import agent
 from rest_jax.config.settings import ImproveSettings
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent, warning
@@ -55,7 +56,9 @@ class Finished:
     """What a finished loop leaves to its controls and students."""
 
     rows: tuple[Measured, ...]
-    """In the table's order: the pilot's first, the last generation's last."""
+    """In the table's order: the pilot's first."""
+    last: Measured
+    """The last generation's row, as the run's own agent."""
     pilot: Player
     demonstrations: tuple[Trajectory, ...]
     generations: tuple[Generation, ...]
@@ -84,7 +87,7 @@ def rest(loop: Loop, gates: feedback.Gates) -> Finished:
         remark = "; ".join(filter(None, [remark, steps_taken(loop, reached, number), grown.remark]))
         row = loop.measured(f"gen-{number}", f"gen {number}", reached.player, n)
         rows += [replace(row, kept_fraction=share, remark=remark), *as_methods(loop, row, reached.player, n)]
-    return Finished(tuple(rows), pilot, demonstrations, tuple(generations))
+    return Finished(tuple(rows), row, pilot, demonstrations, tuple(generations))
 
 
 def warm_start(loop: Loop) -> tuple[Player, tuple[Trajectory, ...]]:
@@ -104,10 +107,12 @@ def warm_start(loop: Loop) -> tuple[Player, tuple[Trajectory, ...]]:
 def as_methods(loop: Loop, row: Measured, player: Player, n: int) -> list[Measured]:
     """The policy of a row as other methods play it."""
     of_row = row.name.replace(" ", "-")
-    return [
-        loop.measured(f"{of_row}/as-{method}", f"{method}: {row.name}", player, n, method=method)
+    played = {
+        method: loop.measured(f"{of_row}/as-{method}", f"{method}: {row.name}", player, n, method=method)
         for method in loop.config.evaluate.methods
-    ]
+    }
+    gated = "gated by the gold answers"
+    return [replace(one, remark=gated if agent(method).oracle else "") for method, one in played.items()]
 
 
 def gate(loop: Loop, pilot: Player) -> list[Measured]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rest_jax.agents.registry import AnyMethod, agent, method_of
+from rest_jax.agents.registry import agent, method_of
 from rest_jax.config.loader import Loaded, load
 from rest_jax.config.settings import AgentSettings, RestConfig, ToolsSettings
 from rest_jax.core.errors import UserError
@@ -193,9 +193,9 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
     for one in config.generations:
         if one.grow.candidates is not None:
             method_of(replace(config.agent, candidates=one.grow.candidates), textual=endpoints.textual(config))
-    _refuse_untold(config, method)
     for name in ev.methods:
-        if missing := set(agent(name).tools) - set(method.tools):
+        other = method_of(replace(config.agent, name=name, candidates=1), learns=True)
+        if missing := set(other.tools) - set(method.tools):
             raise UserError(
                 f"evaluate.methods: '{name}' calls {', '.join(sorted(missing))}, which the run's own agent "
                 f"'{method.name}' does not; measure it with `rest-jax eval --agent {name}`"
@@ -214,18 +214,6 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
         task.demonstrations("gold", 1, config.seeds[0])
     task.shots(0 if config.agent.bare or method.own_shots else config.agent.shots)
     task.reads.drain()  # counted, not read
-
-
-def _refuse_untold(config: RestConfig, method: AnyMethod) -> None:
-    """Where attempts are weighted by what they were worth, somebody has to say what that is."""
-    improves = {"pilot.improve": config.pilot.improve}
-    improves |= {f"generations.{place}.improve": one.improve for place, one in enumerate(config.generations)}
-    for setting, improve in improves.items():
-        if improve.weighting is not None and not method.oracle:
-            raise UserError(
-                f"{setting}.weighting: agent '{method.name}' is not told which of its attempts are right; take one "
-                f"that is, such as rise_collect, or leave weighting out"
-            )
 
 
 def _asked(config: RestConfig) -> Iterator[tuple[str, str, Reader, int]]:
@@ -294,7 +282,7 @@ def about_search(task: Task, tools: ToolsSettings) -> str:
 
 def told_by_oracle(settings: AgentSettings) -> list[str]:
     """What has to stand beside results of an agent that is told whether its answers are right."""
-    said = "retries are gated by the gold answers: an oracle's result, beside no other method's"
+    said = f"{settings.name}: retries are gated by the gold answers: an oracle's result, beside no other method's"
     return [said] if agent(settings.name).oracle else []
 
 

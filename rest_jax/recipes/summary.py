@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from rest_jax.evaluation.records import Record
@@ -12,6 +13,7 @@ from rest_jax.evaluation.statistics import compare
 from rest_jax.evaluation.table import row, to_json
 
 COMPARED = ("em", "em_well_formed", "em_grounded")
+COMPARED_AS_METHODS = ("em", "em_majority")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ def summarise(
     """The content of summary.json. Measurements of one name are pooled (their seeds differ, their split does not).
 
     `task` is the task's name, `described` what it says of itself. The last generation is compared with every row that
-    `against` names, and every row NAME with the row "NAME prompted".
+    `against` names, and every row NAME with the row "NAME prompted". As another method plays it ("METHOD: gen 2"), it is
+    compared with that method's pilot and with the other methods.
     """
     pooled: dict[str, list[Measured]] = {}
     for entry in measured:
@@ -50,13 +53,19 @@ def summarise(
     final = [name for name in pooled if name.startswith("gen ")][-1:]
     pairs = [(last, name) for last in final for name in pooled if name in against and name != last]
     pairs += [(name, before) for name in pooled if (before := f"{name} prompted") in pooled]
+    methods = [name.removesuffix(f": {last}") for last in final for name in pooled if name.endswith(f": {last}")]
+    as_methods = [(f"{one}: {last}", f"{one}: pilot") for last in final for one in methods]
+    as_methods += [(f"{a}: {last}", f"{b}: {last}") for last in final for a, b in combinations(methods, 2)]
     return {
         "schema_version": 1,
         "title": title,
         "task": dict(described),
         "rows": [to_json(_row(name, entries, task)) for name, entries in pooled.items()],
         "comparisons": [
-            to_json(compare(a, b, metric, records[a], records[b])) for a, b in pairs for metric in COMPARED
+            to_json(compare(a, b, metric, records[a], records[b]))
+            for compared, metrics in ((pairs, COMPARED), (as_methods, COMPARED_AS_METHODS))
+            for a, b in compared
+            for metric in metrics
         ],
         "notes": [f"seeds {', '.join(map(str, seeds))}", *notes],
         "warnings": list(warnings),

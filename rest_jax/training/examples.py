@@ -128,9 +128,8 @@ def _encoded(segment: Segment, codec: TextCodec) -> tuple[int, ...]:
 def _lacks_eos(trajectory: Trajectory, call: Call) -> bool:
     """True for a call that ends a sequence where its step was over, and says so by no end-of-sequence token."""
     finish = call.candidates[call.chosen].finish
-    if call.index == trajectory.calls[-1].index:
-        return trajectory.status is Status.FINISHED and finish is not Finish.EOS
-    return finish is Finish.STOP
+    is_last = call.index == trajectory.calls[-1].index
+    return finish is Finish.STOP and (not is_last or trajectory.status is Status.FINISHED)
 
 
 def _joined(pieces: list[_Piece], trajectory_id: str, off_context: bool) -> Example:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from rest_jax.config.improve import LoraSettings
@@ -63,8 +64,9 @@ def fit(
     """Fine-tune `params`, or adapters beside them, on `examples` for `settings.steps` optimizer steps (Improve of ReST,
     Algorithm 1).
 
-    The loss is the weighted mean negative log-likelihood of learned tokens. Optimizer and schedule start anew.
-    `params` are left as they are; what is trained, and its moments, are f32.
+    The loss is the mean over learned tokens of their negative log-likelihood times their weight, whose mean is made 1
+    over all examples. Optimizer and schedule start anew. `params` are left as they are; what is trained, and its
+    moments, are f32.
 
     Every `settings.checkpoint_every` steps, the last one excepted, the state goes to `folder`; a repeated call goes on
     from there and ends in the same bits (same mesh, same versions).
@@ -136,7 +138,16 @@ def _trainable(examples: Sequence[Example], settings: ImproveSettings, emit: Lis
             f"{settings.length} tokens and were left out; the longest has "
             f"{max(len(example.ids) for example in learnable)}",
         )
-    return trained
+    return _balanced(trained)
+
+
+def _balanced(examples: list[Example]) -> list[Example]:
+    """The same with weights of mean 1 over all learned tokens, so that no scale of theirs is a learning rate's."""
+    learned = sum(int(example.learn[1:].sum()) for example in examples)
+    average = sum(float(example.weights[1:].sum()) for example in examples) / learned
+    if average == 1.0:
+        return examples
+    return [replace(example, weights=(example.weights / average).astype(np.float32)) for example in examples]
 
 
 def _beside_adapters(

@@ -43,7 +43,7 @@ def keep(
             f"degenerate threshold: {threshold:g} keeps the same {len(kept)} trajectories as {before:g}; "
             f"set improve.thresholds further apart, or leave one out",
         )
-    if position == 0 and settings.filter not in OF_A_QUESTION:
+    if position == 0 and settings.weighting is None and settings.filter not in OF_A_QUESTION:
         cut, average = _cut(list(known.values()), settings, threshold), mean(known.values())
         if cut < average:
             warning(

@@ -110,24 +110,25 @@ def make_step(
     need not wait for it again. With `lora` the state holds adapters, and each step is given the parameters beside them.
     `capacity` is the loss's static number of learned positions per row (`loss.capacity_for`). Parameters are cast to
     `dtype` for the forward and backward pass; gradients, moments and the loss are f32. The gradient is the sum of those
-    of `accumulate` micro-batches, each divided by the weight of the whole batch: a mean of their means would count a
-    token more where its micro-batch has few.
+    of `accumulate` micro-batches, each divided by the learned tokens of the whole batch: a mean of their means would
+    count a token more where its micro-batch has few, and over the sum of weights a batch of what hardly counts would
+    make as large a step as any.
     """
     states, batches, whole = state_shardings(config, optimizer, mesh, lora), batch_sharding(mesh), replicated(mesh)
     bases, table = {} if lora is None else layout(config, mesh), embedding_sharding(mesh)
 
-    def loss_of(trained: Params, frozen: Params, batch: Batch, weight: jax.Array) -> jax.Array:
+    def loss_of(trained: Params, frozen: Params, batch: Batch, learned: jax.Array) -> jax.Array:
         params = jax.tree.map(lambda leaf: leaf.astype(dtype), merged(frozen, trained, lora))
         params["embed"] = placed(params["embed"], table)
-        return nll(config, params, batch, capacity=capacity, rows=batches, remat=remat) / weight
+        return nll(config, params, batch, capacity=capacity, rows=batches, remat=remat) / learned
 
     def loss_and_grads(trained: Params, frozen: Params, batch: Batch) -> tuple[jax.Array, Params]:
-        of_part, weight = jax.value_and_grad(loss_of), jnp.sum(batch.weights_bt)
+        of_part, learned = jax.value_and_grad(loss_of), jnp.sum(batch.weights_bt != 0)
         if accumulate == 1:  # without a sum, which would be another program with other last digits
-            return of_part(trained, frozen, batch, weight)
+            return of_part(trained, frozen, batch, learned)
 
         def add(sums: Any, part: Batch) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, sums, of_part(trained, frozen, part, weight)), None
+            return jax.tree.map(jnp.add, sums, of_part(trained, frozen, part, learned)), None
 
         zeros = jax.lax.with_sharding_constraint(jax.tree.map(jnp.zeros_like, trained), states.params)
         sums, _ = jax.lax.scan(add, (jnp.zeros(()), zeros), micro_batches(batch, accumulate))

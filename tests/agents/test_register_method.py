@@ -80,9 +80,9 @@ def test_a_stage_is_made_from_the_methods_code(
     bench: Any = SimpleNamespace(task=Task("none", tmp_path / "corpus.jsonl", {}))
     with open_run(tmp_path / "run", loaded(config), {}, silent) as run:
         done = loop.Loop(config, 0, run, bench).stage("some", {}, lambda folder: {})
-        assert done.inputs["method"] == method_digest(registered)
+        assert done.inputs["method_source"] == method_digest(registered)
         monkeypatch.setattr(loop, "method_digest", lambda method: "another")
-        with pytest.raises(UserError, match="made from another method; remove this folder"):
+        with pytest.raises(UserError, match="made from another method_source; remove this folder"):
             loop.Loop(config, 0, run, bench).stage("some", {}, lambda folder: {})
 
 

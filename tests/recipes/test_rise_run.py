@@ -51,7 +51,12 @@ def test_attempts_are_collected_and_all_of_them_learned(run: Path) -> None:
 
 
 def test_policies_are_measured_as_other_methods_that_know_no_gold(run: Path) -> None:
-    rows = {row["name"]: row for row in json.loads((run / "summary.json").read_text())["rows"]}
+    summary = json.loads((run / "summary.json").read_text())
+    rows = {row["name"]: row for row in summary["rows"]}
+    compared = {(entry["a"], entry["b"], entry["metric"]) for entry in summary["comparisons"]}
+    assert ("rise: gen 1", "rise_parallel: gen 1", "em_majority") in compared
+    assert ("rise_neutral: gen 1", "rise_neutral: pilot", "em") in compared
+    assert not any("rise" in note for note in summary["warnings"])
     methods = ("rise", "rise_neutral", "rise_parallel")
     assert [name for name in rows if ": " in name] == [f"{m}: {row}" for row in ("pilot", "gen 1") for m in methods]
     for method in methods:
@@ -69,7 +74,7 @@ def test_policies_are_measured_as_other_methods_that_know_no_gold(run: Path) -> 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ("agent.name=cot", r"generations\.0\.improve\.weighting: agent 'cot' is not told which"),
+        ("evaluate.methods=[react_to_cot_sc]", r"no model is trained to be it"),
         ("evaluate.methods=[react]", r"evaluate\.methods: 'react' calls lookup, search, which the run's own agent"),
         ("evaluate.methods=[ryse]", r"no agent called 'ryse'; did you mean 'rise'"),
     ],

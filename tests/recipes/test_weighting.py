@@ -8,8 +8,8 @@ import pytest
 
 from rest_jax.agents.cot import CUE
 from rest_jax.config.improve import WeightingSettings
-from rest_jax.core.effects import ORACLE, RIGHT, WRONG, Candidate, Finish, Role
-from rest_jax.core.trajectory import Call, ToolCall, Trajectory
+from rest_jax.core.effects import Candidate, Finish, Role
+from rest_jax.core.trajectory import Call, Trajectory
 from rest_jax.core.transcript import Segment, Source
 from rest_jax.recipes.weighting import weighted
 from tests.trajectories import trajectory
@@ -23,18 +23,16 @@ def attempt(index: int, *said: str, step: str = "think") -> Call:
 
 
 def collected(question: str, *calls: Call) -> Trajectory:
-    """What `rise_collect` leaves behind where 4 is right."""
-    answers = dict.fromkeys(c.text.rpartition("Answer: ")[2] for call in calls for c in call.candidates)
-    asked = tuple(
-        ToolCall(0, ORACLE, {"answer": answer}, RIGHT if answer == "4" else WRONG)
-        for answer in answers
-        if answer.isdigit()
-    )
-    return trajectory(question_id=question, calls=calls, tool_calls=asked)
+    return trajectory(question_id=question, calls=calls)
+
+
+def worth(made: Trajectory, answer: str) -> float:
+    """4 is right."""
+    return float(answer == "4")
 
 
 def weights(mixture: list[Trajectory], settings: WeightingSettings | None) -> list[list[float]]:
-    return [[weight(call) for call in made.calls] for made, weight in weighted(mixture, settings)]
+    return [[weight(call) for call in made.calls] for made, weight in weighted(mixture, settings, worth)]
 
 
 def test_an_attempt_counts_as_the_released_code_has_it() -> None:
@@ -50,10 +48,10 @@ def test_the_best_candidate_is_the_target() -> None:
         collected("b", attempt(0, WRONG_ONE), attempt(1, NONE, WRONG_ONE)),
         collected("c", attempt(0, NONE), attempt(1, NONE, NONE)),
     ]
-    taught = weighted(made, WeightingSettings(temperature=1.0))
+    taught = weighted(made, WeightingSettings(temperature=1.0), worth)
     assert [one.calls[1].chosen for one, _ in taught] == [2, 1, 0]
     assert [weight(one.calls[1]) for one, weight in taught] == pytest.approx([math.e, 1.0, 1 / math.e])
-    assert [one.calls[1].chosen for one, _ in weighted(made, None)] == [0, 0, 0]
+    assert [one.calls[1].chosen for one, _ in weighted(made, None, worth)] == [0, 0, 0]
 
 
 def test_centring_is_by_question() -> None:
