@@ -43,7 +43,7 @@ def summarise(
     """The content of summary.json. Measurements of one name are pooled (their seeds differ, their split does not).
 
     `task` is the task's name, `described` what it says of itself. The last generation is compared with every row that
-    `against` names, and every row NAME with the row "NAME prompted". As another method plays it ("METHOD: gen 2"), it is
+    `against` names, and every row NAME with the row "NAME prompted". As another method plays it (`METHOD: gen 2`) it is
     compared with that method's pilot and with the other methods.
     """
     pooled: dict[str, list[Measured]] = {}

@@ -61,9 +61,8 @@ def test_store_load_batch_reproduces_sampled_ids_and_masks(tmp_path, made):
 
     def adds_eos(c):
         """Whether a call ends a sequence, and by no end-of-sequence token."""
-        if c is ends:
-            return made.status is Status.FINISHED and sampled[c.index].finish is not Finish.EOS
-        return c.index not in continued and sampled[c.index].finish is Finish.STOP
+        over = made.status is Status.FINISHED if c is ends else c.index not in continued
+        return over and sampled[c.index].finish is Finish.STOP
 
     added = sum(map(adds_eos, learned_calls))
     expected_learned = sorted(token for reply in sampled.values() for token in reply.ids) + [EOS] * added
@@ -140,6 +139,7 @@ def test_a_bare_example_without_worked_examples_is_on_context():
         (Status.FINISHED, Finish.STOP, [ord("h"), EOS]),
         (Status.FINISHED, Finish.EOS, [ord("h"), EOS]),
         (Status.STEP_LIMIT, Finish.STOP, [ord("s"), ord("h")]),
+        (Status.FINISHED, Finish.LENGTH, [ord("s"), ord("h")]),
     ],
 )
 def test_a_finished_trajectory_ends_in_one_eos(status, finish, ends):

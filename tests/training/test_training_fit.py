@@ -86,6 +86,22 @@ def test_it_reports_every_step(whole):
     assert events[-1].data == {"stage": "improve", "done": 9, "total": 9, "unit": "steps"}
 
 
+def test_the_scale_of_weights_is_no_learning_rate(whole, params, tmp_path):
+    heavy = [replace(example, weights=4 * example.weights) for example in EXAMPLES]
+    assert_same_bits(run(params, tmp_path, examples=heavy), whole[0])
+
+
+def test_what_counts_little_moves_little(params, tmp_path):
+    """In batches of one example each: divided by its own weights, the light one would make as large a step."""
+    light, heavy = (
+        replace(example, weights=w * example.weights) for example, w in zip(EXAMPLES, (0.01, 1), strict=False)
+    )
+    events, one_row = [], replace(SETTINGS, rows=1, length=max(len(e.ids) for e in (light, heavy)), steps=2, warmup=0)
+    run(params, tmp_path, settings=one_row, examples=[light, heavy], emit=events.append)
+    norms = sorted(event.data["grad_norm"] for event in events if event.kind == "metrics")
+    assert norms[0] < 0.05 * norms[1]
+
+
 @pytest.mark.parametrize("step", [1, 3, 8])
 def test_a_stopped_fit_goes_on_in_the_same_bits(whole, params, tmp_path, step):
     with pytest.raises(Stop):
