@@ -7,8 +7,8 @@ head is applied to a few of them at a time; no [B, T, V] array exists.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,48 +44,47 @@ def nll(config: ModelConfig, params: Params, batch: Batch, *, capacity: int) -> 
         return jnp.take_along_axis(values_bt, places_bm, axis=1, mode="fill", fill_value=0)
 
     x_bmd = jnp.take_along_axis(x_btd, places_bm[..., None], axis=1, mode="fill", fill_value=0)
-    chunks = Chunks(*map(_chunked, (x_bmd, gathered(batch.targets_bt), gathered(batch.weights_bt))))
-    head = {name: leaf for name, leaf in params.items() if name != "blocks"}
-    return _summed(config, head, chunks), jnp.sum(batch.weights_bt)
+    head = {name: params[name] for name in ("norm", "head" if "head" in params else "embed")}
+    chunks = map(_chunked, (x_bmd, gathered(batch.targets_bt), gathered(batch.weights_bt)))
+    return _summed(config, head, *chunks), jnp.sum(batch.weights_bt)
 
 
-class Chunks(NamedTuple):
-    """Positions that are learned, [M / CHUNK, B, CHUNK, ...]."""
-
-    x_nbcd: jax.Array
-    targets_nbc: jax.Array
-    weights_nbc: jax.Array
+_Gradients = tuple[Params, jax.Array]
+"""By the parameters after the last block, and by the hidden states that meet them."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _summed(config: ModelConfig, head: Params, chunks: Chunks) -> jax.Array:
-    """The weighted sum over all chunks. `head`: the parameters beside the blocks."""
-    return _with_gradients(config, head, chunks)[0]
+def _summed(
+    config: ModelConfig, head: Params, x_nbcd: jax.Array, targets_nbc: jax.Array, weights_nbc: jax.Array
+) -> jax.Array:
+    """The weighted sum over n chunks of c positions."""
+    return _with_gradients(config, head, x_nbcd, targets_nbc, weights_nbc)[0]
 
 
-def _with_gradients(config: ModelConfig, head: Params, chunks: Chunks) -> tuple[jax.Array, tuple[Params, jax.Array]]:
-    """The sum, and its gradients by head and hidden states: of logits that are there once, not again for the backward
-    pass (as Liger's fused loss has it; Hsu et al., 2024)."""
+def _with_gradients(
+    config: ModelConfig, head: Params, x_nbcd: jax.Array, targets_nbc: jax.Array, weights_nbc: jax.Array
+) -> tuple[jax.Array, _Gradients]:
+    """The sum and its gradients, taken while a chunk's logits are there, which are not computed again for them (as in
+    Liger's fused loss; Hsu et al., 2024)."""
 
     def chunk_nll(head: Params, x_bcd: jax.Array, targets_bc: jax.Array, weights_bc: jax.Array) -> jax.Array:
         logits_bcv = decoder.logits(config, head, decoder.final_norm(config, head, x_bcd))
         return jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits_bcv, targets_bc) * weights_bc)
 
-    def add(sums: tuple[jax.Array, Params], chunk: Chunks) -> tuple[tuple[jax.Array, Params], jax.Array]:
+    def add(sums: tuple[jax.Array, Params], chunk: Sequence[jax.Array]) -> tuple[tuple[jax.Array, Params], jax.Array]:
         total, (into_head, into_x_bcd) = jax.value_and_grad(chunk_nll, argnums=(0, 1))(head, *chunk)
         return jax.tree.map(jnp.add, sums, (total, into_head)), into_x_bcd
 
     nothing = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, head))
-    (total, into_head), into_x_nbcd = jax.lax.scan(add, nothing, chunks)
+    (total, into_head), into_x_nbcd = jax.lax.scan(add, nothing, (x_nbcd, targets_nbc, weights_nbc))
     return total, (into_head, into_x_nbcd)
 
 
-def _gradients(config: ModelConfig, gradients: tuple[Params, jax.Array], scale: jax.Array) -> tuple[Params, Chunks]:
-    into_head, into_x_nbcd = jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), gradients)
-    return into_head, Chunks(into_x_nbcd, None, None)
+def _scaled(config: ModelConfig, gradients: _Gradients, by: jax.Array) -> tuple[Params, jax.Array, None, None]:
+    return *jax.tree.map(lambda leaf: (by * leaf).astype(leaf.dtype), gradients), None, None
 
 
-_summed.defvjp(_with_gradients, _gradients)
+_summed.defvjp(_with_gradients, _scaled)
 
 
 def _learned_places(weights_bt: jax.Array, capacity: int) -> jax.Array:

@@ -1,5 +1,6 @@
 """The loss against a naive one, and what must have no part in it."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -31,20 +32,20 @@ def batch():
     return batch_of(examples, plan, LENGTH)
 
 
-def naive(params, batch):
+def naive(params, batch, config=CONFIG):
     """Logits of every position, then the weighted mean of the targets' negative log-likelihoods."""
-    x = decoder.hidden_states(CONFIG, params, batch.ids_bt, batch.positions_bt, batch.segments_bt)
-    logprobs = jax.nn.log_softmax(decoder.logits(CONFIG, params, decoder.final_norm(CONFIG, params, x)))
+    x = decoder.hidden_states(config, params, batch.ids_bt, batch.positions_bt, batch.segments_bt)
+    logprobs = jax.nn.log_softmax(decoder.logits(config, params, decoder.final_norm(config, params, x)))
     picked = jnp.take_along_axis(logprobs, batch.targets_bt[..., None], axis=2)[..., 0]
     return -(picked * batch.weights_bt).sum() / batch.weights_bt.sum()
 
 
-@partial(jax.jit, static_argnames="capacity")
-def nll_and_grads(params, batch, capacity=CHUNK):
+@partial(jax.jit, static_argnames=("capacity", "config"))
+def nll_and_grads(params, batch, capacity=CHUNK, config=CONFIG):
     """(sum of negative log-likelihoods, its gradients, sum of weights)."""
 
     def total_of(params):
-        return nll(CONFIG, params, batch, capacity=capacity)
+        return nll(config, params, batch, capacity=capacity)
 
     (total, weight), grads = jax.value_and_grad(total_of, has_aux=True)(params)
     return total, grads, weight
@@ -66,6 +67,14 @@ def expected(params, batch):
 @pytest.mark.parametrize("capacity", [CHUNK, 2 * CHUNK])
 def test_it_equals_the_naive_loss(params, batch, expected, capacity):
     total, grads, weight = nll_and_grads(params, batch, capacity=capacity)
+    assert_close((total / weight, jax.tree.map(lambda leaf: leaf / weight, grads)), expected)
+
+
+def test_a_head_of_its_own_learns_in_the_embedding_s_place(batch):
+    untied = replace(CONFIG, tied=False)
+    params = decoder.init(untied, jax.random.key(0))
+    total, grads, weight = nll_and_grads(params, batch, config=untied)
+    expected = jax.jit(jax.value_and_grad(partial(naive, config=untied)))(params, batch)
     assert_close((total / weight, jax.tree.map(lambda leaf: leaf / weight, grads)), expected)
 
 
