@@ -219,11 +219,6 @@ def final_norm(config: ModelConfig, params: Params, x: jax.Array) -> jax.Array:
     return _rms_norm(config, x, params["norm"])
 
 
-def head_dv(params: Params) -> jax.Array:
-    """The output matrix [D, V]: the model's own, or else the embedding, transposed."""
-    return params["head"] if "head" in params else params["embed"].T
-
-
 def logits(config: ModelConfig, params: Params, x: jax.Array) -> jax.Array:
     """f32 logits [..., V] of x [..., D], which `final_norm` has normed."""
     if "head" in params:

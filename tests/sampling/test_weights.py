@@ -13,7 +13,6 @@ from sampling_toys import CONFIG, SETTINGS, prompt, request, run, tiny_model
 
 from rest_jax.core.errors import UserError
 from rest_jax.distributed.mesh import make_mesh
-from rest_jax.models import decoder
 from rest_jax.models.tensors import SINGLE, stored_params, write_params
 from rest_jax.sampling import weights
 from rest_jax.sampling.engine import Engine
@@ -47,7 +46,8 @@ def test_from_disk_from_a_device_and_from_another_sampler_they_are_the_same(conf
         assert same(found, from_device)
         for leaf, to in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
             assert (leaf.shape, leaf.dtype, leaf.sharding) == (to.shape, to.dtype, to.sharding)
-    head_dv, query_df = decoder.head_dv(params), params["blocks"]["attention"]["query"]["kernel"][1]
+    head_dv = params["embed"].T if config.tied else params["head"]
+    query_df = params["blocks"]["attention"]["query"]["kernel"][1]
     for by_rows, ours in ((head_dv, weights.head_vd(from_disk)), (query_df, query_of(from_disk))):
         np.testing.assert_array_equal(np.asarray(ours), np.asarray(by_rows.T.astype(dtype)))
     assert ("head" in from_disk) is not config.tied

@@ -32,10 +32,10 @@ def batch():
     return batch_of(examples, plan, LENGTH)
 
 
-def naive(params, batch):
+def naive(params, batch, config=CONFIG):
     """Logits of every position, then the weighted mean of the targets' negative log-likelihoods."""
-    x_btd = decoder.hidden_states(CONFIG, params, batch.ids_bt, batch.positions_bt, batch.segments_bt)
-    return naive_of_hidden(CONFIG, params, x_btd, batch)
+    x_btd = decoder.hidden_states(config, params, batch.ids_bt, batch.positions_bt, batch.segments_bt)
+    return naive_of_hidden(config, params, x_btd, batch)
 
 
 def naive_of_hidden(config, params, x_btd, batch):
@@ -44,12 +44,12 @@ def naive_of_hidden(config, params, x_btd, batch):
     return -(picked * batch.weights_bt).sum() / batch.weights_bt.sum()
 
 
-@partial(jax.jit, static_argnames="capacity")
-def nll_and_grads(params, batch, capacity=CHUNK):
+@partial(jax.jit, static_argnames=("capacity", "config"))
+def nll_and_grads(params, batch, capacity=CHUNK, config=CONFIG):
     """(sum of negative log-likelihoods, its gradients, sum of weights)."""
 
     def total_of(params):
-        return nll(CONFIG, params, batch, capacity=capacity)
+        return nll(config, params, batch, capacity=capacity)
 
     return *jax.value_and_grad(total_of)(params), batch.weights_bt.sum()
 
@@ -70,6 +70,14 @@ def expected(params, batch):
 @pytest.mark.parametrize("capacity", [CHUNK, 2 * CHUNK])
 def test_it_equals_the_naive_loss(params, batch, expected, capacity):
     total, grads, weight = nll_and_grads(params, batch, capacity=capacity)
+    assert_close((total / weight, jax.tree.map(lambda leaf: leaf / weight, grads)), expected)
+
+
+def test_a_head_of_its_own_learns_in_the_embedding_s_place(batch):
+    untied = replace(CONFIG, tied=False)
+    params = decoder.init(untied, jax.random.key(0))
+    total, grads, weight = nll_and_grads(params, batch, config=untied)
+    expected = jax.jit(jax.value_and_grad(partial(naive, config=untied)))(params, batch)
     assert_close((total / weight, jax.tree.map(lambda leaf: leaf / weight, grads)), expected)
 
 
