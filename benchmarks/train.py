@@ -206,7 +206,7 @@ def _plain_step(config: ModelConfig, made: optax.GradientTransformation) -> Step
         return jnp.sum(nll_bt * batch.weights_bt) / jnp.sum(batch.weights_bt)
 
     @partial(jax.jit, donate_argnums=0)
-    def step(state: TrainState, batch: Batch, rate: jax.Array) -> tuple[TrainState, StepMetrics]:
+    def step(state: TrainState, frozen: Params, batch: Batch, rate: jax.Array) -> tuple[TrainState, StepMetrics]:
         loss, grads = jax.value_and_grad(loss_of)(state.params, batch)
         ascent, opt_state = made.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, jax.tree.map(lambda leaf: -rate * leaf, ascent))
@@ -253,7 +253,7 @@ def ours(variant: Variant, work: Work) -> Contender:
         state = jax.block_until_ready(variant.state(work))
         forget_peak()
         began = time.perf_counter()
-        _, metrics = jax.block_until_ready(step(state, jax.device_put(batch, placed), rate))
+        _, metrics = jax.block_until_ready(step(state, {}, jax.device_put(batch, placed), rate))
         seconds = time.perf_counter() - began
         peak = peak_bytes() if jax.default_backend() == "cpu" else None
         return Turn(seconds, float(metrics.loss), float(metrics.grad_norm), peak)

@@ -160,7 +160,9 @@ def test_rates_and_ratios_of_the_ladder() -> None:
 def work(*lengths: int) -> Work:
     """Examples whose last quarter is learned, in one row."""
     examples = [
-        Example(np.arange(n, dtype=np.int32), np.arange(n) >= n - n // 4, np.zeros(n, np.float32), 1.0, "", False)
+        Example(
+            np.arange(n, dtype=np.int32), np.float32(np.arange(n) >= n - n // 4), np.zeros(n, np.float32), "", False
+        )
         for n in lengths
     ]
     settings = ImproveSettings(rows=1, length=64)

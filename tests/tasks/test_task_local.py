@@ -123,7 +123,7 @@ def test_write_jsonl_leaves_equal_bytes_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (TaskSettings("atlass"), "task 'atlass': there is none of this name; use one of atlas, hotpotqa, "),
+        (TaskSettings("atlass"), "task 'atlass': there is none of this name; use one of atlas, arithmetic, "),
         (TaskSettings("hotpotqa"), "task 'hotpotqa': it needs its files; give the folder with --data"),
         (TaskSettings("hotpotqa", data="nowhere"), "no folder nowhere/hotpotqa"),
         (TaskSettings("hotpotqa", data="nowhere", seed=7), "task 'hotpotqa': its files are its world; leave out"),
