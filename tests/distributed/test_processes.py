@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +13,8 @@ from rest_jax.cli.main import main
 from rest_jax.core.errors import UserError
 from rest_jax.distributed.probe import probe
 from rest_jax.distributed.processes import Launched, launched, refuse_several, start
+from tests.processes import ROOT, free_port, together
 
-ROOT = Path(__file__).parents[2]
 ALONE = "process 0 of 1 (no launcher says that there are others)"
 SLURM = {
     "SLURM_JOB_ID": "7",
@@ -41,12 +38,6 @@ def by_hand(count: int, index: int, port: int) -> dict[str, str]:
 
 def without(environ: Mapping[str, str], name: str) -> dict[str, str]:
     return {key: value for key, value in environ.items() if key != name}
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return bound.getsockname()[1]
 
 
 @pytest.mark.parametrize(
@@ -121,11 +112,9 @@ def test_two_processes_find_each_other() -> None:
     port = free_port()
     command = [sys.executable, "-m", "rest_jax.cli.main", "doctor", "--processes", "--json"]
     two_devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    environs = [{**os.environ, **by_hand(2, index, port), **two_devices} for index in range(2)]
-    both = [subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, cwd=ROOT) for environ in environs]
-    for index, process in enumerate(both):
-        out, _ = process.communicate(timeout=180)
-        assert process.returncode == 0
+    environs = [{**by_hand(2, index, port), **two_devices} for index in range(2)]
+    for index, (code, out) in enumerate(together([command] * 2, environs)):
+        assert code == 0
         found = {finding["name"]: finding for finding in json.loads(out) if finding["section"] == "processes"}
         assert found["this"]["value"] == f"process {index} of 2 (REST_JAX_PROCESSES=2)"
         assert found["together"]["value"] == "devices of each: [2, 2]"
@@ -159,10 +148,5 @@ try:
 except Exception as error:
     print(error)
 """
-    both = [
-        subprocess.Popen([sys.executable, "-c", code, str(index)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        for index in range(2)
-    ]
-    for process in both:
-        out, _ = process.communicate(timeout=120)
+    for _, out in together([[sys.executable, "-c", code, str(index)] for index in range(2)], [{}] * 2):
         assert "JAX has the devices of 2 processes here, and a run is one process; take a TPU slice of one host" in out

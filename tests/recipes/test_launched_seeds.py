@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from rest_jax.launch.render import rendered, write
+from tests.processes import free_port
 from tests.waiting import wait_until
 
 
@@ -78,12 +79,6 @@ def test_the_pods_of_a_jobset_do_what_they_are_told(tiny_config: Path, tmp_path:
         tools.wait()
     assert "seeds 0" in done(pods["table"]["containers"][0])
     assert (tmp_path / "quickstart/evidence.jsonl").is_file()
-
-
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return bound.getsockname()[1]
 
 
 def listens(port: int) -> bool:

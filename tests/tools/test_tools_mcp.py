@@ -31,6 +31,7 @@ from rest_jax.tools.service.query import Query
 from rest_jax.tools.service.service import Service
 from rest_jax.tools.service.settings import CacheSettings
 from rest_jax.tools.serving import replayed
+from tests.processes import free_port
 
 pytest.importorskip("mcp", reason="extra `mcp` is not installed")
 
@@ -67,12 +68,6 @@ class Served:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 @pytest.fixture(params=["stdio", "http"])
