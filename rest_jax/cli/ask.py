@@ -11,6 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL_OR_RUN", help="a run's folder, a model's folder, or a model's name")
     parser.add_argument("question", help="the question")
     parser.add_argument("--compare", metavar="ROW", help="ask this row of the run too, such as pilot")
+    parser.add_argument("--agent", metavar="NAME", help="play this agent instead of the run's or model's own")
     parser.add_argument("--corpus", metavar="FILE", help="search this corpus instead of the run's task's")
     parser.add_argument("--tools-url", metavar="URL", help="use the tool adapter there")
     parser.add_argument("--offline", action="store_true", help="never wait for a network")
@@ -35,6 +36,7 @@ def execute(options: argparse.Namespace) -> int:
         options.question,
         tell,
         compare=options.compare,
+        method=options.agent,
         corpus=options.corpus,
         tools_url=options.tools_url,
         offline=options.offline,

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rest_jax.agents.registry import agent
 from rest_jax.config.settings import ModelSettings, RestConfig
 from rest_jax.core.effects import Agent, CallTool, Effect, Generate, Generated, Outcome, ToolReply
 from rest_jax.core.errors import UserError
@@ -34,6 +35,7 @@ def ask(
     tell: Callable[[str, str, str], None],
     *,
     compare: str | None = None,
+    method: str | None = None,
     corpus: str | None = None,
     tools_url: str | None = None,
     offline: bool = False,
@@ -42,8 +44,10 @@ def ask(
     """Ask a model, or a run's last generation and the row `compare` beside it, one question; greedily, unless its agent
     has a temperature.
 
-    `tell` is told (who, kind, text). A run is asked over its own task's corpus; a model over `corpus`, else Atlas's.
-    Raises UserError for a question that is no valid Unicode (a command line in another encoding).
+    `method` plays another agent than that of the run or model. `tell` is told (who, kind, text). A run is asked over
+    its own task's corpus; a model over `corpus`, else Atlas's.
+    Raises UserError for a question that is no valid Unicode (a command line in another encoding), and for an agent that
+    has to be told whether its answers are right.
     """
     if question != valid_unicode(question):
         raise UserError("ask: the question is no valid Unicode text; type it in UTF-8")
@@ -61,14 +65,21 @@ def ask(
         home = catalog.resolve(model_or_run, offline=offline)
         config = RestConfig(model=ModelSettings(model_or_run), agent=agent_of(home), tools=tools_of(home))
         asked = {"": model_or_run}
+    if method is not None:
+        config = replace(config, agent=replace(config.agent, name=method, candidates=1))
+    if agent(config.agent.name).oracle:
+        raise UserError(
+            f"ask: agent '{config.agent.name}' has to be told whether its answers are right, and nobody knows; name "
+            f"one that goes without, such as --agent rise or cot"
+        )
     untrained = {config.model.name, *(student.name for student in config.students)}
     task = Task("corpus", Path(corpus), {}) if corpus else open_task(config.task)
     for who, model in asked.items():  # each on a workbench of its own: a student is another kind of model
-        agent = config.agent if model in untrained else agent_of(catalog.resolve(model, offline=offline))
+        own = config.agent if model in untrained else agent_of(catalog.resolve(model, offline=offline))
         opened = open_workbench(
             task,
             model=replace(config.model, name=model),
-            agent_settings=replace(config.agent, bare=agent.bare, shots=shots_there(config.agent, task)),
+            agent_settings=replace(config.agent, bare=own.bare, shots=shots_there(config.agent, task)),
             engine=replace(config.engine, rows=1, extend_rows=1, resident=None, replicas=1),
             tools=at_url(config.tools, tools_url),
             emit=emit,
@@ -85,14 +96,14 @@ def _play(opened: AbstractContextManager[Workbench], spec: RolloutSpec) -> None:
         bench.play(Path(scratch), bench.base, spec)
 
 
-def narrated(agent: Agent, tell: Tell) -> Agent:
+def narrated(playing: Agent, tell: Tell) -> Agent:
     """The same agent, with `tell` listening: an agent is a generator, so whoever drives it can look on."""
     try:
-        effect: Effect = next(agent)
+        effect: Effect = next(playing)
         while True:
             result = yield effect
             _tell(effect, result, tell)
-            effect = agent.send(result)
+            effect = playing.send(result)
     except StopIteration as stop:
         outcome: Outcome = stop.value
         tell("answer", outcome.answer if outcome.answer is not None else f"{outcome.status.value}: {outcome.why}")

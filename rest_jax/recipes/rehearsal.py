@@ -82,7 +82,10 @@ def refuse_too_long(config: RestConfig, task: Task, codec: TextCodec) -> None:
     if config.engine.shared:
         laid_out(shown, config.engine.room)
     played = rehearsed(task, codec, config.agent, REHEARSED)
-    contexts = [max(len(_ids(one, call.index)) for call in one.calls) for one in played if one.calls]
+    contexts = _longest_contexts(played)
+    for name in config.evaluate.methods:
+        as_method = rehearsed(task, codec, replace(config.agent, name=name), REHEARSED)
+        _refuse_long_contexts(config.engine, _longest_contexts(as_method), 0)
     examples = [len(example.ids) for one in played for example in examples_of(one, codec, prompt="bare")]
     begun, bare = min(map(len, shown), default=0), config.agent.bare
     if config.pilot.demonstrations:
@@ -96,6 +99,10 @@ def refuse_too_long(config: RestConfig, task: Task, codec: TextCodec) -> None:
         learned = before if improve.prompt == "same" else 0
         _refuse_long_examples(f"generations.{place}.improve", improve, examples, learned)
         bare = (config.agent.bare if improve.start == "base" else bare) or improve.prompt == "bare"
+
+
+def _longest_contexts(played: Sequence[Trajectory]) -> list[int]:
+    return [max(len(_ids(one, call.index)) for call in one.calls) for one in played if one.calls]
 
 
 def _refuse_long_contexts(engine: EngineSettings, contexts: Sequence[int], begun: int) -> None:

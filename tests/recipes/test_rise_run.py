@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import rest_jax
+from rest_jax.cli.main import main
 from rest_jax.core.effects import ORACLE
 from rest_jax.core.errors import UserError
 from rest_jax.recipes.players import evaluations
@@ -71,11 +72,21 @@ def test_policies_are_measured_as_other_methods_that_know_no_gold(run: Path) -> 
         assert told == [method != "rise_parallel"] * 2
 
 
+def test_what_learned_with_an_oracle_is_asked_as_who_goes_without(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", str(run), "How much is 2 + 2?"]) == 2
+    assert "has to be told whether its answers are right, and nobody knows; name one" in capsys.readouterr().err
+    assert main(["ask", str(run), "How much is 2 + 2?", "--agent", "rise"]) == 0
+    assert capsys.readouterr().out.count("thinks") == 5
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
         ("evaluate.methods=[react_to_cot_sc]", r"no model is trained to be it"),
         ("evaluate.methods=[react]", r"evaluate\.methods: 'react' calls lookup, search, which the run's own agent"),
+        ("engine.widths=[128]", r"engine\.widths: the widest is 128, demonstrations take"),
         ("evaluate.methods=[ryse]", r"no agent called 'ryse'; did you mean 'rise'"),
     ],
 )
