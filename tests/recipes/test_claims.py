@@ -29,6 +29,7 @@ from rest_jax.recipes.controls import MIXTURES, best_of
 from rest_jax.recipes.mixture import Grown, first_samples, likeliest
 from rest_jax.recipes.plan import Lengths, majority_samples, plan
 from rest_jax.recipes.rest import Finished, Generation, Loop, Reached
+from rest_jax.recipes.summary import Measured
 from rest_jax.recipes.verify import verify
 from rest_jax.recipes.workbench import Player
 from rest_jax.training.targets import retargeted
@@ -114,7 +115,7 @@ def test_what_each_learns_from() -> None:
     generations = tuple(
         Generation(one, one, Reached(player, made_by=made_by)) for one, made_by in zip(grown, (2, 1), strict=True)
     )
-    finished = Finished((), player, (said(9, (-1.0,)),), generations)
+    finished = Finished((), Measured("gen 1", "report", (), "", 0.0), player, (said(9, (-1.0,)),), generations)
 
     def learned(control: str) -> list[list[str]]:
         return [[t.id for t in MIXTURES[control](loop, finished, number)] for number in (0, 1)]
