@@ -268,7 +268,7 @@ def table(
 
 def of_one_transcript(method: Method) -> bool:
     """Whether it tries a question once: what tries again opens transcripts anew, which no demonstration shows."""
-    return not (method.steps or method.oracle)
+    return method.script is None and not method.oracle
 
 
 def by_method(plan: Plan, model: Model, base: EngineSettings, tools: ToolClient, atlas: Task) -> list[dict[str, Any]]:
