@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, cycle, islice, pairwise
+from itertools import count, cycle, pairwise
 
 from benchmarks.models import GREEDY
+from benchmarks.words import Words, filled, in_order
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Prompt
 from rest_jax.agents.registry import Method
 from rest_jax.config.settings import AgentSettings
 from rest_jax.core.effects import Agent, Candidate, Finish, Role, Status, ToolReply
 from rest_jax.core.policy import Policy, Request, ScoreRequest
-from rest_jax.core.trajectory import Call, Trajectory
+from rest_jax.core.trajectory import Call
 from rest_jax.rollout.episode import Episode, Job, ToolRequest
 from rest_jax.rollout.recording import encoder, ids_of
 from rest_jax.rollout.runner import rollout
@@ -49,9 +50,7 @@ def script(task: Task, turns: int, turn_tokens: int, trajectories: int, method: 
     what ends that one."""
     gold = task.sources["gold"][: -(-trajectories // samples)]
     lines = {demonstration.question.id: method.lines(demonstration) for demonstration in gold}
-    said = {
-        id: (*islice(cycle([line.said for line in some[:-1]]), turns - 1), some[-1].said) for id, some in lines.items()
-    }
+    said = {id: filled([line.said for line in some], turns) for id, some in lines.items()}
     return Script(
         method,
         method.prompt("base", task.shots(2)),
@@ -66,14 +65,14 @@ def script(task: Task, turns: int, turn_tokens: int, trajectories: int, method: 
 
 
 class Dubbed:
-    """An engine whose replies have all the tokens that they may have, and for the agent the script's words, as if they
-    had ended a turn: the last ones again for an agent that asks for more turns."""
+    """An engine whose replies have all the tokens that they may have, and for the agent others' words, as if they had
+    ended a turn."""
 
-    def __init__(self, engine: Policy, said: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, engine: Policy, words: Words) -> None:
         self.codec, self.weights_digest = engine.codec, engine.weights_digest
         self._engine = engine
-        self._said = said
-        self._words: dict[int, str] = {}
+        self._words = words
+        self._said: dict[int, str] = {}
 
     @property
     def sessions(self) -> int:
@@ -85,8 +84,7 @@ class Dubbed:
 
     def submit(self, request: Request | ScoreRequest) -> None:
         assert isinstance(request, Request)
-        said = self._said[request.key.question_id]
-        self._words[request.id] = said[min(request.key.call, len(said) - 1)]
+        self._said[request.id] = self._words(request)
         self._engine.submit(replace(request, stop=()))
 
     def step(self) -> list[tuple[int, Candidate]]:
@@ -96,8 +94,8 @@ class Dubbed:
         self._engine.release(session)
 
     def _dubbed(self, id: int, candidate: Candidate) -> Candidate:
-        words = self._words.pop(id)
-        return replace(candidate, text=words, finish=Finish.STOP) if candidate.finish is Finish.LENGTH else candidate
+        said = self._said.pop(id)
+        return replace(candidate, text=said, finish=Finish.STOP) if candidate.finish is Finish.LENGTH else candidate
 
 
 def in_lockstep(
@@ -107,7 +105,7 @@ def in_lockstep(
 
     Without `keep` each turn computes its whole context anew.
     """
-    policy = Dubbed(engine, script.said)
+    policy = Dubbed(engine, in_order(script.said))
     encode, tickets, sessions = encoder(policy.codec), count(), count()
     first_ids = cycle(range(policy.codec.vocab_size))
     done: Trajectories = []
@@ -151,16 +149,11 @@ def in_lockstep(
 def by_the_runner(engine: Engine, script: Script, jobs: Sequence[Job], tools: ToolClient) -> Trajectories:
     """Trajectories as a run makes them: as many at once as are resident, each at its own pace."""
     done: Trajectories = []
-    for trajectory in played_out(engine, script, jobs, tools):
+    policies = {Role.ACTOR: Dubbed(engine, in_order(script.said))}
+    for trajectory in rollout(jobs, script.agent, policies, tools, sampling=GREEDY):
         _refuse_unfinished(trajectory.status)
         done.append(trajectory.calls)
     return done
-
-
-def played_out(engine: Engine, script: Script, jobs: Sequence[Job], tools: ToolClient) -> Iterator[Trajectory]:
-    """The same, however they end."""
-    policies = dict.fromkeys(Role, Dubbed(engine, script.said))
-    return rollout(jobs, script.agent, policies, tools, sampling=GREEDY)
 
 
 def unique_tokens(trajectories: Trajectories) -> int:

@@ -21,8 +21,8 @@ its words are scripted, its replies have a fixed length. The systems take turns;
     outside_engine         the share of a run outside of `Engine.step`: tools waited for, agents, transcripts
     of_decode_rate         sampled tokens per second over those of full rows that do nothing but decode
 
-Then `methods`: every registered agent plays a few trajectories on S3 and on S4, and its prefilled tokens are counted.
-It says what its own lines of the gold demonstrations say; how it ends does not matter here.
+Then `methods`: every registered agent plays as many trajectories as are resident on S3 and on S4, with the shape
+`tiny`, and its prefilled tokens are counted (`benchmarks.prefilled`). Those that try again do so as often as they may.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import prefilled
 from benchmarks.device_time import device_seconds
-from benchmarks.ladder import Script, Trajectories, by_the_runner, in_lockstep, played_out, script, unique_tokens
+from benchmarks.ladder import Script, Trajectories, by_the_runner, in_lockstep, script, unique_tokens
 from benchmarks.late_tools import SETTINGS, SetLatency, late_adapter
 from benchmarks.measure import Spread, circumstances, interleaved, publish, show
 from benchmarks.models import SHAPES, prompts, random_model, replies
-from rest_jax.agents.registry import NAMES, Method, agent
+from rest_jax.agents.registry import agent
 from rest_jax.config.overrides import overridden
 from rest_jax.config.settings import EngineSettings, TaskSettings
 from rest_jax.core.cache import cache_folder
-from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
 from rest_jax.distributed.compilation import keep_compiled
 from rest_jax.models.checkpoint import Model
@@ -55,7 +55,6 @@ from rest_jax.recipes.workbench import beginnings
 from rest_jax.sampling.engine import Engine
 from rest_jax.sampling.programs import compile_all
 from rest_jax.tasks.registry import task
-from rest_jax.tasks.task import Task
 from rest_jax.tools.client import ToolClient
 
 LATENCIES = (0.0, 0.3, 1.0, 3.0)
@@ -78,14 +77,6 @@ COLUMNS = {
     "hiding": "hiding_efficiency",
     "of decode": "of_decode_rate",
     "× S0": "times_s0",
-}
-METHOD_COLUMNS = {
-    "method": "method",
-    "system": "system",
-    "trajectories": "trajectories",
-    "finished": "finished",
-    "calls": "calls",
-    "prefill ×": "prefill_amplification",
 }
 
 
@@ -266,41 +257,6 @@ def table(
     ]
 
 
-def of_one_transcript(method: Method) -> bool:
-    """Whether it tries a question once: what tries again opens transcripts anew, which no demonstration shows."""
-    return method.script is None and not method.oracle
-
-
-def by_method(plan: Plan, model: Model, base: EngineSettings, tools: ToolClient, atlas: Task) -> list[dict[str, Any]]:
-    """A row on S3 and on S4 for every agent whose turns are lines of one transcript: prefilled over unique tokens, a
-    count that no load changes."""
-    of_lines = {name: method for name in NAMES if isinstance(method := agent(name), Method)}
-    methods = {name: method for name, method in of_lines.items() if of_one_transcript(method)}
-    scripts = {
-        name: script(atlas, plan.turns, plan.turn_tokens, plan.resident, method) for name, method in methods.items()
-    }
-    longest = max(scripts.values(), key=lambda played: len(*beginnings(played.prompt, model.codec)))
-    rows = []
-    for name, played in scripts.items():
-        # One room for all prompts, so that all have the same compiled programs.
-        for system, settings in {"S3": base, "S4": sharing(base, longest, model)}.items():
-            engine = Engine(model, replace(settings, rows=plan.rows, resident=plan.resident))
-            engine.share(beginnings(played.prompt, model.codec))
-            made = list(played_out(engine, played, played.jobs, tools))
-            calls = [trajectory.calls for trajectory in made]
-            rows.append(
-                {
-                    "method": name,
-                    "system": system,
-                    "trajectories": len(made),
-                    "finished": sum(trajectory.status is Status.FINISHED for trajectory in made),
-                    "calls": sum(map(len, calls)),
-                    "prefill_amplification": engine.stats.prefilled / unique_tokens(calls),
-                }
-            )
-    return rows
-
-
 def measure(plan: Plan, *, dtype: str, base: EngineSettings) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
     """What is to be known of the measurement (and `methods`), its rows, and its notes."""
     about = {**circumstances("benchmarks.rollout", dtype), "plan": asdict(plan), "engine": asdict(base)}
@@ -313,7 +269,8 @@ def measure(plan: Plan, *, dtype: str, base: EngineSettings) -> tuple[dict[str, 
         tools.check()
         rows, notes = ladder(plan, model, base, tools, set_latency, played)
         set_latency(0)
-        methods = by_method(plan, model, base, tools, atlas)
+        resident = replace(base, rows=plan.rows, resident=plan.resident)
+        methods = prefilled.by_method(plan.resident, plan.turns, resident, tools, atlas)
     return {**about, "methods": methods}, rows, notes
 
 
@@ -339,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     publish(options.json, about, rows, notes)
     turn_s = rows[0]["turn_s"]
     show(f"shape {plan.shape}, {about['device']}, {about['cores']} cores, turn {turn_s:.3g} s", COLUMNS, rows, notes)
-    show("every agent method", METHOD_COLUMNS, about["methods"], [])
+    show("every agent method", prefilled.COLUMNS, about["methods"], [])
     return 0
 
 

@@ -35,6 +35,7 @@ from benchmarks.failing_tools import SETTINGS, cursed, failing_adapter
 from benchmarks.ladder import Dubbed, Script, script
 from benchmarks.measure import circumstances, publish, show
 from benchmarks.models import GREEDY, random_model
+from benchmarks.words import in_order
 from rest_jax.agents.actions import Search, parse_action
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.registry import agent
@@ -178,7 +179,12 @@ def soak(trajectories: int) -> tuple[dict[str, Any], list[str]]:
         adapter = tools.check()["pid"]
         began = time.perf_counter()
         made = rollout(
-            run.jobs, run.agent, {Role.ACTOR: Dubbed(policy, run.said)}, tools, sampling=GREEDY, journal=journal
+            run.jobs,
+            run.agent,
+            {Role.ACTOR: Dubbed(policy, in_order(run.said))},
+            tools,
+            sampling=GREEDY,
+            journal=journal,
         )
         for done, trajectory in enumerate(made, start=1):
             ledger.enter(trajectory)
