@@ -7,6 +7,7 @@ import re
 from rest_jax.agents.actions import Finish, parse_action
 from rest_jax.agents.cot import answer_of
 from rest_jax.agents.endings import broken_off
+from rest_jax.agents.program import PROGRAM, printed, program_of
 from rest_jax.core.effects import ORACLE, Generated, Outcome, Role
 from rest_jax.core.trajectory import Call, Trajectory
 
@@ -14,7 +15,7 @@ STANDS = "The answer stands."
 """The last sentence of a verdict that finds nothing wrong."""
 _STANDS = re.compile(r"(?:^|[.!?:;])\s*the answer stands[.!]?\s*$", re.IGNORECASE)
 CHAINS = frozenset({"think", "refine", "correct"})
-"""Steps whose replies are chains of thought."""
+"""Steps whose replies are chains of thought, but for those that open a program."""
 
 
 def stands(verdict: str) -> bool:
@@ -36,7 +37,7 @@ def attempts(trajectory: Trajectory) -> tuple[str | None, ...]:
     answers: dict[int, str | None] = {}
     for call in trajectory.calls:
         if is_attempt(call):
-            answers[call.trial] = answered(call)
+            answers[call.trial] = answered(trajectory, call)
     return tuple(answers.values())
 
 
@@ -51,18 +52,22 @@ def tries_again(trajectory: Trajectory) -> bool:
 
 def is_attempt(call: Call) -> bool:
     """Whether an actor's call is part of an attempt, rather than of looking back at one."""
-    return call.role is Role.ACTOR and (call.step == "act" or call.step in CHAINS)
+    return call.role is Role.ACTOR and (call.step in ("act", "write") or call.step in CHAINS)
 
 
-def answered(call: Call, place: int | None = None) -> str | None:
+def answered(trajectory: Trajectory, call: Call, place: int | None = None) -> str | None:
     """What an attempt's call answers by its chosen candidate, or by that in this place; None where it answers
-    nothing."""
+    nothing. A program that was run as it stands answers what it printed."""
     chosen = call.chosen if place is None else place
     said = call.candidates[chosen]
+    cue = "".join(segment.text for segment in call.segments[-1:])  # Act's is `Action:`
+    if cue.endswith(PROGRAM):
+        code = program_of(said)
+        runs = (tool for tool in trajectory.tool_calls if tool.arguments.get("code") == code)
+        return next((printed(run.data) for run in runs), code)
     if call.step in CHAINS:
         return answer_of(said)
     if broken_off(Generated(call.candidates, chosen)) is not None:
         return None
-    cue = "".join(segment.text for segment in call.segments[-1:])  # Act's is `Action:`
     action = parse_action(cue + said.text)
     return action.answer if isinstance(action, Finish) else None

@@ -1,8 +1,8 @@
 """CRITIC: an answer is checked with a tool, then corrected (Gou et al. 2024, algorithm 1), at most three times.
 
-think → criticise ⇄ search → correct ─┐
-           ↑                          │ until two rounds in a row end with one answer
-           └──────────────────────────┘
+attempt → criticise ⇄ search → correct ─┐
+             ↑                          │ until two rounds in a row end with one answer
+             └──────────────────────────┘
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from rest_jax.agents.actions import Search, parse_action
+from rest_jax.agents.attempt import Run, attempted
 from rest_jax.agents.attempts import latest
-from rest_jax.agents.cot import concluded, cot_lines, think
+from rest_jax.agents.cot import cot_lines
+from rest_jax.agents.demonstration import Lines
 from rest_jax.agents.endings import broken_off
-from rest_jax.agents.gates import Attempt, Gate, gold
+from rest_jax.agents.gates import Gate
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import OBSERVATION, Line, Prompt, Told
 from rest_jax.agents.react import react_lines, shown
@@ -29,41 +31,40 @@ ROUNDS = 3
 RIGHT = Line(" The answer is right.")
 
 
-def critic(question: Question, prompt: Prompt, limits: Limits) -> Agent:
-    """Criticise with `search`, at most `agent.turns` turns a round; the answer is the last one that was given."""
-    return (yield from _corrected(question, prompt, limits, limits.turns))
+def critic(attempt: Run, *, searching: bool = False, showing: bool = True, gate: Gate | None = None) -> Run:
+    """An agent that criticises its attempt and corrects it; the answer is the last one that was given.
 
+    `searching`: a critique may call `search`, at most `agent.turns` turns a round; else it is one turn, from memory.
+    `showing`: it is told what tools showed in the attempt (a program's output, section 4.2). Without either it is the
+    paper's row "w/o Tool". With the gate `gold` wrong answers alone are corrected, until one is right, whatever rounds
+    agree: the row CRITIC*.
+    """
 
-def critic_without_tool(question: Question, prompt: Prompt, limits: Limits) -> Agent:
-    """The same without a tool: a critique is one turn, from memory (the paper's row "w/o Tool")."""
-    return (yield from _corrected(question, prompt, limits, 1))
+    def run(question: Question, prompt: Prompt, limits: Limits) -> Agent:
+        criticise, correct = prompt.beside["criticise"], prompt.beside["correct"]
+        turns = limits.turns if searching else 1
+        tried = yield from attempted(attempt(question, prompt, limits), 0, prompt.cue, limits)
+        outcome, known, ended = tried.outcome, tried, list[str]()
+        for trial in range(1, ROUNDS + 1):
+            if tried.broken:
+                break
+            agreed = len(ended) > 1 and ended[-1] == ended[-2]
+            known = replace(known, trial=trial, outcome=outcome)
+            if agreed if gate is None else (yield from gate(question, prompt, limits, known)):
+                break
+            about = known.told if showing else known.said
+            critique = yield from _criticised(question, criticise.telling(*about), replace(limits, turns=turns), trial)
+            if isinstance(critique, Outcome):
+                return latest(outcome, critique)
+            corrected = attempt(question, correct.telling(*about, *critique), limits)
+            tried = yield from attempted(corrected, trial, correct.cue, limits, step="correct")
+            if tried.outcome.answer is not None:  # else the next round is about the latest attempt that had one
+                known = tried
+            outcome = latest(outcome, tried.outcome)
+            ended.append(normalise(outcome.answer or ""))
+        return outcome
 
-
-def critic_oracle(question: Question, prompt: Prompt, limits: Limits) -> Agent:
-    """CRITIC that corrects wrong answers alone, until an oracle calls one right (the paper's row CRITIC*)."""
-    return (yield from _corrected(question, prompt, limits, limits.turns, gold))
-
-
-def _corrected(question: Question, prompt: Prompt, limits: Limits, turns: int, gate: Gate | None = None) -> Agent:
-    criticise, correct = prompt.beside["criticise"], prompt.beside["correct"]
-    reply = yield think(question, prompt, limits)
-    outcome, attempt, ended = concluded(reply), (prompt.cue, reply.text), list[str]()
-    for trial in range(1, ROUNDS + 1):
-        if broken_off(reply) is not None:
-            break
-        agreed = len(ended) > 1 and ended[-1] == ended[-2]
-        if agreed if gate is None else (yield from gate(question, prompt, limits, Attempt(trial, outcome))):
-            break
-        critique = yield from _criticised(question, criticise.telling(attempt), replace(limits, turns=turns), trial)
-        if isinstance(critique, Outcome):
-            return latest(outcome, critique)
-        reply = yield think(question, correct.telling(attempt, *critique), limits, "correct", trial)
-        corrected = concluded(reply)
-        if corrected.answer is not None:  # else the next round is about the latest attempt that had one
-            attempt = (prompt.cue, reply.text)
-        outcome = latest(outcome, corrected)
-        ended.append(normalise(outcome.answer or ""))
-    return outcome
+    return run
 
 
 def _criticised(
@@ -97,7 +98,6 @@ def critic_lines(demonstration: Demonstration) -> tuple[Line, ...]:
     return chain + (*searches, RIGHT, *chain) * 2
 
 
-def critic_without_tool_lines(demonstration: Demonstration) -> tuple[Line, ...]:
-    """The same without the searches."""
-    chain = cot_lines(demonstration)
-    return chain + (RIGHT, *chain) * 2
+def confirmed(lines: Lines) -> Lines:
+    """A demonstration's attempt; then twice a critique in one turn that finds nothing wrong, and the attempt again."""
+    return lambda demonstration: (*lines(demonstration), *(RIGHT, *lines(demonstration)) * 2)

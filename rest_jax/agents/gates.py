@@ -8,26 +8,15 @@ and what it scores is an oracle's result: never a column beside methods that are
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any
 
+from rest_jax.agents.attempt import Attempt
 from rest_jax.agents.attempts import stands
 from rest_jax.agents.cot import think
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.prompt import Prompt, Told
-from rest_jax.core.effects import ORACLE, RIGHT, CallTool, Effect, Generated, Outcome, ToolReply
+from rest_jax.agents.prompt import Prompt
+from rest_jax.core.effects import ORACLE, RIGHT, CallTool, Effect, Generated, ToolReply
 from rest_jax.core.trajectory import Question
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """An attempt at a question, over."""
-
-    trial: int
-    outcome: Outcome
-    told: tuple[Told, ...] = ()
-    """What was said and shown in it, a line each."""
-
 
 Gate = Callable[[Question, Prompt, Limits, Attempt], Generator[Effect, Any, bool]]
 """Whether an attempt is good enough."""

@@ -18,6 +18,14 @@ one first).
 
 The space after `Question:` and `Observation:` belongs to the untrusted text that follows, because a tokenizer's words
 begin with their space.
+
+What has several lines, such as a program, stands in a *block*. A label that opens one ends with a fence and a newline;
+what follows, be it asked, told or said by the model, goes on to the fence that closes it:
+
+    Program:
+    ```python
+    print(4 * 12 - 30)
+    ```
 """
 
 from __future__ import annotations
@@ -33,10 +41,11 @@ from rest_jax.core.transcript import Segment, Transcript
 QUESTION = "Question:"
 OBSERVATION = "Observation:"
 NEW_LINE = "\n"
+FENCE = "```"
 
 
 Told = tuple[str, str]
-"""A line of others' words: its label, such as `Feedback:`, and the words."""
+"""A line of others' words, or a block of them: its label, such as `Feedback:`, and the words."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +84,13 @@ class Prompt:
     """What stands between the question and the first turn: an attempt, what was said of it."""
     beside: Mapping[str, Prompt] = field(default_factory=dict)
     """The prompts of the method's other steps, each of which opens transcripts of its own."""
+    asking: str = QUESTION
+    """The question's label."""
 
     @property
     def stop(self) -> tuple[str, ...]:
         """What ends a turn, beside an end-of-sequence token."""
-        return (NEW_LINE,)
+        return (FENCE if opens_block(self.cue) else NEW_LINE,)
 
     @property
     def ends_every_turn(self) -> bool:
@@ -114,7 +125,7 @@ class Prompt:
                 transcript = transcript.prompted(f"{before}{self.instruction}{after}", shots=True)
         for shot in self.shots:
             transcript = self._show(transcript, shot)
-        return self._ask(transcript, "", QUESTION, question, self.told)
+        return self._ask(transcript, "", self.asking, question, self.told)
 
     @property
     def beginnings(self) -> tuple[tuple[Segment, ...], ...]:
@@ -127,7 +138,10 @@ class Prompt:
         """The transcript of a turn continued by the untrusted text that answers it; ends where the next turn begins.
 
         `closed` when the turn's last token is an end-of-sequence token, which a chat turn then needs no second time.
+        Raises ValueError where turns are blocks: each opens a transcript of its own.
         """
+        if opens_block(self.cue):
+            raise ValueError(f"a transcript ends with its block, {self.cue!r}; open another that tells of it")
         # A token may hold more of the lines that follow than the newline; those characters stand where they stand.
         between = transcript.overhang
         if self.chat is None:
@@ -151,22 +165,23 @@ class Prompt:
         speak = "" if self.chat is None else self.chat.assistant[0]
         transcript = transcript.prompted(f"{between}{before}{label}", shots=shots)
         append = transcript.observed if label == OBSERVATION else transcript.quoted
-        transcript = append(f" {_line(untrusted)}", shots=shots)
+        transcript = append(_words(label, untrusted), shots=shots)
         for told_as, words in told:
-            transcript = transcript.prompted(f"{NEW_LINE}{told_as}", shots=shots)
-            transcript = transcript.quoted(f" {_line(words)}", shots=shots)
-        return transcript.prompted(f"{after}{speak}{self.cue}", shots=shots)
+            transcript = transcript.prompted(f"{_closing(label)}{NEW_LINE}{told_as}", shots=shots)
+            transcript = transcript.quoted(_words(told_as, words), shots=shots)
+            label = told_as
+        return transcript.prompted(f"{_closing(label)}{after}{speak}{self.cue}", shots=shots)
 
     def _show(self, transcript: Transcript, shot: Shot) -> Transcript:
         """Append a worked example; what it says is untrusted, because tasks quote data in it."""
-        transcript = self._ask(transcript, "", QUESTION, shot.question, shot.told, shots=True)
+        transcript = self._ask(transcript, "", self.asking, shot.question, shot.told, shots=True)
         for line in shot.lines:
             transcript = transcript.quoted(line.said, shots=True)
-            between = NEW_LINE if self.chat is None else self._close(closed=False)
+            between = _closing(self.cue) + (NEW_LINE if self.chat is None else self._close(closed=False))
             if line.observation is not None:
                 transcript = self._ask(transcript, between, OBSERVATION, line.observation, shots=True)
             else:
-                transcript = transcript.prompted(NEW_LINE * 2 if self.chat is None else between, shots=True)
+                transcript = transcript.prompted(between + (NEW_LINE if self.chat is None else ""), shots=True)
         return transcript
 
     def _close(self, *, closed: bool) -> str:
@@ -179,9 +194,22 @@ class Prompt:
         return after[len(after.rstrip()) :] if closed else after
 
 
-def _line(untrusted: str) -> str:
-    """On one line: a line of a tool's, a question's or a model's text must not pass for a line of the agent's."""
-    return " ".join(untrusted.split())
+def opens_block(label: str) -> bool:
+    """Whether a label, or a cue, opens a block."""
+    return label.endswith(NEW_LINE)
+
+
+def _closing(label: str) -> str:
+    """What closes the block that a label opens; nothing where it opens none."""
+    return FENCE if opens_block(label) else ""
+
+
+def _words(label: str, untrusted: str) -> str:
+    """A tool's, a question's or a model's text after a label: on one line, for none of its lines must pass for a line
+    of the agent's; or in a block, which nothing in it must close."""
+    if opens_block(label):
+        return untrusted.replace(FENCE, "'''").rstrip() + NEW_LINE
+    return f" {' '.join(untrusted.split())}"
 
 
 def chat_of(style: Literal["base", "chat"], chat: ChatFormat | None) -> ChatFormat | None:

@@ -7,22 +7,17 @@ attempt → gate ─ good enough → the answer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import replace
-from typing import Any
-
+from rest_jax.agents.attempt import Run, attempted
 from rest_jax.agents.attempts import STANDS, latest
 from rest_jax.agents.cot import think
 from rest_jax.agents.demonstration import Lines
 from rest_jax.agents.endings import broken_off
-from rest_jax.agents.gates import Attempt, Gate
+from rest_jax.agents.gates import Gate
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.prompt import OBSERVATION, Line, Prompt, Told
-from rest_jax.agents.react import shown
-from rest_jax.core.effects import Agent, Effect, Generate, Generated, Sampling
+from rest_jax.agents.prompt import Line, Prompt, Told
+from rest_jax.core.effects import Agent, Sampling
 from rest_jax.core.trajectory import Question
 
-Run = Callable[[Question, Prompt, Limits], Agent]
 TRIALS = 5
 """Attempts at most: as many as the released HotpotQA runs have."""
 MEMORY = 3
@@ -39,7 +34,7 @@ def reflexion(attempt: Run, gate: Gate, memory: int = MEMORY, sampling: Sampling
         lessons, trial = list[Told](), 0
         while True:
             again = attempt(question, prompt.telling(*lessons), limits)
-            tried = yield from _tried(again, trial, prompt.cue, limits, sampling)
+            tried = yield from attempted(again, trial, prompt.cue, limits, sampling=sampling)
             trial += 1
             if tried.outcome.status.is_masked or trial == TRIALS or (yield from gate(question, prompt, limits, tried)):
                 return tried.outcome
@@ -62,19 +57,3 @@ def resample(attempt: Run, gate: Gate) -> Run:
 def vouched(lines: Lines) -> Lines:
     """A demonstration is right at once, and the model's own word says so."""
     return lambda demonstration: (*lines(demonstration), Line(f" {STANDS}"))
-
-
-def _tried(
-    agent: Agent, trial: int, cue: str, limits: Limits, sampling: Sampling | None
-) -> Generator[Effect, Any, Attempt]:
-    """Let an agent attempt the question, and note what it says and is shown. It may yield one effect at a time."""
-    told, result = list[Told](), None
-    try:
-        while True:
-            effect = agent.send(result)
-            if isinstance(effect, Generate):
-                effect = replace(effect, trial=trial, sampling=sampling or effect.sampling)
-            result = yield effect
-            told.append((cue, result.text) if isinstance(result, Generated) else (OBSERVATION, shown(result, limits)))
-    except StopIteration as end:
-        return Attempt(trial, end.value, tuple(told))

@@ -15,11 +15,13 @@ from rest_jax.agents import (
     cot_sc,
     critic,
     gates,
+    program,
     question_as_query,
     react,
     reflexion,
     rise,
     self_refine,
+    tested,
 )
 from rest_jax.agents.demonstration import Lines, author, shot
 from rest_jax.agents.limits import Limits
@@ -144,15 +146,25 @@ class Method:
     steps: str = ""
     """Its other steps, in YAML (`agents/steps.py`): the words themselves, or the name of a file in `prompts/`,
     `NAME.yaml`; empty when it has none."""
+    first: str = ""
+    """The step of that file which is its attempt, of a method that brings its instruction and worked examples itself;
+    empty where the examples are the task's."""
+    beside: tuple[str, ...] | None = None
+    """Its other steps by name, where the file has more; None: all."""
 
     @property
     def own_shots(self) -> bool:
-        return False
+        return bool(self.first)
 
     def prompt(
-        self, style: Literal["base", "chat"], shots: Sequence[Demonstration] = (), chat: ChatFormat | None = None
+        self,
+        style: Literal["base", "chat"],
+        shots: Sequence[Demonstration] = (),
+        chat: ChatFormat | None = None,
+        own: int | None = None,
     ) -> Prompt:
-        """The method's instruction and worked examples in this style; `Prompt.bare` leaves both out.
+        """The method's instruction and worked examples in this style; `Prompt.bare` leaves both out. `own`: how many
+        examples each of its steps shows at most; None: as many as there are `shots`.
 
         Raises UserError when a model without a chat format is to chat.
         """
@@ -160,14 +172,16 @@ class Method:
         steps = prompt_file(self.steps) if self.steps.endswith(".yaml") else self.steps
         worked = tuple(shot(demonstration, self.lines) for demonstration in shots)
         chat = chat_of(style, chat)
-        beside = steps_of(steps, len(worked), chat) if steps else {}
-        return Prompt(self.cue, instruction, worked, chat, beside=beside)
+        told = steps_of(steps, len(worked) if own is None else own, chat) if steps else {}
+        attempt = told.pop(self.first) if self.first else Prompt(self.cue, instruction, worked, chat)
+        wanted = told if self.beside is None else self.beside
+        return replace(attempt, beside={name: told[name] for name in wanted})
 
     def prompt_for(
         self, settings: AgentSettings, shots: Sequence[Demonstration] = (), chat: ChatFormat | None = None
     ) -> Prompt:
         """The prompt of these settings; `AnyMethod` says more."""
-        prompt = self.prompt(settings.style, shots, chat)
+        prompt = self.prompt(settings.style, shots, chat, settings.shots if self.own_shots else None)
         return prompt.bare() if settings.bare else prompt
 
     def author(self, demonstrations: Sequence[Demonstration], prompt: Prompt) -> Author:
@@ -178,7 +192,41 @@ class Method:
 _REACT = Method("react", react.react, "react.txt", react.CUE, react.react_lines, tools=("search", "lookup"))
 _COT = Method("cot", cot.cot, cot.INSTRUCTION, cot.CUE, cot.cot_lines)
 _CRITIC = replace(
-    _COT, name="critic", run=critic.critic, script=critic.critic_lines, tools=("search",), steps="critic.yaml"
+    _COT,
+    name="critic",
+    run=critic.critic(cot.cot, searching=True),
+    script=critic.critic_lines,
+    tools=("search",),
+    steps="critic.yaml",
+)
+_PROGRAM = Method(
+    "program",
+    program.program,
+    "",
+    program.PROGRAM,
+    program.program_lines,
+    steps="programs.yaml",
+    first="write",
+    beside=(),
+)
+_TESTED = replace(_PROGRAM, script=tested.tested_lines(program.program_lines), tools=(program.PYTHON,))
+_POT = Method(
+    "pot",
+    program.program_of_thought,
+    "",
+    program.PROGRAM,
+    program.program_of_thought_lines,
+    tools=(program.PYTHON,),
+    steps="program_of_thought.yaml",
+    first="write",
+    beside=(),
+)
+_POT_CRITIC = replace(
+    _POT,
+    name="pot_critic",
+    run=critic.critic(program.program_of_thought),
+    script=critic.confirmed(_POT.lines),
+    beside=("criticise", "correct"),
 )
 
 
@@ -199,6 +247,59 @@ _RISE = (
     replace(_COT, name="rise_collect", run=rise.rise_collect, candidates=True, oracle=True),
 )
 
+_PROGRAMS = (
+    _PROGRAM,
+    replace(
+        _PROGRAM,
+        name="program_self_refine",
+        run=self_refine.self_refine(program.program),
+        script=reflexion.vouched(_PROGRAM.lines),
+        beside=("feedback", "refine"),
+    ),
+    replace(
+        _TESTED,
+        name="program_reflexion",
+        run=tested.testing(lambda attempt: reflexion.reflexion(attempt, gates.gold)),
+        beside=("test", "reflect"),
+        oracle=True,
+    ),
+    replace(_PROGRAM, name="program_resample", run=reflexion.resample(program.program, gates.gold), oracle=True),
+    replace(
+        _TESTED,
+        name="program_reflexion_self",
+        run=tested.testing(lambda attempt: reflexion.reflexion(attempt, tested.own_tests)),
+        beside=("test", "reflect"),
+    ),
+    replace(
+        _TESTED,
+        name="program_resample_self",
+        run=tested.testing(lambda attempt: reflexion.resample(attempt, tested.own_tests)),
+        beside=("test",),
+    ),
+    _POT,
+    replace(
+        _POT,
+        name="pot_self_refine",
+        run=self_refine.self_refine(program.program_of_thought),
+        script=reflexion.vouched(_POT.lines),
+        beside=("feedback", "refine"),
+    ),
+    _POT_CRITIC,
+    replace(
+        _POT_CRITIC,
+        name="pot_critic_without_tool",
+        run=critic.critic(program.program_of_thought, showing=False),
+        steps="program_of_thought_without_tool.yaml",
+    ),
+    replace(
+        _POT_CRITIC,
+        name="pot_critic_oracle",
+        run=critic.critic(program.program_of_thought, gate=gates.gold),
+        script=_POT.lines,
+        oracle=True,
+    ),
+)
+
 _METHODS: tuple[AnyMethod, ...] = (
     _REACT,
     Method("closed_book", closed_book.closed_book, "closed_book.txt", closed_book.CUE, closed_book.closed_book_lines),
@@ -212,23 +313,24 @@ _METHODS: tuple[AnyMethod, ...] = (
     replace(
         _COT,
         name="self_refine",
-        run=self_refine.self_refine,
-        script=self_refine.self_refine_lines,
+        run=self_refine.self_refine(cot.cot),
+        script=reflexion.vouched(_COT.lines),
         steps="self_refine.yaml",
     ),
     _CRITIC,
     replace(
         _CRITIC,
         name="critic_without_tool",
-        run=critic.critic_without_tool,
-        script=critic.critic_without_tool_lines,
+        run=critic.critic(cot.cot),
+        script=critic.confirmed(_COT.lines),
         tools=(),
         steps="critic_without_tool.yaml",
     ),
-    replace(_CRITIC, name="critic_oracle", run=critic.critic_oracle, oracle=True),
+    replace(_CRITIC, name="critic_oracle", run=critic.critic(cot.cot, searching=True, gate=gates.gold), oracle=True),
     *_retried(_REACT, "", "reflexion.yaml"),
     *_retried(_COT, "cot_", "cot_reflexion.yaml"),
     *_RISE,
+    *_PROGRAMS,
 )
 NAMES = tuple(method.name for method in _METHODS)
 """Those that come with the package."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
+from rest_jax.agents.attempt import Attempt
 from rest_jax.agents.attempts import latest
 from rest_jax.agents.cot import answer_of, concluded, cot_lines, think
 from rest_jax.agents.endings import broken_off
-from rest_jax.agents.gates import Attempt, gold
+from rest_jax.agents.gates import gold
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Line, Prompt, Told
 from rest_jax.core.demonstration import Demonstration

@@ -1,18 +1,18 @@
 """Self-Refine: an answer, feedback on it, a better answer (Madaan et al. 2023, algorithm 1). One model plays all parts.
 
-think → feedback ─ it stands → the answer
-           ↑  └─ else refine ─┐
-           └──────────────────┘  at most 4 times
+attempt → feedback ─ it stands → the answer
+             ↑  └─ else refine ─┐
+             └──────────────────┘  at most 4 times
 """
 
 from __future__ import annotations
 
-from rest_jax.agents.attempts import STANDS, latest, stands
-from rest_jax.agents.cot import concluded, cot_lines, think
+from rest_jax.agents.attempt import Run, attempted
+from rest_jax.agents.attempts import latest, stands
+from rest_jax.agents.cot import think
 from rest_jax.agents.endings import broken_off
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.prompt import Line, Prompt, Told
-from rest_jax.core.demonstration import Demonstration
+from rest_jax.agents.prompt import Prompt, Told
 from rest_jax.core.effects import Agent
 from rest_jax.core.trajectory import Question
 
@@ -20,29 +20,29 @@ ROUNDS = 4
 """Refinements at most (section 3)."""
 
 
-def self_refine(question: Question, prompt: Prompt, limits: Limits) -> Agent:
-    """Refine a chain of thought until feedback finds nothing wrong; the answer is the last one that was given.
+def self_refine(attempt: Run) -> Run:
+    """An agent that refines its attempt until feedback finds nothing wrong; the answer is the last one that was given.
 
-    Feedback sees the latest attempt alone, a refinement all attempts and what was said of them.
+    Feedback sees the latest attempt alone, a refinement all attempts and what was said of them. What tools show in an
+    attempt is told to neither: the method has none.
     """
-    feedback, refine = prompt.beside["feedback"], prompt.beside["refine"]
-    reply = yield think(question, prompt, limits)
-    outcome, told = concluded(reply), list[Told]()
-    for trial in range(ROUNDS):
-        if broken_off(reply) is not None:
-            break
-        attempt = (prompt.cue, reply.text)
-        reply = yield think(question, feedback.telling(attempt), limits, "feedback", trial)
-        if (broken := broken_off(reply)) is not None:
-            return latest(outcome, broken)
-        if stands(reply.text):
-            break
-        told += [attempt, (feedback.cue, reply.text)]
-        reply = yield think(question, refine.telling(*told), limits, "refine", trial + 1)
-        outcome = latest(outcome, concluded(reply))
-    return outcome
 
+    def run(question: Question, prompt: Prompt, limits: Limits) -> Agent:
+        feedback, refine = prompt.beside["feedback"], prompt.beside["refine"]
+        tried = yield from attempted(attempt(question, prompt, limits), 0, prompt.cue, limits)
+        outcome, told = tried.outcome, list[Told]()
+        for trial in range(ROUNDS):
+            if tried.broken:
+                break
+            reply = yield think(question, feedback.telling(*tried.said), limits, "feedback", trial)
+            if (broken := broken_off(reply)) is not None:
+                return latest(outcome, broken)
+            if stands(reply.text):
+                break
+            told += [*tried.said, (feedback.cue, reply.text)]
+            refined = attempt(question, refine.telling(*told), limits)
+            tried = yield from attempted(refined, trial + 1, refine.cue, limits, step="refine")
+            outcome = latest(outcome, tried.outcome)
+        return outcome
 
-def self_refine_lines(demonstration: Demonstration) -> tuple[Line, ...]:
-    """A demonstration is right at once: its chain of thought, and feedback that says so."""
-    return (*cot_lines(demonstration), Line(f" {STANDS}"))
+    return run

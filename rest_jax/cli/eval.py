@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "too, and says how much is supported (an agent without search is --agent closed_book)",
     )
     parser.add_argument("--tools-url", metavar="URL", help="use the tool adapter there")
-    add_override_option(parser, such_as="agent.turns=10 or engine.rows=64")
+    add_override_option(parser, such_as="agent.turns=10, engine.rows=64 or tools.config=tools.yaml")
     parser.add_argument("--offline", action="store_true", help="never wait for a network")
     parser.add_argument(
         "--json",

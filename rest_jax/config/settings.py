@@ -70,7 +70,9 @@ class AgentSettings:
     cot_sc_to_react), question_as_query, self_refine, critic (critic_without_tool, critic_oracle), reflexion over ReAct
     or a chain of thought and its control (reflexion, reflexion_self, resample, resample_self, cot_reflexion,
     cot_reflexion_self, cot_resample, cot_resample_self), RISE (rise, rise_neutral, rise_parallel; rise_collect to learn
-    from), or one that `register_method` added."""
+    from), programs as answers (program, program_self_refine, program_reflexion, program_reflexion_self,
+    program_resample, program_resample_self), programs whose output is the answer (pot, pot_self_refine, pot_critic,
+    pot_critic_without_tool, pot_critic_oracle), or one that `register_method` added."""
     style: Literal["base", "chat"] = "base"
     """base: plain text, a turn is a line; chat: the model's own chat turns."""
     shots: Natural = 2
@@ -170,14 +172,6 @@ class SamplerConfig:
     engine: EngineSettings = field(default_factory=EngineSettings)
 
 
-@dataclass(frozen=True)
-class PlayerConfig:
-    """What `--set` may change of a command that has no configuration file."""
-
-    agent: AgentSettings
-    engine: EngineSettings = field(default_factory=EngineSettings)
-
-
 OF_THE_CORPUS = ("k1", "b", "title_weight", "exact_title_first", "results")
 """The settings of tools that decide what a search over the task's corpus shows."""
 
@@ -229,6 +223,15 @@ class ToolsSettings:
         for name in OF_THE_CORPUS:
             if getattr(self, name) != getattr(ToolsSettings, name):
                 yield name, f"is the corpus entry's own affair in {self.config}; write it there"
+
+
+@dataclass(frozen=True)
+class PlayerConfig:
+    """What `--set` may change of a command that has no configuration file."""
+
+    agent: AgentSettings
+    engine: EngineSettings
+    tools: ToolsSettings
 
 
 @dataclass(frozen=True)

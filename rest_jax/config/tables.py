@@ -52,8 +52,9 @@ class TableRow:
     """One of `runs`; null: nothing of ours corresponds to it."""
     row: str | None = None
     """The row of that run's table whose exact match is shown."""
-    answer: Literal["checked", "draft"] = "checked"
-    """draft: of the search agent's answers before it checked them, read from the run's logs."""
+    answer: Literal["checked", "draft", "first", "majority", "any"] = "checked"
+    """draft: of the search agent's answers before it checked them, read from the run's logs. Of a method that attempts
+    a question several times: its first answer, what most attempts say, whether any is right (an oracle's choice)."""
     differs: str = ""
     """What else is not the same."""
 

@@ -75,7 +75,8 @@ class Wanted:
     closed_book: bool = False
     offline: bool = False
     overrides: Sequence[str] = ()
-    """`agent.KEY=VALUE` and `engine.KEY=VALUE`, over what the model's agent.json and the other options say."""
+    """`agent.KEY=VALUE`, `engine.KEY=VALUE`, `tools.KEY=VALUE`, over what the model's agent.json and the other options
+    say."""
     given: Given = Given()
 
 
@@ -94,10 +95,10 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
     model = model_of(wanted.model)
     home = catalog.resolve(model, offline=wanted.offline)
     given = wanted.given
-    own = PlayerConfig(agent_for(wanted, task, agent_of(home, given.agent)), given.engine)
+    asked_of = agent_for(wanted, task, agent_of(home, given.agent))
+    own = PlayerConfig(asked_of, given.engine, at_url(tools_of(home, given.tools), wanted.tools_url))
     player = checked(overridden(own, wanted.overrides))
-    settings, engine = player.agent, player.engine
-    tools = at_url(tools_of(home, given.tools), wanted.tools_url)
+    settings, engine, tools = player.agent, player.engine, player.tools
     divide_cpu(engine.devices)
     here = environment(given.dtype)
     asked = task.questions(wanted.split, Reader.EVALUATION)[: wanted.limit]

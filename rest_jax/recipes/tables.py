@@ -15,10 +15,13 @@ from rest_jax.config.tables import TableConfig, TableRow
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, notice
 from rest_jax.core.files import write_json
-from rest_jax.evaluation.statistics import Comparison
+from rest_jax.evaluation.records import Record
+from rest_jax.evaluation.statistics import Comparison, interval
 from rest_jax.evaluation.table import to_json
 from rest_jax.recipes.drafts import checked_answers
 from rest_jax.recipes.evaluate import Given, Wanted, evaluate_model
+from rest_jax.recipes.loop import RECORDS
+from rest_jax.recipes.players import evaluations
 from rest_jax.recipes.run import read_summary, run
 from rest_jax.recipes.stages import SUMMARY, discard, made_otherwise, other_settings
 
@@ -94,6 +97,13 @@ class OfTable:
             return read_summary(self.folder)
         row = self._row()
         return {"title": f"{row['task']}, {row['name']}", "rows": [{**row, "name": "prompted"}], "notes": row["notes"]}
+
+    def records(self, row: str) -> list[Record]:
+        """What each trajectory of a row was worth."""
+        if self.agent is not None:
+            return [Record(**one) for one in self._row()["records"]]
+        files = [done.folder / RECORDS for done in evaluations(self.folder, row)]
+        return [Record(**one) for file in files for one in json.loads(file.read_text(encoding="utf-8"))]
 
 
 def runs_of(table: TableConfig, home: Path, overrides: Sequence[str] = ()) -> dict[str, OfTable]:
@@ -177,6 +187,11 @@ def _line(row: TableRow, runs: Mapping[str, OfTable], summaries: Mapping[str, Ma
     if row.answer == "draft":
         checked = checked_answers(runs[row.run].folder, ours["name"])
         ours, gained = to_json(checked.before), told(checked.gain)
+    elif row.answer != "checked":
+        metric = f"em_{row.answer}"
+        if ours.get(metric) is None:
+            raise UserError(f"'{row.name}': {ours['name']} attempts a question once; leave answer: {row.answer} out")
+        ours = {**ours, "em": ours[metric], "em_ci": interval(runs[row.run].records(ours["name"]), metric)}
     em, ci = ours["em"], ours["em_ci"]
     weights = f"weights {ours['weights_digest'][:8]}" if ours["weights_digest"] else ""
     return Beside(

@@ -54,14 +54,15 @@ def _with_best_targets(trajectory: Trajectory, worth: Worth) -> Trajectory:
         if len(call.candidates) == 1 or not is_attempt(call):
             return call.chosen
         order = [call.chosen, *(place for place in range(len(call.candidates)) if place != call.chosen)]
-        return max(order, key=lambda place: _worth(trajectory, answered(call, place), worth))
+        return max(order, key=lambda place: _worth(trajectory, answered(trajectory, call, place), worth))
 
     return rechosen(trajectory, best)
 
 
 def _worths(trajectory: Trajectory, worth: Worth) -> dict[int, float]:
     """What each attempt was worth, by its `trial`: that of the call that ended it."""
-    return {call.trial: _worth(trajectory, answered(call), worth) for call in trajectory.calls if is_attempt(call)}
+    acts = filter(is_attempt, trajectory.calls)
+    return {call.trial: _worth(trajectory, answered(trajectory, call), worth) for call in acts}
 
 
 def _worth(trajectory: Trajectory, answer: str | None, worth: Worth) -> float:

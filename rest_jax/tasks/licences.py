@@ -11,6 +11,7 @@ LICENCES = {
     "atlas": "Apache-2.0 (fictional, made by rest_jax)",
     "hotpotqa": "CC-BY-SA-4.0 (HotpotQA, Yang et al. 2018; passages of Wikipedia)",
     "hotpotqa_500": "CC-BY-SA-4.0 (HotpotQA, Yang et al. 2018; passages of Wikipedia)",
+    "hotpotqa_given": "CC-BY-SA-4.0 (HotpotQA, Yang et al. 2018; passages of Wikipedia)",
     "fever": "CC-BY-SA-3.0 (FEVER, Thorne et al. 2018)",
     "bamboogle": "MIT (Bamboogle, Press et al. 2023)",
     "bamtwoogle": "CC-BY-4.0 (BamTwoogle, Aksitov et al. 2023)",
@@ -22,6 +23,7 @@ LICENCES = {
     "math": "MIT (MATH, Hendrycks et al. 2021)",
     "humaneval": "MIT (HumanEval, Chen et al. 2021)",
     "mbpp": "CC-BY-4.0 (MBPP, Austin et al. 2021)",
+    "commongen_hard": "Apache-2.0 (CommonGen-Hard, Madaan et al. 2023)",
 }
 """By task; those that name none are not here."""
 

@@ -54,6 +54,7 @@ def mbpp(data: Path | None, folder: Path) -> Task:
         corpus_file=None,
         splits=splits,
         metric=program_metric,
+        voice=str.strip,
         version=DATASET.version,
         notes={
             **NOTES,

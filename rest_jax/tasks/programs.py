@@ -27,7 +27,7 @@ SETTINGS = PythonSettings(tier="bwrap")
 
 NOTES = {
     "metric": "pass@1: the published tests, run in a sandbox",
-    "agents": "those that come along answer on one line; a program of several needs a method of one's own",
+    "agents": "program and those named after it write programs; the others answer on one line",
 }
 """What a reader of such a task's tables has to know."""
 

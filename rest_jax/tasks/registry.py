@@ -11,11 +11,13 @@ from rest_jax.core.errors import UserError
 from rest_jax.tasks.arithmetic import arithmetic
 from rest_jax.tasks.atlas import atlas
 from rest_jax.tasks.bamboogle import bamboogle, bamtwoogle
+from rest_jax.tasks.commongen_hard import commongen_hard
 from rest_jax.tasks.eli5 import eli5
 from rest_jax.tasks.fever import fever
 from rest_jax.tasks.gsm8k import gsm8k
 from rest_jax.tasks.hotpotqa import hotpotqa
 from rest_jax.tasks.hotpotqa_500 import hotpotqa_500
+from rest_jax.tasks.hotpotqa_given import hotpotqa_given
 from rest_jax.tasks.humaneval import humaneval
 from rest_jax.tasks.imported import with_imported
 from rest_jax.tasks.leaks import refuse_learnt
@@ -35,6 +37,7 @@ NAMES = {
     "arithmetic": "word problems of one and two sums, made from a seed: needs no data",
     "hotpotqa": "HotpotQA from local files over 13k pooled paragraphs: needs --data",
     "hotpotqa_500": "ReAct's 500 development questions of HotpotQA, over that set's pooled paragraphs",
+    "hotpotqa_given": "HotpotQA, its gold passages in the question: needs --data",
     "fever": "FEVER's claims: SUPPORTS, REFUTES or NOT ENOUGH INFO",
     "bamboogle": "Bamboogle, 125 two-hop questions: needs --data",
     "bamtwoogle": "BamTwoogle, 100 questions of two and more hops: needs --data",
@@ -47,12 +50,14 @@ NAMES = {
     "math": "MATH's competition problems: MATH-500, and the rest of the test set to learn from",
     "humaneval": "HumanEval, 164 functions to write, run against tests in a sandbox: needs --data",
     "mbpp": "MBPP, 974 small programs, run against tests in a sandbox: needs --data",
+    "commongen_hard": "CommonGen-Hard, texts with 20 to 30 given words, by coverage: needs --data",
 }
 """Every task's name, with a line about it."""
 
 OF_FILES: Mapping[str, Callable[[Path | None, Path], Task]] = {
     "hotpotqa": hotpotqa,
     "hotpotqa_500": hotpotqa_500,
+    "hotpotqa_given": hotpotqa_given,
     "fever": fever,
     "bamboogle": bamboogle,
     "bamtwoogle": bamtwoogle,
@@ -65,6 +70,7 @@ OF_FILES: Mapping[str, Callable[[Path | None, Path], Task]] = {
     "math": mathematics,
     "humaneval": humaneval,
     "mbpp": mbpp,
+    "commongen_hard": commongen_hard,
 }
 """Those that are read from files: from a folder of data, and where to prepare them."""
 

@@ -128,7 +128,9 @@ def test_a_reply_that_was_broken_off_is_not_read(name, finish, status):
     before = (found("Vell", "By Orr."),) if name == "question_as_query" else ()
     broken = said(" Action: Finish[Orr] Answer: Orr", finish)
     # Where one part of a method has no room another is tried: the other method, the lesson, the next attempt.
-    more = 0 if finish is Finish.NONFINITE else 4 * ("resample" in name) + ("_to_" in name) + ("reflexion" in name)
+    more = 4 * ("resample" in name) + ("_to_" in name) + ("reflexion" in name)
+    if finish is Finish.NONFINITE or "test" in method.prompt("base").beside:  # no room for tests is none for a program
+        more = 0
     play = method.run(QUESTION, method.prompt("base").bare(), LIMITS)
     outcome, _ = replay(play, [*before, *[broken] * (1 + more)])
     assert (outcome.status, outcome.answer) == (status, None)
@@ -214,7 +216,8 @@ def test_every_method_prompts_in_both_styles(name):
         prompt = method.prompt(style, [DEMONSTRATION], chat)
         text = prompt.open("Where is Sarn?").text
         assert prompt.instruction in text
-        assert "Who founded Vell?" in text
+        assert prompt.asks[0] in text
+        assert prompt.asks[0] == "Who founded Vell?" or method.own_shots
         assert text.endswith(method.cue)
         assert (prompt.chat is None) == (style == "base")
 

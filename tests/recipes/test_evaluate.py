@@ -285,3 +285,26 @@ def test_the_api_holds_numbers_and_settings_to_their_limits(tiny_model: Path) ->
         rest_jax.improve(policy, rest_jax.Grown((), {}), threshold=0.5, steps=0, warmup=0)
     with pytest.raises(UserError, match=r"policy\.engine\.chunk: expected at least 1, got 0"):
         rest_jax.evaluate(replace(policy, engine=EngineSettings(chunk=0)), task, n=1)
+
+
+def test_a_method_that_runs_programs_is_measured_with_a_file_of_tools(tiny_model: Path, tmp_path: Path) -> None:
+    """Sums bring no corpus, and nobody who runs programs searches one."""
+    served = tmp_path / "tools.yaml"
+    served.write_text("tools: [{kind: python, tier: monty}]\n")
+    write_jsonl(tmp_path / "own.jsonl", [{"id": "sum", "question": "How many are 2 and 1?", "answer": "3"}])
+    asked = Wanted(
+        str(tiny_model),
+        "arithmetic",
+        questions=tmp_path / "own.jsonl",
+        agent="pot_critic",
+        overrides=["agent.turns=2", "agent.turn_tokens=8", "engine.rows=2", "engine.widths=[512]"],
+    )
+    with pytest.raises(UserError, match=r"'arithmetic': it has no corpus of its own; give .* tools with tools\.config"):
+        evaluate_model(asked, tmp_path / "none", silent)
+    wanted = replace(asked, overrides=[*asked.overrides, f"tools.config={served}"])
+    measured = evaluate_model(wanted, tmp_path / "made", silent)
+    assert list(measured["inputs"]["tool_versions"]) == ["python"]
+    assert f"tools of {served}" in measured["notes"]
+    (record,) = measured["records"]
+    assert (record["trials"], record["status"]) == (3, "token_limit"), "a random model closes no block"
+    assert measured["waves"] == record["calls"] == 5, "twice no answer: two rounds that end alike"

@@ -9,10 +9,12 @@ import pytest
 
 import rest_jax
 from rest_jax.cli.main import main
+from rest_jax.config.tables import PaperSettings, TableConfig, TableRow, TableRun
 from rest_jax.core.effects import ORACLE
 from rest_jax.core.errors import UserError
 from rest_jax.recipes.players import evaluations
 from rest_jax.recipes.stages import finished_stages
+from rest_jax.recipes.tables import beside, runs_of
 from rest_jax.recipes.verify import verify
 from rest_jax.rollout import store
 
@@ -70,6 +72,20 @@ def test_policies_are_measured_as_other_methods_that_know_no_gold(run: Path) -> 
         assert not any(call.tool == ORACLE for one in played for call in one.tool_calls)
         told = ["Verdict:" in "".join(segment.text for segment in one.calls[1].segments) for one in played]
         assert told == [method != "rise_parallel"] * 2
+
+
+def test_papers_metrics_are_read_from_its_rows(run: Path) -> None:
+    """m5@t1, m1@t5 and p1@t5 of `docs/methods.md`, with the intervals of their records."""
+    entries = [("rise_parallel", "majority"), ("rise", "majority"), ("rise", "any"), ("rise", "first")]
+    rows = [TableRow(f"{name} {answer}", 50.0, None, "run", f"{name}: gen 1", answer) for name, answer in entries]
+    table = TableConfig(
+        PaperSettings("A paper", "1", "Table 1", "EM"), tuple(rows), (TableRun("run", "rise.yaml", str(run)),)
+    )
+    summary = {row["name"]: row for row in json.loads((run / "summary.json").read_text())["rows"]}
+    for line, (name, answer) in zip(beside(table, runs_of(table, run.parent)), entries, strict=True):
+        assert line.ours == f"{100 * summary[f'{name}: gen 1'][f'em_{answer}']:.1f}"
+        assert line.interval is not None
+        assert line.interval[0] <= float(line.ours) <= line.interval[1]
 
 
 def test_what_learned_with_an_oracle_is_asked_as_who_goes_without(

@@ -47,7 +47,9 @@ def written(folder: Path, config: Path, run: Path, row: str = "prompted") -> Pat
 
 def rows_of(config: RestConfig) -> set[str]:
     generations = (f"gen {number}" for number, _ in enumerate(config.generations, 1))
-    return {"prompted", "pilot", *generations, *(ROWS[control] for control in config.evaluate.controls)}
+    policies = {"prompted", "pilot", *generations}
+    others = {f"{method}: {row}" for method in config.evaluate.methods for row in policies - {"prompted"}}
+    return {*policies, *others, *(ROWS[control] for control in config.evaluate.controls)}
 
 
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
@@ -216,3 +218,28 @@ def test_a_prompting_methods_row_is_an_evaluation_of_the_untrained_model(
     (line,) = beside(load(path, TableConfig).value, runs_of(load(path, TableConfig).value, tmp_path, settings))
     assert (line.paper, line.ours, line.n) == ("28.7", f"{100 * made['em']:.1f}", 4)
     assert sorted(file.parent.iterdir()) == [file]
+
+
+def test_last_majority_and_any_of_an_evaluation_are_rows_of_their_own(tiny_config: Path, tmp_path: Path) -> None:
+    path, folder = tmp_path / "table.yaml", tmp_path / "runs" / "tiny"
+    answers = ("checked", "first", "majority", "any")
+    path.write_text(
+        'paper: {title: A paper, arxiv: "1", table: Table 1, metric: "EM, %"}\n'
+        f"runs: [{{name: five, config: {tiny_config}, folder: {folder}, agent: rise_parallel}}]\n"
+        "rows:\n"
+        + "".join(f"  - {{name: {one}, value: 50, run: five, row: prompted, answer: {one}}}\n" for one in answers)
+    )
+    assert main(["tables", str(path)]) == 0
+    file = folder.with_name("tiny-rise_parallel.json")
+    made = json.loads(file.read_text())
+    first, *others = made["records"]
+    assert (len(others), first["trials"], made["em_any"]) == (3, 5, 0.0)
+    file.write_text(json.dumps({**made, "em_any": 0.25, "records": [{**first, "em_any": 1.0}, *others]}))
+    table = load(path, TableConfig).value
+    lines = beside(table, runs_of(table, tmp_path))
+    assert [(line.ours, line.n) for line in lines] == [("0.0", 4), ("0.0", 4), ("0.0", 4), ("25.0", 4)]
+    assert [line.interval for line in lines] == [*[(0.0, 0.0)] * 3, (0.0, 75.0)]
+    once = {name: None for name in made if name.startswith("em_") and name != "em_ci"}
+    file.write_text(json.dumps({**made, **once}))
+    with pytest.raises(UserError, match="'first': prompted attempts a question once; leave answer: first out"):
+        beside(table, runs_of(table, tmp_path))

@@ -1,5 +1,5 @@
-"""ReAct's baselines and the methods that try several times, on a scripted policy and a real adapter: every branch of
-each, as a page that a person can read.
+"""ReAct's baselines, the methods that try several times and those that write programs, on a scripted policy and a real
+adapter: every branch of each, as a page that a person can read.
 
 python tests/rollout/baselines.py      writes the pages anew, for their difference to be read
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
@@ -35,7 +36,11 @@ PASSAGES = [
     {"title": "Ada Orr", "text": "Ada Orr was born in Sarn."},
 ]
 QUESTION = Question("q", "Where was the founder of Vell born?", "Sarn")
+DOUBLE = Question("q", 'def double(x):\n    """Twice x."""\n', "def double(x):\n    return 2 * x")
+NUTS = Question("q", "Ada has 4 bags of 6 nuts. She eats 3 nuts. How many are left?", "21")
 LIMITS = Limits(turns=3, turn_tokens=60, observation_chars=80, candidates=3)
+SHOWN = 200
+"""Characters of an observation that programs need, which fail in many words."""
 
 VELL = " I need Vell. Action: Search[Vell]"
 FOUNDER = " I need who founded it. Action: Lookup[founded]"
@@ -51,6 +56,23 @@ LOOK_AGAIN = " I look up Vell. Action: Search[Vell]"
 BORN = " She was born in Sarn."
 TOWN = " It is Vell. Action: Finish[Vell]"
 LESSON = " I never looked up Ada Orr."
+
+TWICE = "def double(x):\n    return 2 * x\n"
+SQUARE = "def double(x):\n    return x * x\n"
+BROKEN = "def double(x):\n    return 2 * y\n"
+CHECKS = "assert double(2) == 4\nassert double(3) == 6\n"
+EASY = "assert double(2) == 4\n"
+BETTER = " It multiplies x by itself: write 2 * x."
+SOUND = " 2 * x is twice x. The answer stands."
+REGRET = " I squared x. Next time I multiply by 2."
+LEFT = "nuts = 4 * 6\nprint(nuts - 3)\n"
+ADDED = "nuts = 4 + 6\nprint(nuts - 3)\n"
+MISSPELT = "nuts = 4 * 6\nprint(nut - 3)\n"
+SILENT = "nuts = 4 * 6 - 3\n"
+TIMES = " 4 bags of 6 are 4 * 6, not 4 + 6."
+SPELL = " The name is nuts."
+SURE = " 24 nuts less 3 are 21. The answer is right."
+KEPT = " 24 nuts less 3 are 21. The answer stands."
 
 
 def chains(sarn: int, orr: int) -> list[str]:
@@ -120,6 +142,35 @@ SCRIPTS: Mapping[str, Sequence[str | Sequence[str]]] = {
     "rise_collect/right_among_the_second": [GUESS, [GUESS, LOST, THOUGHT]],
     "rise_collect/no_answer_is_wrong": [LOST, [THOUGHT, GUESS, THOUGHT]],
     "rise_collect/never_right": [GUESS, [LOST, GUESS, " Answer: Orr"]],
+    "program/answered": [TWICE],
+    "program/cut_short": [TWICE * 6],
+    "program/empty": [""],
+    "program_self_refine/stands_at_once": [TWICE, SOUND],
+    "program_self_refine/repaired": [SQUARE, BETTER, TWICE, SOUND],
+    "program_self_refine/refinement_is_empty": [SQUARE, BETTER, "", SOUND],
+    "program_reflexion/right_at_once": [CHECKS, TWICE],
+    "program_reflexion/learned": [CHECKS, SQUARE, REGRET, TWICE],
+    "program_reflexion/tests_pass_and_it_is_wrong": [EASY, SQUARE, REGRET, TWICE],
+    "program_reflexion/never_right": [CHECKS, BROKEN, " One.", "", " Two.", SQUARE, " Three.", SQUARE, " 4.", SQUARE],
+    "program_reflexion_self/passes_at_once": [CHECKS, TWICE],
+    "program_reflexion_self/learned": [CHECKS, SQUARE, REGRET, BROKEN, " Nothing is called y.", TWICE],
+    "program_reflexion_self/wrong_and_believed": [EASY, SQUARE],
+    "program_reflexion_self/no_program_is_not_run": [CHECKS, "", REGRET, TWICE],
+    "program_resample/right_at_the_second": [SQUARE, TWICE],
+    "program_resample_self/passes_at_the_third": [CHECKS, SQUARE, "", TWICE],
+    "pot/answered": [LEFT],
+    "pot/fails": [MISSPELT],
+    "pot/prints_nothing": [SILENT],
+    "pot/empty": [""],
+    "pot_self_refine/stands_at_once": [LEFT, KEPT],
+    "pot_self_refine/refined": [ADDED, TIMES, LEFT, KEPT],
+    "pot_critic/right_at_once": [LEFT, SURE, LEFT, SURE, LEFT],
+    "pot_critic/corrected": [ADDED, TIMES, LEFT, SURE, LEFT],
+    "pot_critic/error_is_shown": [MISSPELT, SPELL, LEFT, SURE, LEFT],
+    "pot_critic/correction_fails": [ADDED, TIMES, MISSPELT, TIMES, LEFT, SURE, LEFT],
+    "pot_critic_without_tool/corrected": [ADDED, TIMES, LEFT, SURE, LEFT],
+    "pot_critic_oracle/right_at_once": [LEFT],
+    "pot_critic_oracle/corrected": [MISSPELT, SPELL, ADDED, TIMES, LEFT],
 }
 """What the policy says call by call, for each method and branch; a list holds what each candidate of a call says."""
 
@@ -129,13 +180,22 @@ def prompt_of(name: str) -> Prompt:
     return agent(name).prompt("base", worked_examples("qa")[:1])
 
 
+def asked(name: str) -> Question:
+    """The question that a method's branches are asked."""
+    kinds = {"program": DOUBLE, "pot": NUTS}
+    return kinds.get(name.split("_")[0], QUESTION)
+
+
 def make(name: str) -> Agent:
-    return agent(name).run(QUESTION.blind, prompt_of(name), LIMITS)
+    question = asked(name)
+    limits = LIMITS if question is QUESTION else replace(LIMITS, observation_chars=SHOWN)
+    return agent(name).run(question.blind, prompt_of(name), limits)
 
 
-def play(tools: Tools, branch: str, question: Question = QUESTION) -> Trajectory:
+def play(tools: Tools, branch: str, question: Question | None = None) -> Trajectory:
     """The trajectory of one branch."""
     name = branch.split("/")[0]
+    question = question or asked(name)
 
     def write(context: str, request) -> tuple[str, bool]:
         said = SCRIPTS[branch][request.key.call]
@@ -172,17 +232,19 @@ def path_of(branch: str) -> Path:
     return PAGES / f"{branch.replace('/', '-')}.txt"
 
 
-def write_corpus(path: Path) -> Path:
-    path.write_text("".join(json.dumps(passage) + "\n" for passage in PASSAGES))
-    return path
+def write_tools(folder: Path) -> ToolsSettings:
+    """Search over the passages, and the sandbox that is the same on every Python."""
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(passage) + "\n" for passage in PASSAGES))
+    served = [{"kind": "corpus", "path": str(folder / "corpus.jsonl")}, {"kind": "python", "tier": "monty"}]
+    (folder / "tools.yaml").write_text(json.dumps({"tools": served}))
+    return ToolsSettings(config=str(folder / "tools.yaml"))
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
-        corpus = write_corpus(Path(scratch) / "corpus.jsonl")
-        settings = ToolsSettings()
+        settings = write_tools(Path(scratch))
         with (
-            adapter(settings, corpus, log=Path(scratch) / "log") as (url, token),
+            adapter(settings, None, log=Path(scratch) / "log") as (url, token),
             ToolClient(url, settings, token) as client,
         ):
             client.check()

@@ -7,14 +7,31 @@ from pathlib import Path
 
 import pytest
 import toy_debate
-from baselines import GUESS, HINT, PAGES, QUESTION, SARN, SCRIPTS, THOUGHT, make, page, path_of, play, write_corpus
+from baselines import (
+    BROKEN,
+    GUESS,
+    HINT,
+    PAGES,
+    QUESTION,
+    SARN,
+    SCRIPTS,
+    SQUARE,
+    THOUGHT,
+    TWICE,
+    asked,
+    make,
+    page,
+    path_of,
+    play,
+    write_tools,
+)
 from rollout_world import ByteCodec
 
 from rest_jax.agents import registry
 from rest_jax.agents.attempts import attempts
+from rest_jax.agents.prompt import FENCE
 from rest_jax.agents.registry import agent
 from rest_jax.agents.replay import replay, replayed
-from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import ORACLE, RIGHT, WRONG, Role, Sampling, Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.trajectory import Question
@@ -36,8 +53,8 @@ from rest_jax.training.examples import examples_of
 @pytest.fixture(scope="module")
 def tools(tmp_path_factory):
     folder = tmp_path_factory.mktemp("baselines")
-    corpus, settings = write_corpus(folder / "corpus.jsonl"), ToolsSettings()
-    with adapter(settings, corpus, log=folder / "log") as (url, token), ToolClient(url, settings, token) as client:
+    settings = write_tools(folder)
+    with adapter(settings, None, log=folder / "log") as (url, token), ToolClient(url, settings, token) as client:
         client.check()
         yield client
 
@@ -100,6 +117,10 @@ def test_a_method_that_does_not_say_that_it_asks_the_oracle_is_not_answered(tool
         ("rise/right_then_wrong", ("Vell", "Sarn", None, "Sarn", "Vell")),
         ("rise_collect/right_among_the_second", ("Vell", "Vell")),
         ("closed_book/answered", ()),
+        ("program_self_refine/refinement_is_empty", (SQUARE.strip(), None)),
+        ("program_reflexion_self/learned", (SQUARE.strip(), BROKEN.strip(), TWICE.strip())),
+        ("pot/fails", (None,)),
+        ("pot_critic/correction_fails", ("7", None, "21", "21")),
     ],
 )
 def test_what_each_attempt_answered(branch, answers, tools):
@@ -154,6 +175,9 @@ def test_who_might_have_tried_again_has_them(branch, tools):
         "reflexion/learned",
         "cot_reflexion_self/doubted",
         "rise/right_then_wrong",
+        "program_self_refine/repaired",
+        "program_reflexion_self/learned",
+        "pot_critic/corrected",
     ],
 )
 def test_what_a_method_said_can_be_learned(branch, tools, tmp_path):
@@ -162,11 +186,19 @@ def test_what_a_method_said_can_be_learned(branch, tools, tmp_path):
     (stored,) = store.read(tmp_path / "t.parquet")
     codec = ByteCodec()
     examples = examples_of(stored, codec, prompt="bare")
-    said = (text if "Finish[" in text or "Answer:" in text else f"{text}\n" for text in SCRIPTS[branch])
+
+    def ended(call, text):
+        if "Finish[" in text or "Answer:" in text:
+            return text
+        in_block = call.segments[-1].text.endswith(f"{FENCE}python\n")
+        return text + ("`" if in_block else "\n")  # of a fence the first token is kept
+
+    said = map(ended, stored.calls, SCRIPTS[branch])
     assert "".join(codec.decode(example.ids[example.learn]) for example in examples) == "".join(said)
     assert all(example.ids[-1] == codec.end_of_turn_id and example.learn[-1] for example in examples)
     last = codec.decode(examples[-1].ids[1:])
-    assert last.startswith(f"Question: {QUESTION.text}\n")
+    assert last.startswith("Question:")
+    assert asked(stored.agent).text.strip() in last
     assert "Sydney" not in last
 
 

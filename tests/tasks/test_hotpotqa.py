@@ -12,6 +12,8 @@ from rest_jax.core.errors import UserError
 from rest_jax.tasks.check import check
 from rest_jax.tasks.fireact import read_fireact
 from rest_jax.tasks.hotpotqa import hotpotqa, search_order
+from rest_jax.tasks.hotpotqa_given import hotpotqa_given
+from rest_jax.tasks.leaks import refuse_learnt
 from rest_jax.tasks.metrics import normalise
 from rest_jax.tasks.splits import Split
 from rest_jax.tasks.support import Support
@@ -161,3 +163,22 @@ def test_bad_files_are_named(data: Path, tmp_path: Path) -> None:
     broken.write_text("\n".join([*lines[:5], lines[5][:40], *lines[6:]]))
     with pytest.raises(UserError, match=r"hotpot_dev_sample\.jsonl:6: malformed question"):
         hotpotqa(tmp_path, tmp_path)
+
+
+def test_gold_passages_stand_before_the_question_where_they_are_given(
+    task: Task, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    given = hotpotqa_given(data, tmp_path_factory.mktemp("given"))
+    texts = {row["title"]: row["text"] for row in _rows(task.corpus())}
+    assert given.notes["left_out_for_want_of_a_passage"] == 0
+    assert given.corpus_file is None
+    for split, questions in task.splits.items():
+        for plain, one in zip(questions, given.splits[split], strict=True):
+            assert (one.id, one.answer, one.meta) == (plain.id, plain.answer, plain.meta)
+            assert one.text.endswith(f" {plain.text}")
+            assert all(f"{title}: {texts[title]}" in one.text for title in plain.meta["titles"])
+    refuse_learnt(given)
+    assert all(shot.question.text.startswith(shot.question.meta["titles"][0]) for shot in given.shots(4))
+    assert given.digests() != task.digests()
+    result = check(given)
+    assert (result.gold_correct, result.questions) == (692, 692)

@@ -295,3 +295,23 @@ def test_worked_examples_find_what_they_answer(kind: str) -> None:
         assert all(turn.observation for turn in acts)
         assert all(isinstance(text, str) for turn in example.turns for text in (turn.thought, turn.argument))
         assert all(turn.thought.endswith(".") for turn in example.turns)
+
+
+def test_a_text_is_worth_the_concepts_that_it_covers(tmp_path: Path) -> None:
+    """Two sets of our own in CommonGen-Hard's shape."""
+    rows = [{"concepts": ["dog", "leash", "run", "ice cream"]}, {"concepts": ["sky"]}]
+    write_jsonl(tmp_path / "commongen_hard" / "commongen_hard.jsonl", rows)
+    made = task(TaskSettings("commongen_hard", str(tmp_path)), tmp_path / "made")
+    first, second = made.splits[Split.REPORT]
+    assert first.text.endswith("makes sense? dog, leash, run, ice cream")
+    said = {
+        "The dogs were running off their leashes.": Score(0.0, 0.75),
+        "Dogs running, leashed; ICE creams.": Score(1.0, 1.0),
+        "A dogma of ice.": Score(0.0, 0.0),
+    }
+    assert {text: made.score(text, first) for text in said} == said
+    assert made.score(None, second) == Score(0.0, 0.0)
+    assert check(made).gold_correct == 2
+    write_jsonl(tmp_path / "commongen_hard" / "commongen_hard.jsonl", [{"concepts": ["dog", 1]}])
+    with pytest.raises(UserError, match="set 0: its concepts are no list of words"):
+        task(TaskSettings("commongen_hard", str(tmp_path)), tmp_path / "again")
