@@ -1,4 +1,7 @@
-"""What every agent method has prefilled, beside what no system could do without: a count, the same under any load."""
+"""What every agent method has prefilled, beside what no system could do without: a count, the same under any load.
+
+Not counted are those that write programs: how long these are would decide it, and no demonstration here says one.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from benchmarks.ladder import Dubbed, unique_tokens
 from benchmarks.models import GREEDY, random_model
 from benchmarks.words import demonstrated
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.registry import NAMES, AnyMethod, agent
+from rest_jax.agents.prompt import opens_block
+from rest_jax.agents.registry import NAMES, AnyMethod, Method, agent
 from rest_jax.config.settings import AgentSettings, EngineSettings
 from rest_jax.core.effects import Role, Status
 from rest_jax.recipes.workbench import beginnings
@@ -41,12 +45,18 @@ COLUMNS = {
 def by_method(
     trajectories: int, turns: int, base: EngineSettings, tools: ToolClient, atlas: Task
 ) -> list[dict[str, Any]]:
-    """A row on S3 and on S4 for every registered agent, each trajectory a question of its own."""
+    """A row on S3 and on S4 for every method that is counted, each trajectory a question of its own."""
     return [
-        _row(agent(name), system, shares, trajectories, turns, base, tools, atlas)
-        for name in NAMES
+        _row(method, system, shares, trajectories, turns, base, tools, atlas)
+        for method in counted()
         for system, shares in (("S3", False), ("S4", True))
     ]
+
+
+def counted() -> list[AnyMethod]:
+    """The methods that come with the package, but for those that write programs."""
+    methods = [agent(name) for name in NAMES]
+    return [method for method in methods if not (isinstance(method, Method) and opens_block(method.cue))]
 
 
 def _row(

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks import decode, probes, questions, rollout, train
-from rest_jax.agents.registry import NAMES
 
 MOST_CALLS = {
     "react": 3,
@@ -133,8 +132,9 @@ def test_the_ladder_does_the_same_work_on_every_step(tmp_path: Path) -> None:
         assert row["device_s"] > 0
     assert "parked" in told["notes"][1]
     methods = {(row["method"], row["system"]): row for row in told["about"]["methods"]}
-    assert methods.keys() == {(name, system) for name in NAMES for system in ("S3", "S4")}
-    for name in NAMES:
+    names = [method.name for method in prefilled.counted()]
+    assert methods.keys() == {(name, system) for name in names for system in ("S3", "S4")}
+    for name in names:
         kept, shared = methods[name, "S3"], methods[name, "S4"]
         assert kept["finished"] == kept["trajectories"] == shared["finished"] == 4
         assert (kept["calls"], kept["unique"]) == (shared["calls"], shared["unique"])
