@@ -20,6 +20,15 @@ def free_port() -> int:
         return bound.getsockname()[1]
 
 
+def by_hand(count: int, index: int, port: int) -> dict[str, str]:
+    """What says to a process that it is this one of so many on this machine."""
+    return {
+        "REST_JAX_PROCESSES": str(count),
+        "REST_JAX_PROCESS": str(index),
+        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+    }
+
+
 def together(commands: Sequence[Sequence[str]], environs: Sequence[Mapping[str, str]]) -> list[tuple[int, str]]:
     """Exit code and output of processes that run side by side; all of them end with the test."""
     with ExitStack() as ending:

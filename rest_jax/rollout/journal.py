@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -37,8 +37,9 @@ class ToolKey(NamedTuple):
 class Journal:
     """An open journal. Records are handed to the system at once and are durable after `commit`."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the journal at `path`; a last line that a crash tore is cut off.
+    def __init__(self, path: Path, beside: Sequence[Path] = ()) -> None:
+        """Open or create the journal at `path`; a last line that a crash tore is cut off. `beside` are journals of
+        other processes on the same jobs: what they hold is read too, and they stay as they are.
 
         Raises UserError when another line is damaged, or when the schema version is another.
         """
@@ -49,7 +50,12 @@ class Journal:
         self.replies: defaultdict[str, dict[ToolKey, ToolReply]] = defaultdict(dict)
         """Tool replies by job key that unfinished jobs had then."""
         head = {"kind": "journal", "schema_version": SCHEMA_VERSION}
-        self._file = Appended(path, head, self._take, mend="delete the file to sample its stage again")
+        mend = "delete the file to sample its stage again"
+        for other in beside:
+            Appended(other, head, self._take, mend=mend, writable=False).close()
+        self._file = Appended(path, head, self._take, mend=mend)
+        for job in self.finished:  # by one process, where another one had begun it
+            self.replies.pop(job, None)
 
     def __enter__(self) -> Self:
         return self
