@@ -152,6 +152,8 @@ def open_run(
     _refuse_unlike(path, group.shared([config.digest, dict(environment)]))
     if not group.first:
         group.told()  # the folder is there
+        if not is_run(path):
+            raise UserError(f"{path}: process {group.index} finds no run there; give all processes one shared folder")
         warnings: list[str] = []
         with held(path, f".lock-{group.index}"):
             yield RunFolder(path, remembering(warnings, silent), config.digest, environment, warnings, group=group)
@@ -171,7 +173,7 @@ def _refuse_unlike(path: Path, processes: Sequence[Any]) -> None:
     for index, (other_digest, other) in enumerate(others, 1):
         unlike = [name for name in environment if other.get(name) != environment[name]]
         if other_digest != digest:
-            unlike.append("settings")
+            unlike.append("config")
         if unlike:
             raise UserError(f"{path}: process {index} has another {', '.join(unlike)} than process 0; start them alike")
 

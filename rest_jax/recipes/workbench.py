@@ -18,6 +18,7 @@ from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, Role, Sampling, Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, Listener
+from rest_jax.core.files import parts_of
 from rest_jax.core.policy import Policy, TextCodec
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.distributed.group import Group
@@ -29,7 +30,7 @@ from rest_jax.recipes.memory import Memory
 from rest_jax.recipes.sampler import open_sampler, room_for
 from rest_jax.recipes.stages import JOURNAL
 from rest_jax.rollout import store
-from rest_jax.rollout.journal import Journal
+from rest_jax.rollout.journal import open_journal
 from rest_jax.rollout.no_tools import NoTools
 from rest_jax.rollout.oracle import WithOracle
 from rest_jax.rollout.recording import encoder, ids_of
@@ -239,12 +240,9 @@ class Workbench:
         for endpoint in self.endpoints.values():
             endpoint.speak(policy.codec, chat)
         spent = {role: endpoint.usage for role, endpoint in self.endpoints.items()}
-        own = store.part(journals, self.group.index)
-        with Journal(own, [other for other in store.parts(journals) if other != own]) as journal:
-            self.group.shared()  # nobody writes before all have read
+        with open_journal(journals, self.group) as journal:
             for trajectory in rollout(
-                # What is there already is the first one's to hand on.
-                [job for job in jobs if self.group.first or job.key not in journal.finished],
+                jobs,
                 make_agent,
                 {**self.endpoints, Role.ACTOR: policy},
                 tools or self.tools,
@@ -270,7 +268,7 @@ class Workbench:
     def _clear(self, finished: Path, journals: Path) -> None:
         """Remove what is no longer needed once the trajectories are in their place."""
         if self.group.first:
-            for path in {*store.parts(finished), *store.parts(journals)} - {finished}:
+            for path in {*parts_of(finished), *parts_of(journals)} - {finished}:
                 path.unlink()
 
     def _refuse_useless_adapter(self, trajectory: Trajectory) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +19,11 @@ from typing import Any, NamedTuple, Self
 from rest_jax.core.appended import Appended
 from rest_jax.core.canonical import digest
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
+from rest_jax.core.errors import UserError
+from rest_jax.core.files import part_of, parts_of
 from rest_jax.core.schema import from_row, to_row
 from rest_jax.core.trajectory import SCHEMA_VERSION, Trajectory
+from rest_jax.distributed.group import Group
 
 
 class ToolKey(NamedTuple):
@@ -97,14 +101,32 @@ class Journal:
                 raise ValueError(f"unknown record {kind!r}")
 
 
+@contextmanager
+def open_journal(path: Path, group: Group) -> Iterator[Journal]:
+    """The journal of one of a group's processes: it writes its own part, having read all parts there are, by whichever
+    processes they were begun. None of the group writes before all have read. Raises as `Journal` does, and UserError
+    when not all read the same."""
+    own = part_of(path, group.index)
+    with Journal(own, [other for other in parts_of(path) if other != own]) as journal:
+        found = group.shared(len(journal.finished))
+        if len(set(found)) > 1:
+            raise UserError(
+                f"{path.parent}: its processes find {found} finished trajectories there, in their order; see that all "
+                f"have the same folder, and repeat the command"
+            )
+        yield journal
+
+
 def progress(path: Path) -> tuple[int, int]:
-    """How many jobs a journal has begun, and how many trajectories it has finished, while another process writes it."""
+    """How many jobs a journal, or the parts of several processes together, has begun, and how many trajectories it has
+    finished, while others write it."""
     begun, finished = set(), 0
-    with path.open("rb") as file:
-        for line in file:
-            if line.startswith(b'{"kind": "begun"') and line.endswith(b"\n"):
-                begun.add(json.loads(line)["job"])
-            finished += line.startswith(b'{"kind": "trajectory"') and line.endswith(b"\n")
+    for each in parts_of(path):
+        with each.open("rb") as file:
+            for line in file:
+                if line.startswith(b'{"kind": "begun"') and line.endswith(b"\n"):
+                    begun.add(json.loads(line)["job"])
+                finished += line.startswith(b'{"kind": "trajectory"') and line.endswith(b"\n")
     return len(begun), finished
 
 

@@ -70,7 +70,8 @@ def rollout(
     once more. An agent whose code raises ends as `agent_error`.
 
     Of several processes of a `group`, which have the same jobs and have read the same journals, each makes a part: a
-    question at a time that none of them has taken, while it has fewer under way than its equal share would be.
+    question at a time that none of them has taken, while it has fewer under way than its equal share would be. What
+    the journals hold is the first one's to yield.
 
     Raises UserError when an agent asks for a role that has no policy, or when the journal is of another policy;
     ValueError when two jobs have one key or the policies have several tokenizers.
@@ -85,7 +86,8 @@ def rollout(
     left = [job for job in jobs if journal is None or job.key not in journal.finished]
     taken, made = group.counter(), group.counter()
     progress = _Progress(emit, stage, len(jobs), kept)
-    yield from kept
+    if group.first:
+        yield from kept
     for trajectory in runner.run(leased(left, taken), at_once=math.ceil(len(left) / group.count)):
         progress.add(trajectory, made())
         yield trajectory

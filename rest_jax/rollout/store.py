@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rest_jax.core.errors import UserError
-from rest_jax.core.files import written_whole
+from rest_jax.core.files import part_of, written_whole
 from rest_jax.core.schema import SCHEMA, VERSION_KEY, from_row, to_row
 from rest_jax.core.trajectory import SCHEMA_VERSION, Trajectory
 from rest_jax.distributed.group import Group
@@ -22,26 +22,16 @@ def write(path: Path, trajectories: Iterable[Trajectory]) -> None:
         pq.write_table(table, part, compression="zstd")
 
 
-def part(path: Path, index: int) -> Path:
-    """Where one of several processes, by its number, keeps its part of a file: process 0 in the file itself."""
-    return path if index == 0 else path.with_name(f"{path.stem}-{index}{path.suffix}")
-
-
-def parts(path: Path) -> list[Path]:
-    """The parts of a file that are there, by however many processes they were made."""
-    return [*([path] if path.is_file() else []), *path.parent.glob(f"{path.stem}-[1-9]*{path.suffix}")]
-
-
 def gather(path: Path, own: Iterable[Trajectory], group: Group) -> list[Trajectory]:
     """Write what all processes of a group made, each its `own`, to one file, by question and sample; returns it. Who
     dies in between leaves parts behind that are written anew. Raises as `read` does."""
     if not group.first:
-        write(part(path, group.index), own)
+        write(part_of(path, group.index), own)
         group.shared()
         group.shared()
         return read(path)
     group.shared()
-    made = [*own, *(trajectory for index in range(1, group.count) for trajectory in read(part(path, index)))]
+    made = [*own, *(trajectory for index in range(1, group.count) for trajectory in read(part_of(path, index)))]
     made.sort(key=lambda trajectory: (trajectory.question_id, trajectory.sample))
     write(path, made)
     group.shared()
