@@ -31,9 +31,11 @@ def make_mesh(data: int = 1, fsdp: int = 1, tensor: int = 1, *, devices: Sequenc
 
 
 def whole(array: Any) -> Any:
-    """An array that can be read here, whichever processes hold its parts; all that have one have to call this."""
-    if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
+    """An array as this process can read it, whichever processes hold its parts; all of them have to call this."""
+    if array.is_fully_addressable:
         return array
+    if array.is_fully_replicated:
+        return array.addressable_data(0)
     return multihost_utils.process_allgather(array, tiled=True)
 
 

@@ -23,6 +23,10 @@ def talks(group):
         here["took"].append(number)
     mesh = make_mesh(2)
     halves = jax.device_put(np.arange(4.0), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
+    try:
+        make_mesh(3)
+    except UserError as error:
+        here["uneven"] = str(error)
     return {**here, "devices": [device.process_index for device in mesh.devices.flat], "whole": whole(halves).tolist()}
 
 

@@ -32,6 +32,7 @@ def test_they_hear_each_other_and_no_two_get_one_number() -> None:
     assert here["first"] == there["first"] == 0
     assert sorted(here["took"] + there["took"]) == list(range(NUMBERS))
     assert here["devices"] == there["devices"] == [0, 1]
+    assert here["uneven"].startswith("mesh: 3 devices do not divide over 2 processes; set data, fsdp and tensor so")
     assert here["whole"] == there["whole"] == [0.0, 1.0, 2.0, 3.0]
 
 
