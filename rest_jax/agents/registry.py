@@ -122,7 +122,7 @@ class AnyMethod(Protocol):
 
 @dataclass(frozen=True)
 class Method:
-    """An agent whose turns are lines, and how it is prompted."""
+    """An agent whose turns are lines, or blocks of them, and how it is prompted."""
 
     name: str
     run: Callable[[Question, Prompt, Limits], Agent]

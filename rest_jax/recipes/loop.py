@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rest_jax.agents.program import PYTHON
 from rest_jax.agents.registry import agent, registered_methods
 from rest_jax.config.settings import GrowSettings, ImproveSettings, RestConfig
 from rest_jax.core.canonical import digest
@@ -130,8 +131,9 @@ class Loop:
 
     def demonstrate(self, name: str, demonstrations: Sequence[Demonstration]) -> mixture.Grown:
         """Replay demonstrations through the real agent and tools; those earn nothing whose answer the tools did not
-        show, where the agent calls any, and those to which they showed a gold page of another split."""
-        searches = bool(agent(self.config.agent.name).tools)
+        show, where the agent calls any but the one that runs its own programs, and those to which they showed a gold
+        page of another split."""
+        searches = bool({*agent(self.config.agent.name).tools} - {PYTHON})
 
         def work(folder: Path) -> dict[str, Any]:
             trajectories = self.bench.demonstrate(folder, demonstrations, "train")

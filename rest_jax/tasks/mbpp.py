@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rest_jax.core.demonstration import Demonstration, Turn
 from rest_jax.core.trajectory import Question
 from rest_jax.tasks.files import read_jsonl
 from rest_jax.tasks.leaks import HeldOut, without_leaks
@@ -41,8 +42,8 @@ DATASET = Dataset(
 
 
 def mbpp(data: Path | None, folder: Path) -> Task:
-    """MBPP in its published splits. A question shows its tests, as in the paper: the sentence alone does not name the
-    function."""
+    """MBPP in its published splits, its train programs as demonstrations. A question shows its tests, as in the paper:
+    the sentence alone does not name the function."""
     from rest_jax.tasks.builder import read_rows
 
     rows = read_rows(DATASET, data, folder)["full"]
@@ -53,6 +54,7 @@ def mbpp(data: Path | None, folder: Path) -> Task:
         name=DATASET.name,
         corpus_file=None,
         splits=splits,
+        sources={"gold": tuple(Demonstration(one, (Turn("", "finish", one.answer),)) for one in splits[Split.TRAIN])},
         metric=program_metric,
         voice=str.strip,
         version=DATASET.version,

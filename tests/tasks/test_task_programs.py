@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rest_jax.agents.registry import agent
 from rest_jax.cli.main import main
 from rest_jax.config.settings import TaskSettings
 from rest_jax.core.background import BackgroundLoop
@@ -186,6 +187,9 @@ def test_mbpps_tests_are_shown_and_run(tmp_path: Path) -> None:
     made = task(TaskSettings("mbpp", str(tmp_path)), tmp_path / "made")
     splits = {str(split): [question.id for question in questions] for split, questions in made.splits.items()}
     assert splits == {"train": ["mbpp-0601"], "select": ["mbpp-0511"], "report": ["mbpp-0011"]}
+    (shown,) = made.sources["gold"]
+    (program,) = agent("program").lines(shown)
+    assert made.score(program.said, shown.question).em == 1.0
     (question,) = made.splits[Split.REPORT]
     assert question.text.endswith("adds 11. It has to pass these tests:\nassert add(0) == 11\nassert add(1) == 12")
     assert [made.score(question.answer.replace("11", other), question).em for other in ("11", "12")] == [1.0, 0.0]
