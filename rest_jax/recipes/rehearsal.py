@@ -31,11 +31,15 @@ REHEARSED = 40
 
 def lengths(task: Task, codec: TextCodec, settings: AgentSettings) -> Lengths:
     """Tokens of a trajectory of these settings' agent, bare, as the task's gold demonstrations have them, or else its
-    worked examples.
+    worked examples. Of a task that has neither they are guessed: every turn is as long as it may be, and so is what it
+    is shown.
 
     What transcripts of one trajectory have in common is counted for each that does not continue another.
     """
     played = rehearsed(task, codec, settings, REHEARSED)
+    if not played:
+        most = settings.turns * Limits.of(settings, agent(settings.name).turn_tokens).turn_tokens
+        return Lengths(sampled=most, prefilled=most)
     asked = [segment for one in played for call in one.calls for segment in call.segments]
     return Lengths(
         sampled=sum(one.model_tokens for one in played) / len(played),

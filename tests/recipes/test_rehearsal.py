@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from rest_jax.config.settings import RestConfig
 from rest_jax.core.errors import UserError
 from rest_jax.core.policy import TextCodec
 from rest_jax.models import tokenizer
-from rest_jax.recipes.rehearsal import refuse_too_long
+from rest_jax.recipes.plan import Lengths
+from rest_jax.recipes.rehearsal import lengths, refuse_too_long, work
 from rest_jax.recipes.run import refuse_too_few
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.task import Task
@@ -45,6 +47,20 @@ def test_the_documented_preset_over_the_quickstart_has_room(example: Path, atlas
     config = load(example, RestConfig).value
     refuse_too_few(config, atlas)
     refuse_too_long(config, atlas, codec)
+
+
+def test_where_nothing_is_demonstrated_a_trajectory_is_as_long_as_it_may_be(
+    example: Path, atlas: Task, codec: TextCodec
+) -> None:
+    config = load(
+        example, RestConfig, ["pilot.demonstrations=0", "agent.shots=0", "agent.turns=5", "agent.turn_tokens=40"]
+    ).value
+    bare = replace(atlas, sources={}, examples=())
+    refuse_too_long(config, bare, codec)
+    assert lengths(bare, codec, config.agent) == Lengths(
+        sampled=40 * config.agent.turns, prefilled=40 * config.agent.turns
+    )
+    assert work(config, bare, codec)
 
 
 @pytest.mark.parametrize(
