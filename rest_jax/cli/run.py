@@ -38,6 +38,7 @@ def execute(options: argparse.Namespace) -> int:
     loaded, run_dir = loaded_run(options)
     from rich.console import Console
 
+    from rest_jax.distributed.processes import launched
     from rest_jax.recipes.run import REPORT, dry_run, run
     from rest_jax.reporting.table import results
     from rest_jax.reporting.terminal import Terminal
@@ -47,6 +48,8 @@ def execute(options: argparse.Namespace) -> int:
         return 0
     with Terminal() as terminal:
         summary = run(loaded, run_dir, offline=options.offline, emit=terminal)
+    if launched().index > 0:
+        return 0  # the first tells for all
     Console(highlight=False).print(results(summary))
     print(f"\nreport: {run_dir / REPORT}")
     return 0

@@ -37,6 +37,16 @@ def write_json(path: Path, value: Any) -> None:
         part.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def part_of(path: Path, index: int) -> Path:
+    """Where one of several processes, by its number, keeps its part of a file: process 0 in the file itself."""
+    return path if index == 0 else path.with_name(f"{path.stem}-{index}{path.suffix}")
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The parts of a file that are there, by however many processes they were made."""
+    return [*([path] if path.is_file() else []), *path.parent.glob(f"{path.stem}-[1-9]*{path.suffix}")]
+
+
 def append_whole(path: Path, line: bytes) -> None:
     """Add to a file, or leave it as it is and raise OSError: half a line would spoil the next one. For one writer."""
     with path.open("ab", buffering=0) as file:

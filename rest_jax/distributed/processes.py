@@ -49,7 +49,7 @@ def launched(environ: Mapping[str, str] = os.environ) -> Launched:
     """What the environment says of this process; the user's own word (`COUNT`) stands before that of a launcher.
 
     Kubernetes is not asked: an Indexed Job is as often many runs as one. Nor is the metadata server of a TPU VM:
-    `refuse_several` sees by JAX's own count what it would say. Raises UserError for numbers that do not go together.
+    `group.joined` sees by JAX's own count what it would say. Raises UserError for numbers that do not go together.
     """
     if COUNT in environ:
         return _by_hand(environ)
@@ -65,13 +65,14 @@ def launched(environ: Mapping[str, str] = os.environ) -> Launched:
 
 def start(processes: Launched, within_s: int) -> None:
     """Make the processes one JAX, whose devices are those of all of them; to be called before anything asks for a
-    device. One process alone stays as it is.
+    device. One process alone stays as it is, and so do those that are one already.
 
-    JAX ends this process itself, with a trace, where the others do not come in time. Raises UserError for what it
-    refuses.
+    SIGTERM stays what it is without others: JAX would only note it. JAX ends this process itself, with a trace, where
+    the others do not come in time. Raises UserError for what it refuses.
     """
-    if processes.count == 1:
+    if processes.count == 1 or jax.distributed.is_initialized():
         return
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             processes.coordinator,
@@ -82,23 +83,6 @@ def start(processes: Launched, within_s: int) -> None:
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{processes}: jax.distributed does not start: {error}; {MEND}") from error
-
-
-def refuse_several(environ: Mapping[str, str] = os.environ) -> Launched:
-    """What this process is, if it is the only one. Raises UserError where others were started with it: a run is one
-    process, and all of them would do the same in the same folder."""
-    this = launched(environ)
-    if this.count > 1:
-        raise UserError(
-            f"{this}: a run is one process; give each seed a job of its own and pool them (docs/launch), or set "
-            f"{COUNT}=1 where these are runs of their own"
-        )
-    if (count := jax.process_count()) > 1:
-        raise UserError(
-            f"JAX has the devices of {count} processes here, and a run is one process; take a TPU slice of one host, "
-            f"or do without jax.distributed.initialize"
-        )
-    return this
 
 
 def _by_hand(environ: Mapping[str, str]) -> Launched:

@@ -107,6 +107,7 @@ class Loop:
                 folder=folder,
                 worth=self._worth(),
                 emit=self.bench.emit,
+                group=self.run.group,
             )
             return {
                 "weights_digest": result.player.weights_digest,

@@ -122,7 +122,7 @@ def memory(folder: Path, engine: EngineSettings, dtype: Any, improves: Sequence[
     config, samplers = checkpoint.config_of(folder), meshes(checked(engine, "engine"))
     sizes = jax.tree.map(lambda leaf: leaf.size, abstract_params(config))
     layer = jax.tree.map(lambda size: size // config.layers, sizes["blocks"])
-    trained = ((_training(config, improve), improve.mesh.devices) for improve in improves)
+    trained = ((_training(config, improve), improve.mesh.devices // jax.process_count()) for improve in improves)
     training, training_devices = max(trained, default=(0, 1))
     return Memory(
         each=footprint(config, engine, dtype, layout(config, samplers[0])),

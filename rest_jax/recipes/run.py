@@ -11,13 +11,15 @@ from typing import Any
 
 from rest_jax.agents.registry import agent, method_of
 from rest_jax.config.loader import Loaded, load
+from rest_jax.config.policies import PoliciesSettings
 from rest_jax.config.settings import AgentSettings, RestConfig, ToolsSettings
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, notice, to_both, warning
 from rest_jax.core.files import write_json
 from rest_jax.core.trajectory import Question
 from rest_jax.distributed.cpu import divide_cpu
-from rest_jax.distributed.processes import Launched, refuse_several
+from rest_jax.distributed.group import WITHIN_S, Group, joined
+from rest_jax.distributed.processes import COUNT, Launched, launched
 from rest_jax.models import catalog, tokenizer
 from rest_jax.models.checkpoint import config_of
 from rest_jax.models.decoder import parameters
@@ -52,20 +54,35 @@ ONCE = ("prompted", "teacher", *floors.PLAYED.values(), floors.MOST_FREQUENT)
 def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Listener) -> dict[str, Any]:
     """Do what is left of a run and return its summary (also written to summary.json, with report.html beside it).
 
-    Every metric, warning and stage end goes to metrics.jsonl as it comes.
+    Every metric, warning and stage end goes to metrics.jsonl as it comes. Where a launcher started several processes
+    all of them play the run, over one folder; the first alone writes and tells what comes of it.
 
     Raises UserError for whatever the user can mend; what was done until then is kept, and repeating goes on there.
     """
+    config, this = loaded.value, launched()
+    divide_cpu(max(config.engine.devices, math.ceil(config.devices / this.count)))
+    if this.count > 1:
+        notice(emit, f"{this}: waits for the others, {WITHIN_S} s at the most")
+    elif this != Launched():
+        notice(emit, str(this))
+    with joined(this) as group:
+        summary = _played(loaded, run_dir, group, offline=offline, emit=emit)
+        group.shared()  # the folder is whole
+    return read_summary(run_dir) if summary is None else summary
+
+
+def _played(
+    loaded: Loaded[RestConfig], run_dir: Path, group: Group, *, offline: bool, emit: Listener
+) -> dict[str, Any] | None:
+    """The run as one process of a group plays it; the summary is the first one's to write."""
     config = loaded.value
-    divide_cpu(config.devices)
-    this = refuse_several()
+    if group.count > 1:
+        refuse_alone(config)
     here = environment(config.model.dtype)
     with (
         MetricsFile(run_dir / METRICS) as metrics,
-        open_run(run_dir, loaded, here, to_both(metrics, emit)) as folder,
+        open_run(run_dir, loaded, here, to_both(metrics, emit), group) as folder,
     ):
-        if this != Launched():
-            notice(folder.emit, str(this))
         task = open_task(config.task, run_dir / "data")
         refuse_too_few(config, task)
         with open_workbench(
@@ -76,19 +93,31 @@ def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Liste
             tools=config.tools,
             emit=folder.emit,
             offline=offline,
-            log=run_dir / "tools.log",
+            log=(run_dir if group.first else run_dir / f"process-{group.index}") / "tools.log",
             improves=config.improves,
             policies=config.policies,
             replies=run_dir / endpoints.REPLIES,
+            group=group,
         ) as bench:
             refuse_too_long(config, task, bench.engine.codec)
             seated = students.seated(config, bench, offline=offline)  # before the bench has rows: they take turns
             announce(config, bench, folder.emit)
             measured = measure(config, folder, bench, seated)
-            summary = summary_of(config, task, measured, folder.warnings)
+        if not group.first:
+            return None
+        summary = summary_of(config, task, measured, folder.warnings)
         write_json(run_dir / SUMMARY, summary)
         _write_report(run_dir, summary, loaded, folder.stages, task)
     return summary
+
+
+def refuse_alone(config: RestConfig) -> None:
+    """Raises UserError for what a run of several processes cannot do: what is written to one file as it comes."""
+    mend = f"take it out, or start the run as one process ({COUNT}=1)"
+    if config.policies != PoliciesSettings():
+        raise UserError(f"policies: what an endpoint replies is kept by one process, and here are several; {mend}")
+    if config.tools.mode == "record":
+        raise UserError(f"tools.mode: a cassette is recorded by one process, and here are several; {mend}")
 
 
 def measure(config: RestConfig, folder: RunFolder, bench: Bench, seated: students.Students) -> list[Measured]:

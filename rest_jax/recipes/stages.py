@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +22,9 @@ from filelock import FileLock, Timeout
 from rest_jax.config.loader import Loaded
 from rest_jax.config.plain import as_plain, differing
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import Event, Listener, remembering, warning
+from rest_jax.core.events import Event, Listener, remembering, silent, warning
 from rest_jax.core.files import PART, write_json
+from rest_jax.distributed.group import Group
 
 RUN_SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -58,10 +60,10 @@ Work = Callable[[Path], Mapping[str, Any]]
 
 @dataclass
 class RunFolder:
-    """The folder of one run, held by one process at a time.
+    """The folder of one run, held by one process at a time, or by one group of them.
 
     `stages` collects what this process finished or found finished, in order; `warnings` each warning of the run once,
-    those of earlier processes included.
+    those of earlier processes included. Of a group all do a stage's work together, and the first alone writes.
     """
 
     path: Path
@@ -70,28 +72,56 @@ class RunFolder:
     environment: Mapping[str, Any]
     warnings: list[str]
     stages: list[Done] = field(default_factory=list)
+    group: Group = field(default_factory=Group)
 
     def stage(self, name: str, inputs: Mapping[str, Any], work: Work) -> Done:
         """Do a stage, or find it done from the same inputs (settings, data, weights, seeds: whatever decides it).
 
         Raises UserError when the folder holds this stage made from other inputs.
         """
+        done = self._led(name, inputs, work) if self.group.first else self._followed(name, work)
+        self.stages.append(done)
+        return done
+
+    def _led(self, name: str, inputs: Mapping[str, Any], work: Work) -> Done:
+        """The stage as the first process does it."""
         folder = self.path / STAGES / name
         self.emit(Event("stage_started", {"stage": name}))
         done = _read(folder, name)
+        skipped, before = done is not None, 0.0
         if done is None:
             before = _claim(folder, inputs)
+        else:
+            _refuse_other_inputs(folder, done.inputs, inputs)
+        self.group.told([name, skipped])
+        if done is None:
             begun = time.monotonic()
             results = work(folder)
+            self._hear()
             made_from = as_plain(inputs, decisive=True)
             done = Done(name, folder, made_from, results, before + time.monotonic() - begun, len(self.stages))
             self._commit(done)
-            self.emit(Event("stage_finished", {"stage": name, "seconds": done.seconds, "skipped": False}))
-        else:
-            _refuse_other_inputs(folder, done.inputs, inputs)
-            self.emit(Event("stage_finished", {"stage": name, "seconds": done.seconds, "skipped": True}))
-        self.stages.append(done)
+        self.group.told([done.inputs, done.results, done.seconds, done.place])
+        self.emit(Event("stage_finished", {"stage": name, "seconds": done.seconds, "skipped": skipped}))
         return done
+
+    def _followed(self, name: str, work: Work) -> Done:
+        """The stage as the others do it: they have a part in its work, and what it leaves behind is the first's."""
+        named, skipped = self.group.told()
+        if named != name:
+            raise RuntimeError(f"process 0 has come to stage {named}, process {self.group.index} to {name}")
+        if not skipped:
+            with tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
+                work(Path(scratch))
+            self.group.shared(self.warnings)
+        return Done(name, self.path / STAGES / name, *self.group.told())
+
+    def _hear(self) -> None:
+        """Wait until all have done their work, and pass on what the others alone have to warn of."""
+        for said in self.group.shared([]):
+            for text in said:
+                if text not in self.warnings:
+                    warning(self.emit, text)
 
     def _commit(self, done: Done) -> None:
         manifest = {
@@ -109,25 +139,50 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def open_run(path: Path, config: Loaded[Any], environment: Mapping[str, Any], emit: Listener) -> Iterator[RunFolder]:
-    """Create or reopen a run's folder and hold it.
+def open_run(
+    path: Path, config: Loaded[Any], environment: Mapping[str, Any], emit: Listener, group: Group | None = None
+) -> Iterator[RunFolder]:
+    """Create or reopen a run's folder and hold it, for all of a group.
 
     `environment` is what bits depend on beside the config; going on in another one is worth a warning. Raises
-    UserError when the folder holds stages of another config, was written by another schema version, or is in use.
+    UserError when the folder holds stages of another config, was written by another schema version, or is in use, and
+    when the processes of the group have not the same config and environment.
     """
+    group = group or Group()
+    _refuse_unlike(path, group.shared([config.digest, dict(environment)]))
+    if not group.first:
+        group.told()  # the folder is there
+        if not is_run(path):
+            raise UserError(f"{path}: process {group.index} finds no run there; give all processes one shared folder")
+        warnings: list[str] = []
+        with held(path, f".lock-{group.index}"):
+            yield RunFolder(path, remembering(warnings, silent), config.digest, environment, warnings, group=group)
+        return
     with held(path):
         _check_identity(path, config, environment)
         warnings = _json(path / WARNINGS) if (path / WARNINGS).is_file() else []
-        run = RunFolder(path, _listening(path, emit, warnings), config.digest, environment, warnings)
+        run = RunFolder(path, _listening(path, emit, warnings), config.digest, environment, warnings, group=group)
         _warn_of_another(run.emit, read_environment(path), environment)
+        group.told()
         yield run
 
 
+def _refuse_unlike(path: Path, processes: Sequence[Any]) -> None:
+    """All processes of a group do the same, and in the same bits."""
+    (digest, environment), *others = processes
+    for index, (other_digest, other) in enumerate(others, 1):
+        unlike = [name for name in environment if other.get(name) != environment[name]]
+        if other_digest != digest:
+            unlike.append("config")
+        if unlike:
+            raise UserError(f"{path}: process {index} has another {', '.join(unlike)} than process 0; start them alike")
+
+
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[None]:
-    """Make a folder and hold it for a `with` block. Raises UserError when another process holds it."""
+def held(path: Path, by: str = ".lock") -> Iterator[None]:
+    """Make a folder and hold it for a `with` block, `by` a file in it. Raises UserError when another process does."""
     path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path / ".lock")
+    lock = FileLock(path / by)
     try:
         lock.acquire(timeout=0)
     except Timeout:

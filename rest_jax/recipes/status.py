@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from rest_jax.core.files import parts_of
 from rest_jax.recipes.stages import CLOCK, JOURNAL, STAGES, SUMMARY, finished_stages
 from rest_jax.rollout.journal import progress
 from rest_jax.tools import watch
@@ -31,7 +32,7 @@ def status(run: Path) -> list[str]:
 def _in_progress(stages: Path) -> Iterator[str]:
     for clock in sorted(stages.rglob(CLOCK)):
         name = clock.parent.relative_to(stages).as_posix()
-        if (journal := clock.parent / JOURNAL).is_file():
+        if parts_of(journal := clock.parent / JOURNAL):
             begun, finished = progress(journal)
             yield f"{name}: {finished} trajectories finished, {begun - finished} begun"
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -18,8 +18,10 @@ from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, Role, Sampling, Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, Listener
+from rest_jax.core.files import parts_of
 from rest_jax.core.policy import Policy, TextCodec
 from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.distributed.group import Group
 from rest_jax.models import catalog, checkpoint
 from rest_jax.models.tensors import stored_params
 from rest_jax.policies.scripted import ScriptedPolicy
@@ -28,13 +30,13 @@ from rest_jax.recipes.memory import Memory
 from rest_jax.recipes.sampler import open_sampler, room_for
 from rest_jax.recipes.stages import JOURNAL
 from rest_jax.rollout import store
-from rest_jax.rollout.journal import Journal
+from rest_jax.rollout.journal import open_journal
 from rest_jax.rollout.no_tools import NoTools
 from rest_jax.rollout.oracle import WithOracle
 from rest_jax.rollout.recording import encoder, ids_of
 from rest_jax.rollout.runner import Job, Tools, rollout
 from rest_jax.sampling.replicas import Replicas
-from rest_jax.sampling.stats import Stats
+from rest_jax.sampling.stats import Stats, together
 from rest_jax.tasks.leaks import refuse_shown
 from rest_jax.tasks.task import Task
 from rest_jax.tools.agreement import refuse_another, refuse_another_recording, refuse_missing, refuse_trouble
@@ -122,6 +124,8 @@ class Workbench:
     policies: PoliciesSettings = field(default_factory=PoliciesSettings)
     endpoints: Endpoints = field(default_factory=dict)
     """The policies behind endpoints, by the role in which agents ask them."""
+    group: Group = field(default_factory=Group)
+    """The processes that make them together, each on a workbench of its own."""
 
     def play(self, folder: Path, player: Player, spec: RolloutSpec, method: str | None = None) -> list[Trajectory]:
         """Trajectories of a player, kept in `folder`; what is already there is not made again.
@@ -141,7 +145,8 @@ class Workbench:
         self.compile(prompt, sharing=bool(common) and self.engine.shares)
         self.engine.share(common)
         trajectories = self._roll(folder, self.engine, chosen, prompt, spec)
-        self._tell(self.engine.stats.since(before), len(trajectories))
+        did = self.group.shared(astuple(self.engine.stats.since(before)))
+        self._tell(together(Stats(*each) for each in did), len(trajectories))
         return trajectories
 
     def compile(self, prompt: AnyPrompt, *, sharing: bool) -> None:
@@ -226,15 +231,16 @@ class Workbench:
     ) -> list[Trajectory]:
         """The jobs' trajectories by question and sample; `chat`: the turns in which their transcripts are written;
         `tools`: None where the agents call none but the adapter's."""
-        finished = folder / TRAJECTORIES
-        if finished.is_file():
-            (folder / JOURNAL).unlink(missing_ok=True)  # a kill came between the two
+        where, made = self.group.told([str(folder.absolute()), (folder / TRAJECTORIES).is_file()])
+        finished, journals = Path(where) / TRAJECTORIES, Path(where) / JOURNAL
+        if made:
+            self._clear(finished, journals)  # a kill came between the two
             return store.read(finished)
         trajectories = []
         for endpoint in self.endpoints.values():
             endpoint.speak(policy.codec, chat)
         spent = {role: endpoint.usage for role, endpoint in self.endpoints.items()}
-        with Journal(folder / JOURNAL) as journal:
+        with open_journal(journals, self.group) as journal:
             for trajectory in rollout(
                 jobs,
                 make_agent,
@@ -243,6 +249,7 @@ class Workbench:
                 journal=journal,
                 sampling=sampling,
                 emit=self.emit,
+                group=self.group,
             ):
                 if trajectory.status is Status.TOOL_FAILURE:
                     self._refuse_useless_adapter(trajectory)
@@ -254,10 +261,15 @@ class Workbench:
             if any(used.values()):
                 numbers = {f"{role}_{name}": count for name, count in used.items()}
                 self.emit(Event("metrics", {"stage": "rollout", "step": len(trajectories), **numbers}))
-        trajectories.sort(key=lambda t: (t.question_id, t.sample))
-        store.write(finished, trajectories)
-        (folder / JOURNAL).unlink()
+        trajectories = store.gather(finished, trajectories, self.group)
+        self._clear(finished, journals)
         return trajectories
+
+    def _clear(self, finished: Path, journals: Path) -> None:
+        """Remove what is no longer needed once the trajectories are in their place."""
+        if self.group.first:
+            for path in {*parts_of(finished), *parts_of(journals)} - {finished}:
+                path.unlink()
 
     def _refuse_useless_adapter(self, trajectory: Trajectory) -> None:
         """While the adapter lives and works, a trajectory that it failed is masked; else all the others would fail."""
@@ -312,14 +324,16 @@ def open_workbench(
     improves: Sequence[ImproveSettings] = (),
     policies: PoliciesSettings | None = None,
     replies: Path | None = None,
+    group: Group | None = None,
 ) -> Iterator[Workbench]:
     """Load the model, start or check the tool adapter, and close both at the end.
 
     `log` receives what the adapter prints; without one it is thrown away in the end. `any_corpus` takes an adapter at
     `tools.url` as it is. `policies` are those behind endpoints, whose replies the folder `replies` keeps, if one is
-    named. Raises UserError when none answers, when it lacks a tool that the agent calls, when it serves another corpus
-    or index than the task would, or, before anything is begun, when the settings ask of the agent what it is not able
-    to, or when the device will not hold the engine's rows or one of the `improves` that are to come.
+    named. Each process of a `group` opens a workbench of its own. Raises UserError when no adapter answers, when it
+    lacks a tool that the agent calls, when it serves another corpus or index than the task would, or, before anything
+    is begun, when the settings ask of the agent what it is not able to, or when the device will not hold the engine's
+    rows or one of the `improves` that are to come.
     """
     called = method_of(agent_settings, learns=bool(improves)).tools
     base_folder = catalog.resolve(model.name, offline=offline)
@@ -350,4 +364,5 @@ def open_workbench(
             memory=held,
             policies=policies,
             endpoints=opened.enter_context(endpoints),
+            group=group or Group(),
         )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +19,11 @@ from typing import Any, NamedTuple, Self
 from rest_jax.core.appended import Appended
 from rest_jax.core.canonical import digest
 from rest_jax.core.effects import ToolErrorKind, ToolFault, ToolReply
+from rest_jax.core.errors import UserError
+from rest_jax.core.files import part_of, parts_of
 from rest_jax.core.schema import from_row, to_row
 from rest_jax.core.trajectory import SCHEMA_VERSION, Trajectory
+from rest_jax.distributed.group import Group
 
 
 class ToolKey(NamedTuple):
@@ -37,8 +41,9 @@ class ToolKey(NamedTuple):
 class Journal:
     """An open journal. Records are handed to the system at once and are durable after `commit`."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or create the journal at `path`; a last line that a crash tore is cut off.
+    def __init__(self, path: Path, beside: Sequence[Path] = ()) -> None:
+        """Open or create the journal at `path`; a last line that a crash tore is cut off. `beside` are journals of
+        other processes on the same jobs: what they hold is read too, and they stay as they are.
 
         Raises UserError when another line is damaged, or when the schema version is another.
         """
@@ -49,7 +54,12 @@ class Journal:
         self.replies: defaultdict[str, dict[ToolKey, ToolReply]] = defaultdict(dict)
         """Tool replies by job key that unfinished jobs had then."""
         head = {"kind": "journal", "schema_version": SCHEMA_VERSION}
-        self._file = Appended(path, head, self._take, mend="delete the file to sample its stage again")
+        mend = "delete the file to sample its stage again"
+        for other in beside:
+            Appended(other, head, self._take, mend=mend, writable=False).close()
+        self._file = Appended(path, head, self._take, mend=mend)
+        for job in self.finished:  # by one process, where another one had begun it
+            self.replies.pop(job, None)
 
     def __enter__(self) -> Self:
         return self
@@ -91,14 +101,32 @@ class Journal:
                 raise ValueError(f"unknown record {kind!r}")
 
 
+@contextmanager
+def open_journal(path: Path, group: Group) -> Iterator[Journal]:
+    """The journal of one of a group's processes: it writes its own part, having read all parts there are, by whichever
+    processes they were begun. None of the group writes before all have read. Raises as `Journal` does, and UserError
+    when not all read the same."""
+    own = part_of(path, group.index)
+    with Journal(own, [other for other in parts_of(path) if other != own]) as journal:
+        found = group.shared(len(journal.finished))
+        if len(set(found)) > 1:
+            raise UserError(
+                f"{path.parent}: its processes find {found} finished trajectories there, in their order; see that all "
+                f"have the same folder, and repeat the command"
+            )
+        yield journal
+
+
 def progress(path: Path) -> tuple[int, int]:
-    """How many jobs a journal has begun, and how many trajectories it has finished, while another process writes it."""
+    """How many jobs a journal, or the parts of several processes together, has begun, and how many trajectories it has
+    finished, while others write it."""
     begun, finished = set(), 0
-    with path.open("rb") as file:
-        for line in file:
-            if line.startswith(b'{"kind": "begun"') and line.endswith(b"\n"):
-                begun.add(json.loads(line)["job"])
-            finished += line.startswith(b'{"kind": "trajectory"') and line.endswith(b"\n")
+    for each in parts_of(path):
+        with each.open("rb") as file:
+            for line in file:
+                if line.startswith(b'{"kind": "begun"') and line.endswith(b"\n"):
+                    begun.add(json.loads(line)["job"])
+                finished += line.startswith(b'{"kind": "trajectory"') and line.endswith(b"\n")
     return len(begun), finished
 
 

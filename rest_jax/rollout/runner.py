@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from itertools import count
+from itertools import count, groupby
 from typing import Any, Protocol
 
 from rest_jax.core.effects import Agent, Outcome, Role, Sampling, Status, ToolReply, stopped
@@ -13,6 +14,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, Listener, silent, warning
 from rest_jax.core.policy import Policy, Request, ScoreRequest
 from rest_jax.core.trajectory import Trajectory
+from rest_jax.distributed.group import Group
 from rest_jax.rollout.episode import Episode, Job, Order, ToolRequest, well_formed
 from rest_jax.rollout.journal import Journal, ToolKey
 from rest_jax.rollout.recording import encoder
@@ -56,6 +58,7 @@ def rollout(
     attempts: int = 3,
     emit: Listener = silent,
     stage: str = "rollout",
+    group: Group | None = None,
 ) -> Iterator[Trajectory]:
     """Make the jobs' trajectories and yield each as soon as it has ended (first those that the journal holds).
 
@@ -66,6 +69,10 @@ def rollout(
     then it ends as `tool_failure`, which the journal does not keep: begun again with its journal, the rollout tries
     once more. An agent whose code raises ends as `agent_error`.
 
+    Of several processes of a `group`, which have the same jobs and have read the same journals, each makes a part: a
+    question at a time that none of them has taken, while it has fewer under way than its equal share would be. What
+    the journals hold is the first one's to yield.
+
     Raises UserError when an agent asks for a role that has no policy, or when the journal is of another policy;
     ValueError when two jobs have one key or the policies have several tokenizers.
     """
@@ -73,29 +80,41 @@ def rollout(
         raise ValueError("two jobs of one rollout have the same seed, generation, question id and sample")
     if len({policy.codec.digest for policy in policies.values()}) > 1:
         raise ValueError("the policies of one rollout must share a tokenizer: a transcript's ids are its tokenizer's")
+    group = group or Group()
     runner = _Runner(make_agent, policies, tools, sampling, journal, attempts, emit)
     kept = [runner.checked(journal, job) for job in jobs if journal is not None and job.key in journal.finished]
+    left = [job for job in jobs if journal is None or job.key not in journal.finished]
+    taken, made = group.counter(), group.counter()
     progress = _Progress(emit, stage, len(jobs), kept)
-    yield from kept
-    for trajectory in runner.run([job for job in jobs if journal is None or job.key not in journal.finished]):
-        progress.add(trajectory)
+    if group.first:
+        yield from kept
+    for trajectory in runner.run(leased(left, taken), at_once=math.ceil(len(left) / group.count)):
+        progress.add(trajectory, made())
         yield trajectory
+
+
+def leased(jobs: Sequence[Job], taken: Callable[[], int]) -> Iterator[Job]:
+    """The jobs of those blocks whose places, from 0, `taken` gives. A block is what there is of one question."""
+    blocks = [list(block) for _, block in groupby(jobs, lambda job: job.question.id)]
+    while (place := taken()) < len(blocks):
+        yield from blocks[place]
 
 
 class _Progress:
     """Tells the listener how far a rollout is: once at its beginning, with what an earlier process did (which counts
-    in no rate), then with each trajectory."""
+    in no rate), then with each trajectory. What is done counts all processes, rates and what is masked this one."""
 
     def __init__(self, emit: Listener, stage: str, total: int, kept: Sequence[Trajectory]) -> None:
         self._emit, self._stage, self._total = emit, stage, total
         self._began = time.monotonic()
-        self._done = len(kept)
+        self._kept = self._done = len(kept)
         self._masked = sum(trajectory.status.is_masked for trajectory in kept)
         self._tokens = 0
         self._tell()
 
-    def add(self, trajectory: Trajectory) -> None:
-        self._done += 1
+    def add(self, trajectory: Trajectory, before: int) -> None:
+        """`before`: those that were made before it, by whichever process."""
+        self._done = self._kept + before + 1
         self._masked += trajectory.status.is_masked
         self._tokens += trajectory.model_tokens
         self._tell()
@@ -129,7 +148,8 @@ class _Runner:
         self._emit = emit
         self._encode = encoder(self._actor.codec)
         self._capacity = min(policy.sessions for policy in policies.values())
-        self._waiting: deque[tuple[Job, int]] = deque()
+        self._jobs: Iterator[Job] = iter(())
+        self._again: deque[tuple[Job, int]] = deque()
         self._live: dict[int, Episode] = {}
         self._ended: list[Episode] = []
         self._owner: dict[int, Episode] = {}
@@ -139,13 +159,12 @@ class _Runner:
         self._began: dict[str, float] = {}
         self._warned: set[str] = set()
 
-    def run(self, jobs: Sequence[Job]) -> Iterator[Trajectory]:
-        self._waiting.extend((job, 1) for job in jobs)
+    def run(self, jobs: Iterator[Job], *, at_once: int) -> Iterator[Trajectory]:
+        self._jobs, self._capacity = jobs, min(self._capacity, at_once)
         if self._journal is not None:
             self._replies.update({job: dict(replies) for job, replies in self._journal.replies.items()})
         try:
-            while self._waiting or self._live:
-                self._admit()
+            while self._admit():
                 self._work()
                 yield from self._harvest()
         finally:
@@ -163,9 +182,10 @@ class _Runner:
             )
         return trajectory
 
-    def _admit(self) -> None:
-        while self._waiting and len(self._live) < self._capacity:
-            job, attempt = self._waiting.popleft()
+    def _admit(self) -> bool:
+        """Begin what there is room for; whether there is anything to work on then."""
+        while len(self._live) < self._capacity and (begun := self._next()) is not None:
+            job, attempt = begun
             self._began.setdefault(job.key, time.monotonic())
             if self._journal is not None:
                 self._journal.add_begun(job.key)
@@ -182,6 +202,13 @@ class _Runner:
             )
             self._live[episode.session] = episode
             self._advance(episode)
+        return bool(self._live or self._ended)
+
+    def _next(self) -> tuple[Job, int] | None:
+        """A job and its attempt, from 1: those that have to begin again come after all others."""
+        if (job := next(self._jobs, None)) is not None:
+            return job, 1
+        return self._again.popleft() if self._again else None
 
     def _work(self) -> None:
         """A block of every policy that has work, then what the tools have; wait for a tool only if no policy works."""
@@ -225,7 +252,7 @@ class _Runner:
         if failure is not None and episode.attempt < self._attempts:
             episode.close()
             self._leave(episode)
-            self._waiting.append((episode.job, episode.attempt + 1))
+            self._again.append((episode.job, episode.attempt + 1))
             return
         for order in episode.advance():
             self._place(episode, order)

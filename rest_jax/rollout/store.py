@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rest_jax.core.errors import UserError
-from rest_jax.core.files import written_whole
+from rest_jax.core.files import part_of, written_whole
 from rest_jax.core.schema import SCHEMA, VERSION_KEY, from_row, to_row
 from rest_jax.core.trajectory import SCHEMA_VERSION, Trajectory
+from rest_jax.distributed.group import Group
 
 
 def write(path: Path, trajectories: Iterable[Trajectory]) -> None:
@@ -19,6 +20,22 @@ def write(path: Path, trajectories: Iterable[Trajectory]) -> None:
     table = pa.Table.from_pylist([to_row(trajectory) for trajectory in trajectories], schema=SCHEMA)
     with written_whole(path) as part:
         pq.write_table(table, part, compression="zstd")
+
+
+def gather(path: Path, own: Iterable[Trajectory], group: Group) -> list[Trajectory]:
+    """Write what all processes of a group made, each its `own`, to one file, by question and sample; returns it. Who
+    dies in between leaves parts behind that are written anew. Raises as `read` does."""
+    if not group.first:
+        write(part_of(path, group.index), own)
+        group.shared()
+        group.shared()
+        return read(path)
+    group.shared()
+    made = [*own, *(trajectory for index in range(1, group.count) for trajectory in read(part_of(path, index)))]
+    made.sort(key=lambda trajectory: (trajectory.question_id, trajectory.sample))
+    write(path, made)
+    group.shared()
+    return made
 
 
 def read(path: Path) -> list[Trajectory]:

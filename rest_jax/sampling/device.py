@@ -36,7 +36,7 @@ class Device:
         self.stats = Stats()
         self.dtype = jnp.dtype(dtype or model.params["embed"].dtype)
         self._settings = settings
-        self._layout = layout(model.config, mesh or make_mesh(tensor=settings.tensor))
+        self._layout = layout(model.config, mesh or make_mesh(tensor=settings.tensor, devices=jax.local_devices()))
         case = attention.Case(self._layout.device.platform, model.config.head_dim, self.dtype.name)
         self.attention = attention.choose(settings.attention, case)
         self._config = replace(model.config, attention=self.attention.name)

@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, warning
+from rest_jax.distributed.mesh import whole
 from rest_jax.training.step import TrainState
 
 SCHEMA_VERSION = 1
@@ -133,7 +134,7 @@ def _checksum(state: TrainState) -> int:
     """CRC-32 over every leaf's bytes: what orbax reads back is not checked by itself."""
     checksum = 0
     for leaf in jax.tree.leaves(_tree(state)):
-        checksum = zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data, checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(whole(leaf)).reshape(-1).view(np.uint8).data, checksum)
     return checksum
 
 

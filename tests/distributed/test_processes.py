@@ -1,19 +1,18 @@
-"""Several processes: who says that there are others, that they find each other, and that a run refuses them."""
+"""Several processes: who says that there are others, and that they find each other."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
-from rest_jax.cli.main import main
 from rest_jax.core.errors import UserError
+from rest_jax.distributed.group import joined
 from rest_jax.distributed.probe import probe
-from rest_jax.distributed.processes import Launched, launched, refuse_several, start
-from tests.processes import ROOT, free_port, together
+from rest_jax.distributed.processes import Launched, launched, start
+from tests.processes import by_hand, free_port, together
 
 ALONE = "process 0 of 1 (no launcher says that there are others)"
 SLURM = {
@@ -26,14 +25,6 @@ SLURM = {
 OPEN_MPI = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
 SLICE = {"TPU_WORKER_HOSTNAMES": "a,b", "TPU_WORKER_ID": "1"}
 SLICES = {**SLICE, "MEGASCALE_NUM_SLICES": "2", "MEGASCALE_SLICE_ID": "1"}
-
-
-def by_hand(count: int, index: int, port: int) -> dict[str, str]:
-    return {
-        "REST_JAX_PROCESSES": str(count),
-        "REST_JAX_PROCESS": str(index),
-        "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-    }
 
 
 def without(environ: Mapping[str, str], name: str) -> dict[str, str]:
@@ -93,18 +84,8 @@ def test_numbers_that_do_not_go_together(environ: dict[str, str], said: str) -> 
 
 def test_one_process_starts_nothing() -> None:
     start(Launched(), within_s=1)
-    assert refuse_several({}) == Launched()
-
-
-def test_a_run_of_several_processes_is_refused(capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, value in SLURM.items():
-        monkeypatch.setenv(name, value)
-    run_dir = tmp_path / "run"
-    assert main(["run", str(ROOT / "configs/smoke.yaml"), "--run-dir", str(run_dir)]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("rest-jax: error: process 1 of 2 (Slurm: SLURM_NTASKS=2): a run is one process; give each ")
-    assert said.count("\n") == 1
-    assert not run_dir.exists()
+    with joined(Launched()) as group:
+        assert (group.index, group.count) == (0, 1)
 
 
 @pytest.mark.multiprocess
@@ -136,17 +117,21 @@ def test_a_process_whose_others_do_not_come_says_so_in_one_line(
 
 
 @pytest.mark.multiprocess
-def test_a_run_is_refused_where_jax_is_several_processes_already() -> None:
+def test_a_run_is_refused_where_jax_is_several_processes_and_nobody_said_so() -> None:
     """As on a TPU slice of several hosts, of which no variable tells."""
     port = free_port()
     code = f"""
 import sys, jax
-from rest_jax.distributed.processes import refuse_several
+from rest_jax.distributed.group import joined
+from rest_jax.distributed.processes import Launched
 jax.distributed.initialize("127.0.0.1:{port}", 2, int(sys.argv[1]))
 try:
-    refuse_several({{}})
+    with joined(Launched()):
+        pass
 except Exception as error:
     print(error)
 """
     for _, out in together([[sys.executable, "-c", code, str(index)] for index in range(2)], [{}] * 2):
-        assert "JAX has the devices of 2 processes here, and a run is one process; take a TPU slice of one host" in out
+        assert (
+            "JAX has the devices of 2 processes here, of which no launcher told; say so with REST_JAX_PROCESSES" in out
+        )

@@ -22,7 +22,7 @@ from rest_jax.core.events import silent
 from rest_jax.recipes.digest import run_digest
 from rest_jax.recipes.players import model_of, models_of_run
 from rest_jax.recipes.rest import Loop
-from rest_jax.recipes.run import notes, refuse_too_few
+from rest_jax.recipes.run import notes, refuse_alone, refuse_too_few
 from rest_jax.recipes.stages import open_run
 from rest_jax.recipes.workbench import open_workbench
 from rest_jax.tasks.files import write_jsonl
@@ -277,6 +277,21 @@ def test_a_task_without_demonstrations_is_grown_on(tiny_config: Path, data: Path
         ("gen 1", 1.0),
     ]
     assert not [note for note in summary["notes"] if "BM25" in note]
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("policies.judge={url: 'http://127.0.0.1:1', model: any}", "policies: what an endpoint replies is kept by one"),
+        ("tools={mode: record, cassette: calls.jsonl}", "tools.mode: a cassette is recorded by one process"),
+    ],
+)
+def test_what_is_written_as_it_comes_is_refused_to_several_processes(
+    tiny_config: Path, override: str, said: str
+) -> None:
+    refuse_alone(load(tiny_config, RestConfig).value)
+    with pytest.raises(UserError, match=f"^{said}.* or start the run as one process \\(REST_JAX_PROCESSES=1\\)$"):
+        refuse_alone(load(tiny_config, RestConfig, [override]).value)
 
 
 @pytest.mark.slow

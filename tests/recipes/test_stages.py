@@ -16,7 +16,9 @@ from rest_jax.config.plain import FREE
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, Listener, silent, warning
 from rest_jax.core.files import PART
-from rest_jax.recipes.stages import CLOCK, MANIFEST, finished_stages, open_run, read_environment
+from rest_jax.distributed.group import Group
+from rest_jax.recipes.stages import CLOCK, MANIFEST, RUN, WARNINGS, finished_stages, open_run, read_environment
+from tests.threads import in_threads
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class Config:
     workers: int = field(default=1, metadata=FREE)
 
 
-def opened(path: Path, config: Any = Config(), *, jax: str = "0.10", emit: Listener = silent):
-    return open_run(path, loaded(config), {"jax": jax}, emit)
+def opened(
+    path: Path, config: Any = Config(), *, jax: str = "0.10", emit: Listener = silent, group: Group | None = None
+):
+    return open_run(path, loaded(config), {"jax": jax}, emit, group)
 
 
 class Counted:
@@ -242,3 +246,53 @@ def test_a_damaged_manifest_names_itself(tmp_path: Path) -> None:
     (done.folder / MANIFEST).write_text('{"schema')
     with pytest.raises(UserError, match="not valid JSON; remove the folder"):
         finished_stages(tmp_path / "run")
+
+
+def test_a_group_works_together_and_the_first_alone_writes(tmp_path: Path) -> None:
+    """Twice: what is done is found done by all."""
+    events: list[list[Event]] = [[], []]
+    worked: list[int] = []
+
+    def play(group: Group) -> list[Any]:
+        with opened(tmp_path / "run", emit=events[group.index].append, group=group) as run:
+
+            def work(folder: Path) -> Mapping[str, Any]:
+                worked.append(group.index)
+                (folder / "part").write_text(f"of {group.index}")
+                warning(run.emit, "of all")
+                warning(run.emit, f"of {group.index}")
+                return {"em": group.index, "all": group.shared(group.index)}
+
+            return [run.stage(name, {"a": 1}, work) for name in ("grow", "evaluate")]
+
+    for _ in range(2):
+        (first, other) = in_threads(2, play)
+        assert first == other
+        assert [done.results for done in first] == [{"em": 0, "all": [0, 1]}] * 2
+    assert sorted(worked) == [0, 0, 1, 1]
+    assert first == finished_stages(tmp_path / "run")
+    assert [(done.folder / "part").read_text() for done in first] == ["of 0"] * 2
+    assert json.loads((tmp_path / "run" / WARNINGS).read_text()) == ["of all", "of 0", "of 1"]
+    assert events[1] == []
+
+
+def test_unlike_processes_are_no_group(tmp_path: Path) -> None:
+    def play(group: Group, *, steps: int = 3, jax: str = "0.10") -> None:
+        with opened(tmp_path / "run", Config(parts=(Part(steps),)), jax=jax, group=group):
+            pass
+
+    with pytest.raises(UserError, match=r"run: process 1 has another jax than process 0; start them alike"):
+        in_threads(2, lambda group: play(group, jax="0.10" if group.first else "0.12"))
+    with pytest.raises(UserError, match="process 1 has another config"):
+        in_threads(2, lambda group: play(group, steps=3 if group.first else 4))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_only_the_first_one_sees_is_none_for_all(tmp_path: Path) -> None:
+    def play(group: Group) -> None:
+        with opened(tmp_path / f"host-{group.index}", group=group):
+            group.shared()
+
+    with pytest.raises(UserError, match=r"host-1: process 1 finds no run there; give all processes one shared folder"):
+        in_threads(2, play)
+    assert (tmp_path / "host-0" / RUN).is_file()

@@ -11,7 +11,7 @@ import pytest
 
 from rest_jax.cli.main import main
 from rest_jax.config.settings import ToolsSettings
-from rest_jax.core.files import write_json
+from rest_jax.core.files import part_of, write_json
 from rest_jax.recipes.stages import CLOCK, JOURNAL, SUMMARY
 from rest_jax.recipes.status import status
 from rest_jax.rollout.journal import Journal
@@ -49,6 +49,10 @@ def test_a_run_in_the_middle_of_a_stage(finished_run: Path, tmp_path: Path) -> N
     first, *lines = status(run)
     assert ": not finished, " in first
     assert "  seed-0/gen-1/grow: 0 trajectories finished, 2 begun" in lines
+    with Journal(part_of(stage / JOURNAL, 1)) as journal:  # another process's
+        for job in ("b", "c"):
+            journal.add_begun(job)
+    assert "  seed-0/gen-1/grow: 0 trajectories finished, 3 begun" in status(run)
 
 
 def test_an_adapter_that_answers(finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
