@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+import signal
 from collections import Counter
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from training_world import CONFIG, example, random_examples
 from rest_jax.config.improve import ImproveSettings, MeshSettings
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent
+from rest_jax.core.termination import Terminated, terminable
 from rest_jax.models import decoder
 from rest_jax.training.fit import fit
 
@@ -110,6 +112,19 @@ def test_a_stopped_fit_goes_on_in_the_same_bits(whole, params, tmp_path, step):
     assert_same_bits(run(params, tmp_path, emit=events.append), whole[0])
     repeated = [event.data["step"] for event in events if event.kind == "metrics"]
     assert repeated[0] == (step - 1) // SETTINGS.checkpoint_every * SETTINGS.checkpoint_every + 1
+
+
+@pytest.mark.parametrize("step", [1, 4, 9])
+def test_sigterm_keeps_the_step_in_which_it_came(whole, params, tmp_path, step):
+    def terminated_in(event):
+        if event.kind == "metrics" and event.data["step"] == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Terminated, match=f"the state after step {step} of 9 of improve is kept"), terminable():
+        run(params, tmp_path, emit=terminated_in)
+    events = []
+    assert_same_bits(run(params, tmp_path, emit=events.append), whole[0])
+    assert [event.data["step"] for event in events if event.kind == "metrics"] == list(range(step + 1, 10))
 
 
 def test_a_finished_fit_repeated_computes_its_last_interval_only(whole, params, tmp_path):
