@@ -6,7 +6,8 @@ Runs the config once uninterrupted. Then runs it once more, kills it (SIGKILL or
 from within its stages, and repeats the command after each. A moment is a count in the run's own files (lines of a
 journal, optimizer steps), never a time, so that a slow machine is hit where a fast one is. From six kills on, one comes
 before the adapter is up, one hits the adapter alone, and every kind of stage is hit. The journals, metrics and digests
-then say what the kills cost: at most the trajectories in flight, and one checkpoint interval.
+then say what the kills cost: at most the trajectories in flight, and two checkpoint intervals: a checkpoint is written
+while the next steps are made.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Kill:
     recomputed: int
     """Trajectories begun again, or optimizer steps done again."""
     allowed: int
-    """What may be done again: the trajectories in flight, or a checkpoint interval of steps."""
+    """What may be done again: the trajectories in flight, or two checkpoint intervals of steps."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ def _cost(shot: Shot, later: Sequence[Shot], stages: dict[str, Done], run: Path,
         after = steps[shot.records : end]
         again = max(0, steps[shot.records - 1] - after[0] + 1) if after else 0
         moment = f"after step {steps[shot.records - 1]} of {settings['steps']}"
-        return Kill(aim.kind, by, aim.stage, moment, 0, again, settings["checkpoint_every"])
+        return Kill(aim.kind, by, aim.stage, moment, 0, again, 2 * settings["checkpoint_every"])
     journal = _lines(journals / aim.stage.replace("/", "+"))
     before, after = journal[: shot.records], journal[shot.records : end]
     begun, finished = _jobs(before, "begun"), _jobs(before, "trajectory")

@@ -13,6 +13,7 @@ from rest_jax.core.events import Listener
 from rest_jax.core.trajectory import Trajectory
 from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.models import checkpoint
+from rest_jax.models.decoder import Params
 from rest_jax.models.digest import weights_digest
 from rest_jax.models.shrink import SHRUNK, shrunk
 from rest_jax.recipes.agent_file import described
@@ -34,6 +35,8 @@ class Improved:
     losses: tuple[float, ...]
     tokens: int
     examples: int
+    params: Params
+    """As training left them: f32, over its mesh."""
 
 
 def improve(
@@ -74,4 +77,4 @@ def improve(
         agent={**described(trained, tools, model.codec.chat), **kept},
     )
     player = Player(folder / MODEL, weights_digest(result.params), trained.bare)
-    return Improved(player, tuple(result.losses), result.tokens, len(examples))
+    return Improved(player, tuple(result.losses), result.tokens, len(examples), result.params)

@@ -108,6 +108,7 @@ class Loop:
                 worth=self._worth(),
                 emit=self.bench.emit,
             )
+            self.bench.hand_over(result.player, result.params)
             return {
                 "weights_digest": result.player.weights_digest,
                 "losses": list(result.losses),

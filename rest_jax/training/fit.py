@@ -1,4 +1,5 @@
-"""Fit: a model, examples and settings in; fine-tuned parameters out; a kill at any moment costs one interval."""
+"""Fit: a model, examples and settings in; fine-tuned parameters out; a kill at any moment costs two intervals at
+most."""
 
 from __future__ import annotations
 
@@ -69,9 +70,9 @@ def fit(
     over all examples. Optimizer and schedule start anew. `params` are left as they are; what is trained, and its
     moments, are f32.
 
-    Every `settings.checkpoint_every` steps, the last one excepted, the state goes to `folder`; a repeated call goes on
-    from there and ends in the same bits (same mesh, same versions). SIGTERM ends it with Terminated after the step in
-    which it came, whose state is kept.
+    Every `settings.checkpoint_every` steps, the last one excepted, the state goes to `folder`, where it is written
+    while the next steps are made; a repeated call goes on from there and ends in the same bits (same mesh, same
+    versions). SIGTERM ends it with Terminated after the step in which it came, whose state is kept.
 
     Emits `metrics` and `progress` events for every step. UserError for settings that will not do, when there is
     nothing to learn from, when the mesh has more devices than there are or does not divide the model, when the folder

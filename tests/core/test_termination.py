@@ -14,12 +14,16 @@ def terminate():
 
 def test_it_ends_a_block_as_ctrl_c_does_and_does_not_interrupt_what_ends():
     before, ended = signal.getsignal(signal.SIGTERM), []
-    with pytest.raises(KeyboardInterrupt) as caught, terminable():
+
+    def work():
         try:
             terminate()
         finally:
             terminate()
             ended.append(True)
+
+    with pytest.raises(KeyboardInterrupt) as caught, terminable():
+        work()
     assert caught.type is Terminated
     assert ended
     assert signal.getsignal(signal.SIGTERM) is before
@@ -27,21 +31,29 @@ def test_it_ends_a_block_as_ctrl_c_does_and_does_not_interrupt_what_ends():
 
 def test_postponed_it_comes_at_the_end_of_the_block():
     done = []
-    with pytest.raises(Terminated), terminable():
+
+    def work():
         with postponed() as terminated:
             assert not terminated()
             terminate()
             assert terminated()
             done.append("inside")
         done.append("after")
+
+    with pytest.raises(Terminated), terminable():
+        work()
     assert done == ["inside"]
 
 
 def test_a_block_that_ends_by_itself_says_why():
-    with pytest.raises(Terminated, match="what was kept"), terminable(), postponed() as terminated:
-        terminate()
-        if terminated():
-            raise Terminated("what was kept")
+    def work():
+        with postponed() as terminated:
+            terminate()
+            if terminated():
+                raise Terminated("what was kept")
+
+    with pytest.raises(Terminated, match="what was kept"), terminable():
+        work()
 
 
 def test_who_ignores_it_goes_on_ignoring_it():
