@@ -2,11 +2,12 @@
 
     python -m benchmarks.kill_and_resume CONFIG --folder F --kills 12 --json OUT [--set key=value]...
 
-Runs the config once uninterrupted. Then runs it once more, kills it (SIGKILL) at moments drawn from within its stages,
-and repeats the command after each. A moment is a count in the run's own files (lines of a journal, optimizer steps),
-never a time, so that a slow machine is hit where a fast one is. From six kills on, one comes before the adapter is up,
-one hits the adapter alone, and every kind of stage is hit. The journals, metrics and digests then say what the kills
-cost: at most the trajectories in flight, and one checkpoint interval.
+Runs the config once uninterrupted. Then runs it once more, kills it (SIGKILL or SIGTERM, as drawn) at moments drawn
+from within its stages, and repeats the command after each. A moment is a count in the run's own files (lines of a
+journal, optimizer steps), never a time, so that a slow machine is hit where a fast one is. From six kills on, one comes
+before the adapter is up, one hits the adapter alone, and every kind of stage is hit. The journals, metrics and digests
+then say what the kills cost: at most the trajectories in flight, and two checkpoint intervals: a checkpoint is written
+while the next steps are made.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rest_jax.cli.main import TERMINATED
 from rest_jax.core.files import write_json
 from rest_jax.recipes.digest import run_digest
 from rest_jax.recipes.stages import MANIFEST, Done, finished_stages
@@ -44,7 +46,8 @@ class Aim:
     """A kill to come, once the stage's journal has `at` lines or its training `at` steps."""
 
     kind: str
-    stage: str
+    by: signal.Signals
+    stage: str = ""
     at: int = 0
 
 
@@ -61,6 +64,7 @@ class Kill:
     """A kill, and what it cost."""
 
     kind: str
+    by: str
     stage: str
     moment: str
     in_flight: int
@@ -68,7 +72,7 @@ class Kill:
     recomputed: int
     """Trajectories begun again, or optimizer steps done again."""
     allowed: int
-    """What may be done again: the trajectories in flight, or a checkpoint interval of steps."""
+    """What may be done again: the trajectories in flight, or two checkpoint intervals of steps."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +119,9 @@ def kill_and_resume(config: Path, folder: Path, *, kills: int, seed: int = 0, ov
             for pid in _adapters(process.pid):
                 os.kill(pid, signal.SIGKILL)
         else:
-            process.kill()
-            process.wait()
+            process.send_signal(aim.by)
+            if process.wait() not in (-signal.SIGKILL, TERMINATED):
+                raise _failed(process, killed)
         shots.append(Shot(aim, watched.read()))
         watched.keep(journals)
     if process.poll() is not None:
@@ -145,15 +150,16 @@ def _aims(stages: Sequence[Done], kills: int, rng: random.Random) -> list[Aim]:
 
 
 def _aim(kind: str, stages: Sequence[Done], rng: random.Random) -> Aim:
+    by = signal.SIGKILL if kind == "adapter" else rng.choice((signal.SIGKILL, signal.SIGTERM))
     if kind == "start":
-        return Aim(kind, "")
+        return Aim(kind, by)
     where = {"reward": ("grow",), "adapter": ("grow", "evaluate")}.get(kind, (kind,))
     done = rng.choice([done for done in stages if _kind(done) in where])
     if kind == "reward":
-        return Aim(kind, done.name)
+        return Aim(kind, by, done.name)
     if kind == "improve":
-        return Aim(kind, done.name, rng.randint(1, max(1, len(done.results["losses"]) - 1)))
-    return Aim(kind, done.name, rng.randint(2, max(2, round(0.8 * _journal_lines(done)))))
+        return Aim(kind, by, done.name, rng.randint(1, max(1, len(done.results["losses"]) - 1)))
+    return Aim(kind, by, done.name, rng.randint(2, max(2, round(0.8 * _journal_lines(done)))))
 
 
 def _kind(done: Done) -> str:
@@ -236,15 +242,16 @@ def _cost(shot: Shot, later: Sequence[Shot], stages: dict[str, Done], run: Path,
     """What was done again between a kill and the next one of its stage."""
     aim = shot.aim
     end = next((other.records for other in later if other.aim.stage == aim.stage), None)
+    by = aim.by.name
     if aim.kind == "start":
-        return Kill(aim.kind, "", "the adapter was starting", 0, 0, 0)
+        return Kill(aim.kind, by, "", "the adapter was starting", 0, 0, 0)
     if aim.kind == "improve":
         settings = stages[aim.stage].inputs["improve"]
         steps = [entry["step"] for entry in _lines(run / "metrics.jsonl") if _tells_step(entry, aim.stage)]
         after = steps[shot.records : end]
         again = max(0, steps[shot.records - 1] - after[0] + 1) if after else 0
         moment = f"after step {steps[shot.records - 1]} of {settings['steps']}"
-        return Kill(aim.kind, aim.stage, moment, 0, again, settings["checkpoint_every"])
+        return Kill(aim.kind, by, aim.stage, moment, 0, again, 2 * settings["checkpoint_every"])
     journal = _lines(journals / aim.stage.replace("/", "+"))
     before, after = journal[: shot.records], journal[shot.records : end]
     begun, finished = _jobs(before, "begun"), _jobs(before, "trajectory")
@@ -254,7 +261,7 @@ def _cost(shot: Shot, later: Sequence[Shot], stages: dict[str, Done], run: Path,
         raise RuntimeError(f"{aim.stage}: {len(lost)} finished trajectories were begun again, such as {min(lost)}")
     moment = "all sampled" if aim.kind == "reward" else f"line {shot.records} of {_journal_lines(stages[aim.stage])}"
     open_ = len(begun - finished)
-    return Kill(aim.kind, aim.stage, moment, open_, len(again), open_)
+    return Kill(aim.kind, by, aim.stage, moment, open_, len(again), open_)
 
 
 def _tells_step(entry: dict[str, Any], stage: str) -> bool:
@@ -284,7 +291,11 @@ def _ended(process: subprocess.Popen[bytes], run: Path, look: Callable[[], None]
         look()
         time.sleep(0.1)
     if process.returncode != 0:
-        raise RuntimeError(f"the run ended with exit code {process.returncode}; see {run.with_suffix('.log')}")
+        raise _failed(process, run)
+
+
+def _failed(process: subprocess.Popen[bytes], run: Path) -> RuntimeError:
+    return RuntimeError(f"the run ended with exit code {process.returncode}; see {run.with_suffix('.log')}")
 
 
 def _adapters(pid: int) -> set[int]:

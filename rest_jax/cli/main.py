@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from rest_jax import __version__
 from rest_jax.core.errors import UserError
+from rest_jax.core.termination import Terminated, terminable
 from rest_jax.core.text import printable
 
 
@@ -62,6 +63,7 @@ COMMANDS = (
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+TERMINATED = 143
 USER_ERROR = 2
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -81,15 +83,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = argparse.Namespace()
     try:
-        _parser(given).parse_args(given, options)
-        code = options.execute(options)
-        sys.stdout.flush()
+        with terminable():
+            _parser(given).parse_args(given, options)
+            code = options.execute(options)
+            sys.stdout.flush()
         return code
     except UserError as error:
         return _say(f"error: {' '.join(str(error).split())}", USER_ERROR)
-    except KeyboardInterrupt:
-        goes_on = "; the same command goes on where this one stopped"
-        return _say(f"interrupted{goes_on if getattr(options, 'resumes', False) else ''}", INTERRUPTED)
+    except KeyboardInterrupt as ending:
+        word, code = ("terminated", TERMINATED) if isinstance(ending, Terminated) else ("interrupted", INTERRUPTED)
+        kept = f": {ending}" if str(ending) else ""
+        goes_on = "; the same command goes on where this one stopped" if getattr(options, "resumes", False) else ""
+        return _say(f"{word}{kept}{goes_on}", code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the flush at exit must not fail again
         return BROKEN_PIPE

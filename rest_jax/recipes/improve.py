@@ -16,6 +16,7 @@ from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.distributed.group import Group
 from rest_jax.distributed.mesh import whole
 from rest_jax.models import checkpoint
+from rest_jax.models.decoder import Params
 from rest_jax.models.digest import weights_digest
 from rest_jax.models.shrink import SHRUNK, shrunk
 from rest_jax.recipes.agent_file import described
@@ -37,6 +38,8 @@ class Improved:
     losses: tuple[float, ...]
     tokens: int
     examples: int
+    params: Params
+    """As training left them: f32, over its mesh, or where that is of several processes whole in each."""
 
 
 def improve(
@@ -83,4 +86,4 @@ def improve(
             agent={**described(trained, tools, model.codec.chat), **kept},
         )
     player = Player(folder / MODEL, weights_digest(params), trained.bare)
-    return Improved(player, tuple(result.losses), result.tokens, len(examples))
+    return Improved(player, tuple(result.losses), result.tokens, len(examples), params)

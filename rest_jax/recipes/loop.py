@@ -110,6 +110,7 @@ class Loop:
                 emit=self.bench.emit,
                 group=self.run.group,
             )
+            self.bench.hand_over(result.player, result.params)
             return {
                 "weights_digest": result.player.weights_digest,
                 "losses": list(result.losses),

@@ -29,6 +29,8 @@ TRAINED_BYTES = 20
 """Of one parameter in training, all in f32: as loaded, as trained, its gradient, Adam's two moments."""
 FROZEN_BYTES = 12
 """Of one parameter beside adapters in training: as loaded, with the adapter in it, and the gradient of that."""
+KEPT_BYTES = 12
+"""On the host, of one trained parameter while a checkpoint is written: it and its two moments."""
 LEFT_ALONE = 2**29
 """Bytes of a host's memory that are not counted on: for the compiler, the tool adapter and the machine's other work."""
 
@@ -59,6 +61,8 @@ class Memory:
     nothing is trained."""
     training_devices: int = 1
     """How many devices hold that much."""
+    writing: int = 0
+    """What an Improve takes on the host while a checkpoint is written."""
 
     def line(self, engine: EngineSettings) -> str:
         """For a person."""
@@ -72,7 +76,10 @@ class Memory:
     def _trained(self) -> str:
         """The part of the line about an Improve, when there is any."""
         on = "" if self.training_devices == 1 else f" on each of {self.training_devices} devices"
-        return f", or in an Improve {_size(self.training)}{on} and its activations" if self.training else ""
+        if not self.training:
+            return ""
+        written = f", and {_size(self.writing)} of the host for a checkpoint" if self.writing else ""
+        return f", or in an Improve {_size(self.training)}{on} and its activations{written}"
 
     def _parked(self, engine: EngineSettings) -> str:
         """The part of the line about parked rows, when there can be any."""
@@ -100,7 +107,7 @@ class Memory:
         if engine.park == "device":
             mend = f"lower engine.resident ({engine.resident}), or set engine.park to host"
             yield "device", sampling + self.each.parked, mend
-        yield "host", self.loading, "choose a smaller model, or a machine with more memory"
+        yield "host", max(self.loading, self.writing), "choose a smaller model, or a machine with more memory"
         if engine.park == "host":
             mend = f"lower engine.resident ({engine.resident}), or set engine.park to device"
             yield "host", self.loading + self.devices * self.each.parked, mend
@@ -110,7 +117,8 @@ class Memory:
         fewer = f"lower engine.replicas ({engine.replicas}), or " if engine.replicas > 1 else ""
         weights = self.devices * self.each.weights
         mend = f"{fewer}choose a smaller model, or a machine with more memory"
-        yield "host", weights + max(self.training_devices * self.training, self.loading), mend
+        training = self.training_devices * self.training + self.writing
+        yield "host", weights + max(training, self.loading), mend
         sampling = weights + self.devices * (self.each.caches + self.each.working)
         yield "host", sampling, f"{fewer}{fewer_rows(engine)}"
         yield "host", sampling + self.devices * self.each.parked, f"{fewer}lower engine.resident ({engine.resident})"
@@ -122,14 +130,18 @@ def memory(folder: Path, engine: EngineSettings, dtype: Any, improves: Sequence[
     config, samplers = checkpoint.config_of(folder), meshes(checked(engine, "engine"))
     sizes = jax.tree.map(lambda leaf: leaf.size, abstract_params(config))
     layer = jax.tree.map(lambda size: size // config.layers, sizes["blocks"])
-    trained = ((_training(config, improve), improve.mesh.devices // jax.process_count()) for improve in improves)
-    training, training_devices = max(trained, default=(0, 1))
+    trained = (
+        (_training(config, improve), improve.mesh.devices // jax.process_count(), _writing(config, improve))
+        for improve in improves
+    )
+    training, training_devices, writing = max(trained, default=(0, 1, 0))
     return Memory(
         each=footprint(config, engine, dtype, layout(config, samplers[0])),
         devices=sum(mesh.size for mesh in samplers),
         loading=4 * 4 * max(jax.tree.leaves({**sizes, "blocks": layer})),
         training=training,
         training_devices=training_devices,
+        writing=writing,
     )
 
 
@@ -143,6 +155,11 @@ def _training(config: ModelConfig, improve: ImproveSettings) -> int:
         return sum(jax.tree.leaves(jax.tree.map(lambda one, at: math.prod(at.shard_shape(one.shape)), shapes, places)))
 
     return TRAINED_BYTES * here(improve.lora) + (0 if improve.lora is None else FROZEN_BYTES * here(None))
+
+
+def _writing(config: ModelConfig, improve: ImproveSettings) -> int:
+    """Bytes of a checkpoint of an Improve."""
+    return KEPT_BYTES * sum(leaf.size for leaf in jax.tree.leaves(abstract_trained(config, improve.lora)))
 
 
 def available() -> Available:

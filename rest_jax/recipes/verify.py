@@ -23,6 +23,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, silent
 from rest_jax.core.trajectory import Trajectory
 from rest_jax.models import checkpoint
+from rest_jax.models.decoder import Params
 from rest_jax.recipes.digest import run_digest
 from rest_jax.recipes.improve import MODEL
 from rest_jax.recipes.loop import RECORDS, REWARDS
@@ -209,6 +210,9 @@ class Stored:
 
     def free(self) -> None:
         """There is nothing to let go of."""
+
+    def hand_over(self, player: Player, params: Params) -> None:
+        """Nobody will play."""
 
 
 def _refuse_others(trajectories: Sequence[Trajectory], wanted: set[str]) -> None:

@@ -23,6 +23,7 @@ from rest_jax.core.policy import Policy, TextCodec
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.distributed.group import Group
 from rest_jax.models import catalog, checkpoint
+from rest_jax.models.decoder import Params
 from rest_jax.models.tensors import stored_params
 from rest_jax.policies.scripted import ScriptedPolicy
 from rest_jax.recipes.endpoints import Endpoints, named, open_endpoints
@@ -105,6 +106,7 @@ class Bench(Protocol):
     def judge(self, folder: Path, jobs: Sequence[Job], make_agent: Callable[[Job], Agent]) -> list[Trajectory]: ...
     def named(self, role: Literal[Role.TEACHER, Role.JUDGE]) -> Mapping[str, Any]: ...
     def free(self) -> None: ...
+    def hand_over(self, player: Player, params: Params) -> None: ...
 
 
 @dataclass
@@ -168,6 +170,11 @@ class Workbench:
     def free(self) -> None:
         """Let go of the sampler's rows; they are made again when it plays."""
         self.engine.free()
+
+    def hand_over(self, player: Player, params: Params) -> None:
+        """Seat a player with the parameters that training left on its mesh: cast and laid out for the sampler, from
+        device to device. The weights of the player before are dropped first."""
+        self.engine.load(params, player.weights_digest)
 
     def judge(self, folder: Path, jobs: Sequence[Job], make_agent: Callable[[Job], Agent]) -> list[Trajectory]:
         """What agents make of the judge's replies, kept in `folder` as HEARD; what is there is not asked again."""

@@ -1,10 +1,12 @@
-"""Fit: a model, examples and settings in; fine-tuned parameters out; a kill at any moment costs one interval."""
+"""Fit: a model, examples and settings in; fine-tuned parameters out; a kill at any moment costs two intervals at
+most."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -20,6 +22,7 @@ from rest_jax.config.settings import ImproveSettings
 from rest_jax.core.canonical import digest
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, Listener, notice, warning
+from rest_jax.core.termination import Terminated, postponed
 from rest_jax.distributed.rules import batch_sharding
 from rest_jax.models.config import ModelConfig
 from rest_jax.models.decoder import Params
@@ -68,8 +71,10 @@ def fit(
     over all examples. Optimizer and schedule start anew. `params` are left as they are; what is trained, and its
     moments, are f32.
 
-    Every `settings.checkpoint_every` steps, the last one excepted, the state goes to `folder`; a repeated call goes on
-    from there and ends in the same bits (same mesh, same versions).
+    Every `settings.checkpoint_every` steps, the last one excepted, the state goes to `folder`, where it is written
+    while the next steps are made; a repeated call goes on from there and ends in the same bits (same mesh, same
+    versions). SIGTERM ends it with Terminated after the step in which it came, whose state is kept, unless the mesh is
+    of several processes.
 
     Emits `metrics` and `progress` events for every step. UserError for settings that will not do, when there is
     nothing to learn from, when the mesh has more devices than there are or does not divide the model, when the folder
@@ -97,7 +102,9 @@ def fit(
     )
     inputs = digest([asdict(settings), asdict(config), seed, dtype.name, _mixture_digest(trained)])
 
-    with open_checkpoints(folder, inputs, emit) as checkpoints:
+    # Of several processes none can keep a step by itself: there SIGTERM ends all, at once.
+    until_kept = postponed() if jax.process_count() == 1 else nullcontext(lambda: False)
+    with open_checkpoints(folder, inputs, emit) as checkpoints, until_kept as terminated:
         found = checkpoints.newest(like=abstract_state(config, made, shardings, lora))
         if found is None:
             state, progress = initial_state(start, made, shardings), Progress()
@@ -111,8 +118,11 @@ def fit(
             state, metrics = step(state, frozen, jax.device_put(batch, batch_sharding(mesh)), learning)
             progress = _advanced(progress, metrics, begun)
             _emit_step(emit, progress, metrics, settings, float(learning))
-            if progress.steps % settings.checkpoint_every == 0 and progress.steps < settings.steps:
+            due = progress.steps % settings.checkpoint_every == 0 and progress.steps < settings.steps
+            if (ending := terminated()) or due:
                 checkpoints.save(state, progress)
+            if ending:
+                raise Terminated(f"the state after step {progress.steps} of {settings.steps} of {STAGE} is kept")
     learned = merged(frozen, state.params, lora)
     return FitResult(learned, progress.steps, progress.losses, progress.seconds, progress.tokens)
 

@@ -170,30 +170,33 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert done.stderr == ""
 
 
+GOES_ON = "; the same command goes on where this one stopped"
+
+
+@pytest.mark.parametrize(("number", "word", "code"), [("INT", "interrupted", 130), ("TERM", "terminated", 143)])
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "goes_on"),
     [
-        (["run"], "interrupted; the same command goes on where this one stopped"),
-        (["tables"], "interrupted; the same command goes on where this one stopped"),
-        (
-            ["eval", "--model", "x", "--json", "out.json", "--task", "atlas", "--questions"],
-            "interrupted; the same command goes on where this one stopped",
-        ),
-        (["config", "show"], "interrupted"),
+        (["run"], GOES_ON),
+        (["tables"], GOES_ON),
+        (["eval", "--model", "x", "--json", "out.json", "--task", "atlas", "--questions"], GOES_ON),
+        (["config", "show"], ""),
     ],
 )
-def test_an_interrupt_promises_to_go_on_where_that_is_true(tmp_path: Path, command: list[str], said: str) -> None:
+def test_who_is_stopped_promises_to_go_on_where_that_is_true(
+    tmp_path: Path, command: list[str], goes_on: str, number: str, word: str, code: int
+) -> None:
     fifo = tmp_path / "never.yaml"  # opening it blocks until someone writes: the command is surely in the middle
     os.mkfifo(fifo)
     # A shell's background jobs, and so their children, ignore SIGINT; env gives it back.
-    heeding = ["env", "--default-signal=INT", sys.executable]
+    heeding = ["env", f"--default-signal={number}", sys.executable]
     arguments = [*heeding, "-m", "rest_jax.cli.main", *command, str(fifo)]
     process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     with fifo.open("w"):  # returns once the command has opened it
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.Signals[f"SIG{number}"])
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == f"rest-jax: {said}\n"
+    assert process.returncode == code
+    assert err == f"rest-jax: {word}{goes_on}\n"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full")

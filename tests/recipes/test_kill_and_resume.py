@@ -1,4 +1,4 @@
-"""kill -9 within every kind of stage, before the adapter is up, and of the adapter alone: the same digest."""
+"""kill -9 or SIGTERM within every kind of stage and before the adapter is up, kill -9 of it alone: the same digest."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_digest(tiny_config: Path,
     result = kill_and_resume(tiny_config, tmp_path, kills=10)
     assert result.same_digest
     assert {kill.kind for kill in result.kills} == set(KINDS)
+    assert {kill.by for kill in result.kills} == {"SIGKILL", "SIGTERM"}
     assert len(result.kills) + len(result.missed) == 10
     assert result.within_bounds
     assert max(kill.in_flight for kill in result.kills) > 0

@@ -17,7 +17,7 @@ from rest_jax.config.improve import ImproveSettings, LoraSettings, MeshSettings
 from rest_jax.config.settings import EngineSettings
 from rest_jax.core.errors import UserError
 from rest_jax.models.decoder import abstract_params, parameters
-from rest_jax.recipes.memory import FROZEN_BYTES, TRAINED_BYTES, Available, Memory, memory
+from rest_jax.recipes.memory import FROZEN_BYTES, KEPT_BYTES, TRAINED_BYTES, Available, Memory, memory
 from rest_jax.sampling.footprint import Footprint
 
 GIB = 2**30
@@ -42,6 +42,8 @@ def test_the_line_tells_parked_rows_only_when_there_can_be_any() -> None:
     assert "memory on each of 8 devices: weights" in replace(HELD, devices=8).line(ENGINE)
     assert "(192, pinned in the host)" in HELD.line(replace(ENGINE, park="host"))
     assert "Improve" not in replace(HELD, training=0).line(ENGINE)
+    written = replace(HELD, writing=2 * GIB).line(ENGINE)
+    assert written.endswith("or in an Improve 3.0 GiB and its activations, and 2.0 GiB of the host for a checkpoint")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_it_is_told_from_the_config_alone(tiny_model: Path, tmp_path: Path) -> N
     settings = EngineSettings(rows=2, resident=5, chunk=32, widths=(96, 192), replicas=2)
     held = memory(tmp_path, settings, jnp.dtype("float32"), [ImproveSettings()])
     params = sum(leaf.size for leaf in jax.tree.leaves(abstract_params(TINY)))
-    assert held.training == TRAINED_BYTES * params
+    assert (held.training, held.writing) == (TRAINED_BYTES * params, KEPT_BYTES * params)
     assert held.loading == 4 * 4 * TINY.vocab * TINY.width
     assert held.devices == 2
     assert held.each.weights == 4 * params
@@ -124,6 +126,15 @@ def test_adapters_take_less_than_all_parameters(tiny_model: Path) -> None:
     held = memory(tiny_model, EngineSettings(), jnp.dtype("float32"), [improve])
     adapters = 2 * TINY.layers * (4 * TINY.width + 2 * (TINY.width + 16) + 3 * (TINY.width + TINY.hidden))
     assert held.training == TRAINED_BYTES * adapters + FROZEN_BYTES * parameters(TINY)
+
+
+def test_a_checkpoint_that_is_written_counts_on_the_host() -> None:
+    large = replace(HELD, writing=7 * GIB)
+    for available in (device(11, host=7), cpu(12)):
+        large.refuse_more_than(available, ENGINE)
+    for available, told in ((device(11, host=6.9), r"7\.0 GiB in all, of 6"), (cpu(11.9), r"12\.0 GiB in all, of 11")):
+        with pytest.raises(UserError, match=rf"{told}\.9 GiB that the host has left; choose a smaller model"):
+            large.refuse_more_than(available, ENGINE)
 
 
 def test_a_line_tells_the_devices_of_an_improve() -> None:

@@ -20,9 +20,11 @@ from rest_jax.core.effects import Agent, Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent
 from rest_jax.core.trajectory import Question
+from rest_jax.models import checkpoint
+from rest_jax.models.digest import weights_digest
 from rest_jax.policies.replies import Replies
 from rest_jax.recipes.stages import JOURNAL
-from rest_jax.recipes.workbench import Actor, RolloutSpec, Workbench, open_workbench
+from rest_jax.recipes.workbench import Actor, Player, RolloutSpec, Workbench, open_workbench
 from rest_jax.rollout.no_tools import NoTools
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader, Split
@@ -228,6 +230,23 @@ def test_an_agent_that_calls_no_tool_is_given_a_question_without_gold_and_no_ada
             bench.tools.submit(1, "search", {}, "q#0")
     assert seen == [question.blind]
     assert [trajectory.question_id for trajectory in made] == ["q"]
+
+
+def test_a_player_that_was_handed_over_plays_without_a_file(tiny_model: Path, tmp_path: Path) -> None:
+    params = jax.tree.map(lambda leaf: -leaf, checkpoint.load(tiny_model).params)
+    player = Player(tmp_path / "nowhere", weights_digest(params))
+    opened = open_workbench(
+        Task("toy", None, {}),
+        model=ModelSettings(str(tiny_model)),
+        agent_settings=AgentSettings(name="closed_book", shots=0, turn_tokens=4),
+        engine=ENGINE,
+        tools=ToolsSettings(),
+        emit=silent,
+    )
+    with opened as bench:
+        bench.hand_over(player, params)
+        (made,) = bench.play(tmp_path / "stage", player, RolloutSpec([Question("q", "Who?", "Ada")], "train"))
+    assert made.weights_digest == player.weights_digest
 
 
 def test_an_agent_that_has_to_be_told_whether_it_is_right_is_told_by_the_run(tiny_model: Path, tmp_path: Path) -> None:

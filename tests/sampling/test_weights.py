@@ -13,6 +13,8 @@ from sampling_toys import CONFIG, SETTINGS, prompt, request, run, tiny_model
 
 from rest_jax.core.errors import UserError
 from rest_jax.distributed.mesh import make_mesh
+from rest_jax.distributed.rules import parameter_shardings
+from rest_jax.models.axes import axis_sizes, parameter_axes
 from rest_jax.models.tensors import SINGLE, stored_params, write_params
 from rest_jax.sampling import weights
 from rest_jax.sampling.engine import Engine
@@ -32,7 +34,7 @@ def same(one: weights.View, other: weights.View) -> bool:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("config", [CONFIG, TIED], ids=["untied", "tied"])
-def test_from_disk_from_a_device_and_from_another_sampler_they_are_the_same(config, dtype, tmp_path: Path) -> None:
+def test_from_disk_from_devices_and_from_another_sampler_they_are_the_same(config, dtype, tmp_path: Path) -> None:
     params = dict(tiny_model().params)
     if config.tied:
         del params["head"]
@@ -42,7 +44,9 @@ def test_from_disk_from_a_device_and_from_another_sampler_they_are_the_same(conf
     from_device = weights.placed(params, alone)
     from_disk = weights.placed(stored_params(tmp_path, config), wide)
     from_another = weights.placed(from_device, wide)
-    for found, wanted in ((from_device, alone), (from_disk, wide), (from_another, wide)):
+    training = parameter_shardings(make_mesh(2, 2, 2), parameter_axes(config), axis_sizes(config))
+    from_training = weights.placed(jax.device_put(params, training), wide)
+    for found, wanted in ((from_device, alone), (from_disk, wide), (from_another, wide), (from_training, wide)):
         assert same(found, from_device)
         for leaf, to in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
             assert (leaf.shape, leaf.dtype, leaf.sharding) == (to.shape, to.dtype, to.sharding)

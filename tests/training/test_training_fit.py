@@ -1,7 +1,10 @@
 """Fit: it learns, it goes on in the same bits, and it survives whatever happens to its folder."""
 
+import contextlib
 import gc
+import random
 import shutil
+import signal
 from collections import Counter
 from dataclasses import replace
 
@@ -13,7 +16,8 @@ from training_world import CONFIG, example, random_examples
 
 from rest_jax.config.improve import ImproveSettings, MeshSettings
 from rest_jax.core.errors import UserError
-from rest_jax.core.events import silent
+from rest_jax.core.events import silent, to_both
+from rest_jax.core.termination import Terminated, terminable
 from rest_jax.models import decoder
 from rest_jax.training.fit import fit
 
@@ -67,6 +71,14 @@ def stop_after(step):
     return emit
 
 
+def terminated_in(step):
+    def emit(event):
+        if event.kind == "metrics" and event.data["step"] == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    return emit
+
+
 def test_it_learns_and_leaves_the_callers_parameters_alone(whole, params):
     result, _, _ = whole
     assert result.steps == len(result.losses) == SETTINGS.steps
@@ -112,6 +124,15 @@ def test_a_stopped_fit_goes_on_in_the_same_bits(whole, params, tmp_path, step):
     assert repeated[0] == (step - 1) // SETTINGS.checkpoint_every * SETTINGS.checkpoint_every + 1
 
 
+@pytest.mark.parametrize("step", [1, 4, 9])
+def test_sigterm_keeps_the_step_in_which_it_came(whole, params, tmp_path, step):
+    with pytest.raises(Terminated, match=f"the state after step {step} of 9 of improve is kept"), terminable():
+        run(params, tmp_path, emit=terminated_in(step))
+    events = []
+    assert_same_bits(run(params, tmp_path, emit=events.append), whole[0])
+    assert [event.data["step"] for event in events if event.kind == "metrics"] == list(range(step + 1, 10))
+
+
 def test_a_finished_fit_repeated_computes_its_last_interval_only(whole, params, tmp_path):
     result, _, folder = whole
     shutil.copytree(folder, tmp_path / "copy")
@@ -135,13 +156,39 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(whole, params,
     result, _, folder = whole
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    damage(max((copy / "8" / "state").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0))
+    damage(newest_content(copy))
     events = []
     assert_same_bits(run(params, copy, emit=events.append), result)
     (text,) = warnings_in(events)
     assert "damaged checkpoint" in text
     assert [event.data["step"] for event in events if event.kind == "metrics"] == [7, 8, 9]
     gc.collect()  # what orbax leaves behind of a failed read would be told here
+
+
+def newest_content(folder):
+    """The largest file of the newest checkpoint; None without one."""
+    steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+    files = (folder / str(max(steps, default=0)) / "state").rglob("*")
+    return max((path for path in files if path.is_file()), key=lambda path: path.stat().st_size, default=None)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_stopped_terminated_and_damaged_at_random_steps_it_learns_the_same_at_every_step(whole, params, tmp_path, seed):
+    """Epochs end on the way: one has at most as many rows as there are examples."""
+    assert SETTINGS.steps * SETTINGS.rows > 3 * len(EXAMPLES)
+    draw, events = random.Random(seed), []
+    for _ in range(4):
+        fault = draw.choice([stop_after, terminated_in])(draw.randint(1, SETTINGS.steps))
+        with contextlib.suppress(Stop, Terminated), terminable():
+            run(params, tmp_path, emit=to_both(events.append, fault))
+        if (file := newest_content(tmp_path)) and draw.random() < 0.5:
+            flip_a_byte(file)
+    assert_same_bits(run(params, tmp_path, emit=events.append), whole[0])
+    learned = [(event.data["step"], event.data["loss"]) for event in events if event.kind == "metrics"]
+    assert len(learned) > SETTINGS.steps
+    assert set(learned) == set(enumerate(whole[0].losses, start=1))
+    assert any("damaged checkpoint" in text for text in warnings_in(events))
+    gc.collect()
 
 
 def test_a_folder_of_another_fit_is_refused(whole, params, tmp_path):

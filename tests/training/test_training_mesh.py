@@ -114,6 +114,7 @@ def test_what_eight_devices_keep_four_and_one_restore(tmp_path):
     for shape in ((1, 2, 2), (1, 1, 1)):
         with open_checkpoints(tmp_path / str(shape), "inputs", silent) as checkpoints:
             checkpoints.save(state, Progress((1.0,)))
+            checkpoints.wait()
             state, _ = checkpoints.newest(like=over(shape))
         jax.tree.map(np.testing.assert_array_equal, state, kept)
         assert jax.tree.map(lambda leaf: leaf.sharding, state) == jax.tree.map(lambda leaf: leaf.sharding, over(shape))
