@@ -6,8 +6,8 @@ Runs the config once uninterrupted. Then runs it once more, kills it (SIGKILL or
 from within its stages, and repeats the command after each. A moment is a count in the run's own files (lines of a
 journal, optimizer steps), never a time, so that a slow machine is hit where a fast one is. From six kills on, one comes
 before the adapter is up, one hits the adapter alone, and every kind of stage is hit. The journals, metrics and digests
-then say what the kills cost: at most the trajectories in flight, and two checkpoint intervals: a checkpoint is written
-while the next steps are made.
+then say what the kills cost: at most the trajectories in flight, and one checkpoint interval (two on an
+accelerator, where a checkpoint is written while the next steps are made).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 from rest_jax.cli.main import TERMINATED
 from rest_jax.core.files import write_json
 from rest_jax.recipes.digest import run_digest
-from rest_jax.recipes.stages import MANIFEST, Done, finished_stages
+from rest_jax.recipes.stages import MANIFEST, Done, finished_stages, read_environment
 from rest_jax.recipes.workbench import JOURNAL, TRAJECTORIES
 from rest_jax.rollout import store
 
@@ -72,7 +72,7 @@ class Kill:
     recomputed: int
     """Trajectories begun again, or optimizer steps done again."""
     allowed: int
-    """What may be done again: the trajectories in flight, or two checkpoint intervals of steps."""
+    """What may be done again: the trajectories in flight, or checkpoint intervals of steps."""
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,8 @@ def _cost(shot: Shot, later: Sequence[Shot], stages: dict[str, Done], run: Path,
         after = steps[shot.records : end]
         again = max(0, steps[shot.records - 1] - after[0] + 1) if after else 0
         moment = f"after step {steps[shot.records - 1]} of {settings['steps']}"
-        return Kill(aim.kind, by, aim.stage, moment, 0, again, 2 * settings["checkpoint_every"])
+        intervals = 1 if read_environment(run)["platform"] == "cpu" else 2
+        return Kill(aim.kind, by, aim.stage, moment, 0, again, intervals * settings["checkpoint_every"])
     journal = _lines(journals / aim.stage.replace("/", "+"))
     before, after = journal[: shot.records], journal[shot.records : end]
     begun, finished = _jobs(before, "begun"), _jobs(before, "trajectory")

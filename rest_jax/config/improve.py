@@ -104,8 +104,8 @@ class ImproveSettings:
     clip: AboveZero = 1.0
     """Global gradient norm is clipped here."""
     checkpoint_every: Positive = 10
-    """Optimizer steps between checkpoints, which are written while further steps are made: a killed run repeats at most
-    twice as many, one that got SIGTERM none."""
+    """Optimizer steps between checkpoints: the most that a killed run repeats. One that got SIGTERM repeats none; on an
+    accelerator, where checkpoints are written while further steps are made, a killed one at most twice as many."""
     remat: Remat = "minimal"
     """What the backward pass computes anew. minimal: all but products with parameters; full: whole layers, of which
     then only the inputs are kept, for about a third more work."""

@@ -23,6 +23,7 @@ from rest_jax.sampling.footprint import Footprint, footprint
 from rest_jax.sampling.layout import layout
 from rest_jax.sampling.replicas import meshes
 from rest_jax.training import layout as training_layout
+from rest_jax.training.checkpoint import beside_steps
 from rest_jax.training.lora import abstract_trained
 
 TRAINED_BYTES = 20
@@ -158,8 +159,9 @@ def _training(config: ModelConfig, improve: ImproveSettings) -> int:
 
 
 def _writing(config: ModelConfig, improve: ImproveSettings) -> int:
-    """Bytes of a checkpoint of an Improve."""
-    return KEPT_BYTES * sum(leaf.size for leaf in jax.tree.leaves(abstract_trained(config, improve.lora)))
+    """Bytes of a checkpoint of an Improve, where it is copied to the host before it is written."""
+    trained = sum(leaf.size for leaf in jax.tree.leaves(abstract_trained(config, improve.lora)))
+    return KEPT_BYTES * trained if beside_steps() else 0
 
 
 def available() -> Available:

@@ -1,5 +1,4 @@
-"""Fit: a model, examples and settings in; fine-tuned parameters out; a kill at any moment costs two intervals at
-most."""
+"""Fit: a model, examples and settings in; fine-tuned parameters out; a kill at any moment costs one interval."""
 
 from __future__ import annotations
 
@@ -71,9 +70,8 @@ def fit(
     over all examples. Optimizer and schedule start anew. `params` are left as they are; what is trained, and its
     moments, are f32.
 
-    Every `settings.checkpoint_every` steps, the last one excepted, the state goes to `folder`, where it is written
-    while the next steps are made; a repeated call goes on from there and ends in the same bits (same mesh, same
-    versions). SIGTERM ends it with Terminated after the step in which it came, whose state is kept, unless the mesh is
+    Every `settings.checkpoint_every` steps, the last one excepted, the state goes to `folder`; a repeated call goes on
+    from there and ends in the same bits (same mesh, same versions). SIGTERM ends it with Terminated after the step in which it came, whose state is kept, unless the mesh is
     of several processes.
 
     Emits `metrics` and `progress` events for every step. UserError for settings that will not do, when there is
