@@ -71,8 +71,8 @@ def fit(
     moments, are f32.
 
     Every `settings.checkpoint_every` steps, the last one excepted, the state goes to `folder`; a repeated call goes on
-    from there and ends in the same bits (same mesh, same versions). SIGTERM ends it with Terminated after the step in which it came, whose state is kept, unless the mesh is
-    of several processes.
+    from there and ends in the same bits (same mesh, same versions). SIGTERM ends it with Terminated after the step in
+    which it came, whose state is kept, unless the mesh is of several processes.
 
     Emits `metrics` and `progress` events for every step. UserError for settings that will not do, when there is
     nothing to learn from, when the mesh has more devices than there are or does not divide the model, when the folder
