@@ -280,18 +280,21 @@ def test_a_task_without_demonstrations_is_grown_on(tiny_config: Path, data: Path
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("overrides", "said"),
     [
-        ("policies.judge={url: 'http://127.0.0.1:1', model: any}", "policies: what an endpoint replies is kept by one"),
-        ("tools={mode: record, cassette: calls.jsonl}", "tools.mode: a cassette is recorded by one process"),
+        (
+            ["policies.judge={url: 'http://127.0.0.1:1', model: any}"],
+            "policies: what an endpoint replies is kept by one",
+        ),
+        (["tools.mode=record", "tools.cassette=calls.jsonl"], "tools.mode: a cassette is recorded by one process"),
     ],
 )
 def test_what_is_written_as_it_comes_is_refused_to_several_processes(
-    tiny_config: Path, override: str, said: str
+    tiny_config: Path, overrides: list[str], said: str
 ) -> None:
     refuse_alone(load(tiny_config, RestConfig).value)
     with pytest.raises(UserError, match=f"^{said}.* or start the run as one process \\(REST_JAX_PROCESSES=1\\)$"):
-        refuse_alone(load(tiny_config, RestConfig, [override]).value)
+        refuse_alone(load(tiny_config, RestConfig, overrides).value)
 
 
 @pytest.mark.slow
