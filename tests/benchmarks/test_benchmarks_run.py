@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import decode, probes, questions, rollout, train
+from benchmarks import decode, prefilled, probes, questions, rollout, train
 
 MOST_CALLS = {
     "react": 3,
@@ -118,11 +118,11 @@ def test_the_ladder_does_the_same_work_on_every_step(tmp_path: Path) -> None:
         "S3": 4,
         "S4": 4,
     }
-    prefilled = {name: row["prefill_amplification"] for (name, _), row in rows.items()}
+    amplified = {name: row["prefill_amplification"] for (name, _), row in rows.items()}
     # One trajectory shares nothing with itself: kept, each token is computed once; anew, the first ones in each turn.
-    assert prefilled["S0"] > 2
-    assert prefilled["S1"] > prefilled["S2"] >= 1
-    assert prefilled["S3"] > prefilled["S4"] == pytest.approx(1, abs=0.05)
+    assert amplified["S0"] > 2
+    assert amplified["S1"] > amplified["S2"] >= 1
+    assert amplified["S3"] > amplified["S4"] == pytest.approx(1, abs=0.05)
     for (_, latency), row in rows.items():
         assert row["hiding_efficiency"] == 1 or latency > 0
         assert row["turn_s"] == rows["S0", 0]["turn_s"]
