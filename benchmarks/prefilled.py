@@ -89,7 +89,8 @@ def _row(
             sampling=GREEDY,
         )
     )
-    calls, unique = [one.calls for one in made], unique_tokens([one.calls for one in made])
+    calls = [one.calls for one in made]
+    unique = unique_tokens(calls)
     return {
         "method": method.name,
         "system": system,

@@ -21,8 +21,9 @@ its words are scripted, its replies have a fixed length. The systems take turns;
     outside_engine         the share of a run outside of `Engine.step`: tools waited for, agents, transcripts
     of_decode_rate         sampled tokens per second over those of full rows that do nothing but decode
 
-Then `methods`: every registered agent plays as many trajectories as are resident on S3 and on S4, with the shape
-`tiny`, and its prefilled tokens are counted (`benchmarks.prefilled`). Those that try again do so as often as they may.
+Then `methods`: every agent that comes along, but for those that write programs, plays as many trajectories as are
+resident on S3 and on S4, with the shape `tiny`, and its prefilled tokens are counted (`benchmarks.prefilled`). Those
+that try again do so as often as they may.
 """
 
 from __future__ import annotations
@@ -296,7 +297,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     publish(options.json, about, rows, notes)
     turn_s = rows[0]["turn_s"]
     show(f"shape {plan.shape}, {about['device']}, {about['cores']} cores, turn {turn_s:.3g} s", COLUMNS, rows, notes)
-    show("every agent method", prefilled.COLUMNS, about["methods"], [])
+    show("agent methods", prefilled.COLUMNS, about["methods"], [])
     return 0
 
 
