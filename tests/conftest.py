@@ -7,6 +7,9 @@ from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+# XLA:CPU has no more threads than devices for the parts of programs, and a device may wait in several all-reduces at
+# once: eight threads can all wait for one that finds none. (jaxlib 0.10.2; it aborts the process after 40 s.)
+os.environ["PJRT_NPROC"] = "64"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
