@@ -40,6 +40,7 @@ from benchmarks.measure import Spread, circumstances, interleaved, named, publis
 from benchmarks.memory import forget_peak, peak_bytes
 from benchmarks.models import SHAPES, model_of, write
 from benchmarks.roofline import ceilings
+from rest_jax.config.improve import LoraSettings, Remat
 from rest_jax.config.settings import AgentSettings, ImproveSettings, TaskSettings
 from rest_jax.core.cache import cache_folder
 from rest_jax.core.errors import UserError
@@ -55,6 +56,7 @@ from rest_jax.recipes.rehearsal import REHEARSED, rehearsed
 from rest_jax.tasks.registry import task
 from rest_jax.training import packing
 from rest_jax.training.examples import Example, examples_of
+from rest_jax.training.fit import beside_adapters
 from rest_jax.training.loss import capacity_for
 from rest_jax.training.optimizer import learning_rate, optimizer
 from rest_jax.training.packing import Batch
@@ -149,7 +151,8 @@ class Turn:
 
     seconds: float
     loss: float
-    grad_norm: float
+    grad_norm: float | None
+    """Of all parameters; None where others are trained."""
     peak_bytes: int | None
 
 
@@ -164,31 +167,16 @@ class Contender:
     turn: Callable[[], Turn]
 
 
-@dataclass(frozen=True)
-class Variant:
-    """One of ours."""
-
-    what: str
-    rows: Callable[[Work], packing.Plan]
-    step: Callable[[Work, packing.Plan], Step]
-    state: Callable[[Work], TrainState]
-    """A new one, with the work's weights."""
-
-
-def fit_state(work: Work) -> TrainState:
-    made = optimizer(work.settings)
-    params = read_params(work.weights, work.config, np.dtype(DTYPE))
-    return initial_state(params, made, state_shardings(work.config, made, make_mesh()))
-
-
-def fit_step(work: Work, rows: packing.Plan) -> Step:
+def fit_step(work: Work, settings: ImproveSettings, rows: packing.Plan) -> Step:
     capacity = capacity_for(packing.most_learned(work.examples, [rows]), work.batch(rows).ids_bt.shape[1])
-    return make_step(work.config, optimizer(work.settings), make_mesh(), capacity=capacity)
+    return make_step(
+        work.config, optimizer(settings), make_mesh(), capacity=capacity, remat=settings.remat, lora=settings.lora
+    )
 
 
-def plain_step(work: Work, rows: packing.Plan) -> Step:
+def plain_step(work: Work, settings: ImproveSettings, rows: packing.Plan) -> Step:
     """Layer after layer, the logits of all positions at once, nothing computed anew."""
-    return _plain_step(work.config, optimizer(work.settings))
+    return _plain_step(work.config, optimizer(settings))
 
 
 @lru_cache
@@ -216,10 +204,23 @@ def _plain_step(config: ModelConfig, made: optax.GradientTransformation) -> Step
     return step
 
 
+@dataclass(frozen=True)
+class Variant:
+    """One of ours."""
+
+    what: str
+    rows: Callable[[Work], packing.Plan] = attrgetter("packed")
+    step: Callable[[Work, ImproveSettings, packing.Plan], Step] = fit_step
+    remat: Remat = "minimal"
+    lora: LoraSettings | None = None
+
+
 VARIANTS = {
-    OURS: Variant("as `fit` trains", attrgetter("packed"), fit_step, fit_state),
-    "padded": Variant("a row for each example, as long as the longest", attrgetter("padded"), fit_step, fit_state),
-    "plain": Variant("packed; all logits at once, nothing computed anew", attrgetter("packed"), plain_step, fit_state),
+    OURS: Variant("as `fit` trains"),
+    "padded": Variant("a row for each example, as long as the longest", rows=attrgetter("padded")),
+    "plain": Variant("packed; all logits at once, nothing computed anew", step=plain_step),
+    "full-remat": Variant("packed; whole layers computed anew", remat="full"),
+    "lora": Variant("packed; adapters are trained", lora=LoraSettings()),
 }
 """A further one joins by its line."""
 
@@ -245,18 +246,27 @@ def work_of(plan: Plan, config: ModelConfig, codec: TextCodec, weights: Path) ->
 
 def ours(variant: Variant, work: Work) -> Contender:
     """Each of its turns begins with the model's own weights."""
-    rows = variant.rows(work)
-    step, batch, rate = variant.step(work, rows), work.batch(rows), jnp.float32(work.rate)
-    placed = batch_sharding(make_mesh())
+    settings, rows, mesh = (
+        replace(work.settings, remat=variant.remat, lora=variant.lora),
+        variant.rows(work),
+        make_mesh(),
+    )
+    made, lora = optimizer(settings), settings.lora
+    step, batch, rate = variant.step(work, settings, rows), work.batch(rows), jnp.float32(work.rate)
+    shardings = state_shardings(work.config, made, mesh, lora)
 
     def turn() -> Turn:
-        state = jax.block_until_ready(variant.state(work))
+        params = read_params(work.weights, work.config, np.dtype(DTYPE))
+        frozen, start = ({}, params) if lora is None else beside_adapters(work.config, params, lora, mesh, seed=0)
+        del params
+        state = jax.block_until_ready(initial_state(start, made, shardings))
+        del start
         forget_peak()
         began = time.perf_counter()
-        _, metrics = jax.block_until_ready(step(state, {}, jax.device_put(batch, placed), rate))
+        _, metrics = jax.block_until_ready(step(state, frozen, jax.device_put(batch, batch_sharding(mesh)), rate))
         seconds = time.perf_counter() - began
         peak = peak_bytes() if jax.default_backend() == "cpu" else None
-        return Turn(seconds, float(metrics.loss), float(metrics.grad_norm), peak)
+        return Turn(seconds, float(metrics.loss), float(metrics.grad_norm) if lora is None else None, peak)
 
     return Contender(variant.what, batch, check=turn, turn=turn)
 
@@ -282,14 +292,15 @@ def check(turns: Mapping[str, Turn]) -> str:
     """A sentence on how far loss and gradient norm agree. RuntimeError when they do not."""
     known, farthest = turns[OURS], []
     for what, tolerance in (("loss", LOSS_TOLERANCE), ("grad_norm", NORM_TOLERANCE)):
-        apart = {name: abs(getattr(turn, what) / getattr(known, what) - 1) for name, turn in turns.items()}
+        found = {name: figure for name, turn in turns.items() if (figure := getattr(turn, what)) is not None}
+        apart = {name: abs(figure / getattr(known, what) - 1) for name, figure in found.items()}
         name = max(apart, key=apart.__getitem__)
         if not apart[name] <= tolerance:
-            raise RuntimeError(f"{name}'s {what} is {getattr(turns[name], what)}, {OURS}'s {getattr(known, what)}")
+            raise RuntimeError(f"{name}'s {what} is {found[name]}, {OURS}'s {getattr(known, what)}")
         farthest.append(apart[name])
     return (
-        f"checked first: the loss {known.loss:.6f} and the gradient norm {known.grad_norm:.6f} of all {len(turns)} "
-        f"agree within {farthest[0]:.0e} and {farthest[1]:.0e}"
+        f"checked first: the loss {known.loss:.6f} of all {len(turns)} agrees within {farthest[0]:.0e}, the gradient "
+        f"norm {known.grad_norm:.6f} of those that train every parameter within {farthest[1]:.0e}"
     )
 
 
@@ -329,7 +340,8 @@ def row(work: Work, peak_flops: float, turns: Sequence[Turn], known: Sequence[Tu
         **named("seconds", seconds),
         "tok_s": work.tokens / seconds.median,
         "useful_tok_s": work.learned / seconds.median,
-        "mfu": work.operations / seconds.median / peak_flops,
+        # Adapters need no gradient of what lies beside them: other operations.
+        "mfu": None if any(turn.grad_norm is None for turn in turns) else work.operations / seconds.median / peak_flops,
         "peak_gb": max(held) / 1e9 if held else None,
         **named("ours_times", times if turns is not known else None),
     }

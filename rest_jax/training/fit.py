@@ -85,7 +85,7 @@ def fit(
     made = optimizer(settings)
     rate = learning_rate(settings)
     lora = settings.lora
-    frozen, start = ({}, params) if lora is None else _beside_adapters(config, params, lora, mesh, seed)
+    frozen, start = ({}, params) if lora is None else beside_adapters(config, params, lora, mesh, seed)
     shardings = state_shardings(config, made, mesh, lora)
     capacity = capacity_for(most_learned(trained, plans), settings.length)
     step = make_step(
@@ -158,10 +158,11 @@ def _balanced(examples: list[Example]) -> list[Example]:
     return [replace(example, weights=(example.weights / average).astype(np.float32)) for example in examples]
 
 
-def _beside_adapters(
+def beside_adapters(
     config: ModelConfig, params: Params, lora: LoraSettings, mesh: Mesh, seed: int
 ) -> tuple[Params, Params]:
-    """The parameters, which stay as they are, in f32 over the mesh; and the adapters that training begins with."""
+    """The parameters, which stay as they are, in f32 over the mesh; and the adapters that training begins with, with
+    `seed` drawn."""
     frozen = jax.tree.map(lambda leaf, to: jax.device_put(leaf.astype(jnp.float32), to), params, layout(config, mesh))
     return frozen, initial_adapters(config, lora, jax.random.key(seed, impl="threefry2x32"))
 
