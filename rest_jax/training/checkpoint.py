@@ -2,8 +2,8 @@
 
 Orbax writes each checkpoint beside its place and renames it when it is complete, so a kill at any moment leaves the
 ones before it whole; from an accelerator it copies the state to the host, and writes it while the next steps run. A
-checksum of each leaf's bits, computed where the
-leaf lies, is kept with it; a checkpoint that does not match its own is passed over for the one before.
+checksum of each leaf's bits, computed where the leaf lies, is kept with it; a checkpoint that does not match its own is
+passed over for the one before.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import math
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import CoroutineType
 from typing import Any
 
 import jax
@@ -51,8 +52,11 @@ class Checkpoints:
     `inputs` is the digest of everything that decides the fit (settings, mixture, seed, model).
     """
 
-    def __init__(self, manager: ocp.CheckpointManager, folder: Path, inputs: str, emit: Listener):
+    def __init__(
+        self, manager: ocp.CheckpointManager, folder: Path, inputs: str, emit: Listener, until_closed: ExitStack
+    ):
         self._manager = manager
+        self._until_closed = until_closed
         self._folder = folder
         self._inputs = inputs
         self._emit = emit
@@ -109,7 +113,7 @@ class Checkpoints:
                     f"going on from the one before",
                 )
             self._manager.delete(step)
-            _drop_readers()
+            self._until_closed.enter_context(_readers_left_behind())
         return None
 
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, Progress]:
@@ -151,8 +155,8 @@ def open_checkpoints(
         cleanup_tmp_directories=True,
         enable_async_checkpointing=beside_steps() if asynchronous is None else asynchronous,
     )
-    with ocp.CheckpointManager(folder.absolute(), options=options) as manager:
-        checkpoints = Checkpoints(manager, folder, inputs, emit)
+    with ocp.CheckpointManager(folder.absolute(), options=options) as manager, ExitStack() as until_closed:
+        checkpoints = Checkpoints(manager, folder, inputs, emit, until_closed)
         yield checkpoints
         checkpoints.wait()
 
@@ -181,16 +185,25 @@ def _sums(leaves: list[jax.Array]) -> jax.Array:
     return jnp.stack([of_leaf(leaf) for leaf in leaves])
 
 
-def _drop_readers() -> None:
-    """Readers of other leaves, which a failed restore leaves behind unrun or half run: Python would tell of each."""
+@contextmanager
+def _readers_left_behind() -> Iterator[None]:
+    """After a failed restore: nobody is told of the readers of other leaves, which orbax leaves behind unrun, half run,
+    or about to tell an event loop that is closed by then, whenever they come to it."""
     told = sys.unraisablehook
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        sys.unraisablehook = lambda _: None  # a reader that ends half-way raises, and nobody is there to hear it
-        try:
+
+    def others_only(unraisable: sys.UnraisableHookArgs) -> None:
+        ended_half_way = isinstance(unraisable.object, CoroutineType)
+        if not (ended_half_way or isinstance(unraisable.exc_value, RuntimeError)):
+            told(unraisable)
+
+    sys.unraisablehook = others_only
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
             gc.collect()
-        finally:
-            sys.unraisablehook = told
+        yield
+    finally:
+        sys.unraisablehook = told
 
 
 def _first_line(error: Exception) -> str:
