@@ -194,6 +194,7 @@ def test_training_rates_and_ratios() -> None:
 @pytest.mark.parametrize(("turn", "what"), [(Turn(1, 2.01, 1, None), "loss"), (Turn(1, 2, 1.1, None), "grad_norm")])
 def test_a_step_that_is_another_is_not_timed(turn: Turn, what: str) -> None:
     known = Turn(1, 2, 1, None)
-    assert "of all 2 agree within 0e+00" in check({OURS: known, "other": known})
+    adapters = Turn(1, 2, None, None)
+    assert "of all 3 agrees within 0e+00" in check({OURS: known, "other": known, "adapters": adapters})
     with pytest.raises(RuntimeError, match=f"other's {what} is"):
         check({OURS: known, "other": turn})

@@ -166,10 +166,10 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(whole, params,
 
 
 def newest_content(folder):
-    """The largest file of the newest checkpoint; None without one."""
+    """The largest file of arrays (orbax keeps them in folders `d`) of the newest checkpoint; None without one."""
     steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
-    files = (folder / str(max(steps, default=0)) / "state").rglob("*")
-    return max((path for path in files if path.is_file()), key=lambda path: path.stat().st_size, default=None)
+    files = (folder / str(max(steps, default=0)) / "state").rglob("d/*")
+    return max(files, key=lambda path: path.stat().st_size, default=None)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
