@@ -101,6 +101,7 @@ class Checkpoints:
         A damaged checkpoint is passed over with a warning and deleted. UserError when the folder belongs to another
         fit or another version of this program.
         """
+        self._until_closed.enter_context(_readers_unheard())
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return self._restore(step, like)
@@ -113,7 +114,9 @@ class Checkpoints:
                     f"going on from the one before",
                 )
             self._manager.delete(step)
-            self._until_closed.enter_context(_readers_left_behind())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # of readers that were never run
+                gc.collect()
         return None
 
     def _restore(self, step: int, like: TrainState) -> tuple[TrainState, Progress]:
@@ -186,9 +189,9 @@ def _sums(leaves: list[jax.Array]) -> jax.Array:
 
 
 @contextmanager
-def _readers_left_behind() -> Iterator[None]:
-    """After a failed restore: nobody is told of the readers of other leaves, which orbax leaves behind unrun, half run,
-    or about to tell an event loop that is closed by then, whenever they come to it."""
+def _readers_unheard() -> Iterator[None]:
+    """Where a restore fails, orbax leaves the readers of other leaves behind: half run, or about to tell an event loop
+    that is closed by then. Nobody hears of them, whenever they come to it."""
     told = sys.unraisablehook
 
     def others_only(unraisable: sys.UnraisableHookArgs) -> None:
@@ -198,9 +201,6 @@ def _readers_left_behind() -> Iterator[None]:
 
     sys.unraisablehook = others_only
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            gc.collect()
         yield
     finally:
         sys.unraisablehook = told
