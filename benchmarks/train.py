@@ -246,12 +246,9 @@ def work_of(plan: Plan, config: ModelConfig, codec: TextCodec, weights: Path) ->
 
 def ours(variant: Variant, work: Work) -> Contender:
     """Each of its turns begins with the model's own weights."""
-    settings, rows, mesh = (
-        replace(work.settings, remat=variant.remat, lora=variant.lora),
-        variant.rows(work),
-        make_mesh(),
-    )
-    made, lora = optimizer(settings), settings.lora
+    rows, lora, mesh = variant.rows(work), variant.lora, make_mesh()
+    settings = replace(work.settings, remat=variant.remat, lora=lora)
+    made = optimizer(settings)
     step, batch, rate = variant.step(work, settings, rows), work.batch(rows), jnp.float32(work.rate)
     shardings = state_shardings(work.config, made, mesh, lora)
 

@@ -13,7 +13,7 @@ import math
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import CoroutineType
@@ -52,11 +52,8 @@ class Checkpoints:
     `inputs` is the digest of everything that decides the fit (settings, mixture, seed, model).
     """
 
-    def __init__(
-        self, manager: ocp.CheckpointManager, folder: Path, inputs: str, emit: Listener, until_closed: ExitStack
-    ):
+    def __init__(self, manager: ocp.CheckpointManager, folder: Path, inputs: str, emit: Listener):
         self._manager = manager
-        self._until_closed = until_closed
         self._folder = folder
         self._inputs = inputs
         self._emit = emit
@@ -101,7 +98,6 @@ class Checkpoints:
         A damaged checkpoint is passed over with a warning and deleted. UserError when the folder belongs to another
         fit or another version of this program.
         """
-        self._until_closed.enter_context(_readers_unheard())
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 return self._restore(step, like)
@@ -158,8 +154,8 @@ def open_checkpoints(
         cleanup_tmp_directories=True,
         enable_async_checkpointing=beside_steps() if asynchronous is None else asynchronous,
     )
-    with ocp.CheckpointManager(folder.absolute(), options=options) as manager, ExitStack() as until_closed:
-        checkpoints = Checkpoints(manager, folder, inputs, emit, until_closed)
+    with _readers_unheard(), ocp.CheckpointManager(folder.absolute(), options=options) as manager:
+        checkpoints = Checkpoints(manager, folder, inputs, emit)
         yield checkpoints
         checkpoints.wait()
 
@@ -196,7 +192,7 @@ def _readers_unheard() -> Iterator[None]:
 
     def others_only(unraisable: sys.UnraisableHookArgs) -> None:
         ended_half_way = isinstance(unraisable.object, CoroutineType)
-        if not (ended_half_way or isinstance(unraisable.exc_value, RuntimeError)):
+        if not (ended_half_way or str(unraisable.exc_value) == "Event loop is closed"):
             told(unraisable)
 
     sys.unraisablehook = others_only

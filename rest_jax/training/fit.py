@@ -161,8 +161,8 @@ def _balanced(examples: list[Example]) -> list[Example]:
 def beside_adapters(
     config: ModelConfig, params: Params, lora: LoraSettings, mesh: Mesh, seed: int
 ) -> tuple[Params, Params]:
-    """The parameters, which stay as they are, in f32 over the mesh; and the adapters that training begins with, with
-    `seed` drawn."""
+    """The parameters, which stay as they are, in f32 over the mesh; and the adapters that training begins with, drawn
+    from `seed`."""
     frozen = jax.tree.map(lambda leaf, to: jax.device_put(leaf.astype(jnp.float32), to), params, layout(config, mesh))
     return frozen, initial_adapters(config, lora, jax.random.key(seed, impl="threefry2x32"))
 
