@@ -39,6 +39,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.transcript import Segment, Transcript
 
 QUESTION = "Question:"
+METHOD = "Method:"
 OBSERVATION = "Observation:"
 NEW_LINE = "\n"
 FENCE = "```"
@@ -111,6 +112,16 @@ class Prompt:
     def telling(self, *told: Told) -> Prompt:
         """The prompt of transcripts that say this, too, before the first turn."""
         return replace(self, told=self.told + told)
+
+    def saying(self, method: str) -> Prompt:
+        """The same prompts, examples and other steps too, each saying after its question of which method it is."""
+        line = (METHOD, method)
+        return replace(
+            self,
+            told=(line, *self.told),
+            shots=tuple(replace(shot, told=(line, *shot.told)) for shot in self.shots),
+            beside={step: prompt.saying(method) for step, prompt in self.beside.items()},
+        )
 
     def open(self, question: str) -> Transcript:
         """A transcript that ends where the model's first turn begins."""

@@ -112,7 +112,9 @@ class AnyMethod(Protocol):
         self, settings: AgentSettings, shots: Sequence[Demonstration] = (), chat: ChatFormat | None = None
     ) -> AnyPrompt:
         """The prompt of these settings, with the task's worked examples, for a model with this chat format; `bare`
-        ones have neither instruction nor examples. UserError when a model without a chat format is to chat."""
+        ones have neither instruction nor examples. Where there are others that the model is to be (`also`), bare
+        prompts say of which method they are, unless they show that. UserError when a model without a chat format is to
+        chat."""
         ...
 
     def author(self, demonstrations: Sequence[Demonstration], prompt: Any) -> Author:
@@ -182,6 +184,7 @@ class Method:
     ) -> Prompt:
         """The prompt of these settings; `AnyMethod` says more."""
         prompt = self.prompt(settings.style, shots, chat, settings.shots if self.own_shots else None)
+        prompt = prompt.saying(self.name) if settings.also else prompt
         return prompt.bare() if settings.bare else prompt
 
     def author(self, demonstrations: Sequence[Demonstration], prompt: Prompt) -> Author:
@@ -365,12 +368,14 @@ def agent(name: str) -> AnyMethod:
 
 
 def method_of(settings: AgentSettings, *, learns: bool = False, textual: bool = False) -> AnyMethod:
-    """The method of these settings, which is able to do all that they ask of it.
+    """The method of these settings, which is able to do all that they ask of it, as the others are that they name.
 
     `learns`: a model is to be trained to be it; `textual`: a policy is to play it that tells no log-probs. Raises
     UserError for what it is not able to: at a command's start rather than in its results.
     """
     method = agent(settings.name)
+    for name in settings.also:
+        method_of(replace(settings, name=name, also=(), candidates=1), learns=learns)
     if settings.candidates > 1 and not method.candidates:
         raise UserError(
             f"agent.candidates: agent '{method.name}' does not choose among {settings.candidates} replies of a step; "
@@ -387,6 +392,11 @@ def method_of(settings: AgentSettings, *, learns: bool = False, textual: bool = 
             f"trained to be it; measure a prompted one with `rest-jax eval --agent {method.name} --shots N`"
         )
     return method
+
+
+def tools_of(settings: AgentSettings) -> tuple[str, ...]:
+    """The tools that the methods of these settings call."""
+    return tuple(dict.fromkeys(tool for name in settings.methods for tool in agent(name).tools))
 
 
 def _definition(method: AnyMethod) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Annotated, Literal
 
@@ -73,6 +73,10 @@ class AgentSettings:
     from), programs as answers (program, program_self_refine, program_reflexion, program_reflexion_self,
     program_resample, program_resample_self), programs whose output is the answer (pot, pot_self_refine, pot_critic,
     pot_critic_without_tool, pot_critic_oracle), or one that `register_method` added."""
+    also: Distinct[str] = ()
+    """Other methods that the model learns to be beside `name`: demonstrations and Grows are played as each of them too.
+    All of its prompts then say of which method they are (`Method: cot`), for bare ones begin alike (FireAct, Chen et
+    al. 2023, mixes methods)."""
     style: Literal["base", "chat"] = "base"
     """base: plain text, a turn is a line; chat: the model's own chat turns."""
     shots: Natural = 2
@@ -97,11 +101,23 @@ class AgentSettings:
     """Sampling temperature where none is asked for (`grow.temperature`, `--temperature`), in evaluation too, which else
     is greedy (the paper: 0.5). CoT-SC's chains and resampling have one of their own."""
 
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """All that the model learns to be, its own first."""
+        return (self.name, *self.also)
+
+    def playing(self, method: str) -> AgentSettings:
+        """These settings for another method, be it one of `also` or none that the model learns."""
+        others = tuple(name for name in self.methods if name != method)
+        return replace(self, name=method, also=others if self.also else ())
+
     def warmth(self, asked: float | None = None, otherwise: float = 0.0) -> float:
         """The one rule for a stage's temperature: the one asked for, else the agent's, else the stage's own."""
         return next(one for one in (asked, self.temperature, otherwise) if one is not None)
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.name in self.also:
+            yield "also", f"names '{self.name}', which is agent.name itself; leave it out there"
         if self.candidates > 1 and not self.temperature:
             yield "candidates", f"{self.candidates} of one step are all the same unless temperature is more than 0"
 
@@ -241,7 +257,7 @@ class GrowSettings:
     questions: Positive = 100
     """Train questions, the first of the split in its seeded order."""
     samples: Positive = 4
-    """Trajectories per question."""
+    """Trajectories per question, of each method."""
     temperature: NotNegative | None = None
     """Sampling temperature; null: the agent's, and 0.8 where it has none."""
     top_k: Natural = 0

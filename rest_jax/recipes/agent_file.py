@@ -74,7 +74,10 @@ def _said(folder: Path) -> Mapping[str, Any] | None:
 
 def _read(folder: Path, kind: type[Settings], said: Mapping[str, Any]) -> Settings:
     try:
-        return checked(kind(**said), "agent")
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in said.items()
+        }
+        return checked(kind(**fields), "agent")
     except (TypeError, UserError) as error:
         raise UserError(
             f"{folder / checkpoint.AGENT}: not of this rest_jax ({error}); give the agent's settings"

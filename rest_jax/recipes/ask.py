@@ -66,7 +66,7 @@ def ask(
         config = RestConfig(model=ModelSettings(model_or_run), agent=agent_of(home), tools=tools_of(home))
         asked = {"": model_or_run}
     if method is not None:
-        config = replace(config, agent=replace(config.agent, name=method, candidates=1))
+        config = replace(config, agent=replace(config.agent.playing(method), candidates=1))
     if agent(config.agent.name).oracle:
         raise UserError(
             f"ask: agent '{config.agent.name}' has to be told whether its answers are right, and nobody knows; name "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rest_jax.agents.limits import Limits
+from rest_jax.agents.moves import moved
 from rest_jax.agents.registry import agent
 from rest_jax.config.limits import checked
 from rest_jax.config.overrides import overridden
@@ -81,8 +82,9 @@ class Wanted:
 
 
 def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, Any]:
-    """A row of the results table; with it `records`, one per trajectory, the `questions` with their gold answers,
-    `inputs`, all that decided them, and `notes` and `warnings` for its reader.
+    """A row of the results table; with it `records`, one per trajectory, `moves`, how many of them went from which step
+    to which, the `questions` with their gold answers, `inputs`, all that decided them, and `notes` and `warnings` for
+    its reader.
 
     What is made goes to `folder`, for the caller to discard: while it is there, a killed call repeated goes on. Other
     wishes begin anew beside it. Raises UserError for what the caller can mend: no questions, a missing model, an
@@ -137,9 +139,8 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
         wish = digest(inputs)
         run = RunFolder(folder, listen, config_digest=wish, environment=here, warnings=warnings)
         done = run.stage(f"evaluate-{wanted.split}-{wish[:8]}", inputs, work)
-    records = judge(
-        store.read(done.folder / TRAJECTORIES), {question.id: question for question in asked}, task.score, task.voice
-    )
+    played = store.read(done.folder / TRAJECTORIES)
+    records = judge(played, {question.id: question for question in asked}, task.score, task.voice)
     measured = row(
         wanted.model,
         records,
@@ -152,6 +153,7 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
     return {
         **to_json(measured),
         "records": [to_json(record) for record in records],
+        "moves": moved(played),
         "questions": {question.id: {"question": question.text, "golds": list(question.golds)} for question in asked},
         "inputs": inputs,
         "notes": notes(wanted, task, settings, tools),
@@ -193,7 +195,7 @@ def agent_for(wanted: Wanted, task: Task, settings: AgentSettings) -> AgentSetti
 
     A number that nobody asked for is at most what the task has, and 1 of candidates that another agent does not have.
     """
-    chosen = replace(settings, name=wanted.agent or settings.name, style=wanted.prompt_style or settings.style)
+    chosen = replace(settings.playing(wanted.agent or settings.name), style=wanted.prompt_style or settings.style)
     if not agent(chosen.name).candidates:
         chosen = replace(chosen, candidates=1)
     if wanted.shots is not None:

@@ -54,7 +54,15 @@ class Loop:
         questions = self.grow_questions(settings)
         sampling = settings.sampling(self.config.agent)
         spec = RolloutSpec(
-            questions, "train", settings.samples, sampling, self.seed, number, settings.policy, settings.candidates
+            questions,
+            "train",
+            settings.samples,
+            sampling,
+            self.seed,
+            number,
+            settings.policy,
+            settings.candidates,
+            self.config.agent.methods,
         )
 
         def work(folder: Path) -> dict[str, Any]:
@@ -131,16 +139,15 @@ class Loop:
         return Player(done.folder / MODEL, done.results["weights_digest"], bare)
 
     def demonstrate(self, name: str, demonstrations: Sequence[Demonstration]) -> mixture.Grown:
-        """Replay demonstrations through the real agent and tools; those earn nothing whose answer the tools did not
+        """Replay demonstrations through the real agents and tools; those earn nothing whose answer the tools did not
         show, where the agent calls any but the one that runs its own programs, and those to which they showed a gold
         page of another split."""
-        searches = bool({*agent(self.config.agent.name).tools} - {PYTHON})
 
         def work(folder: Path) -> dict[str, Any]:
             trajectories = self.bench.demonstrate(folder, demonstrations, "train")
             rewards = self.rewarded(trajectories, [d.question for d in demonstrations]).rewards
             # A script knows its answer: what counts is that the tools showed it.
-            rewards = {t.id: rewards[t.id] if mixture.is_sound(t) or not searches else 0.0 for t in trajectories}
+            rewards = {t.id: rewards[t.id] if not _searches(t) or mixture.is_sound(t) else 0.0 for t in trajectories}
             write_json(folder / REWARDS, rewards)
             good = sum(1 for reward in rewards.values() if reward)
             notice(self.bench.emit, f"{good} of {len(trajectories)} demonstrations found their answer with these tools")
@@ -171,8 +178,9 @@ class Loop:
         questions = self.bench.task.questions(split, Reader.EVALUATION, n)
 
         def work(folder: Path) -> dict[str, Any]:
-            spec = RolloutSpec(questions, split, seed=self.seed, policy=policy, candidates=candidates)
-            records = self.judged(self.bench.play(folder, player, spec, method), questions)
+            methods = (method or self.config.agent.name,)
+            spec = RolloutSpec(questions, split, seed=self.seed, policy=policy, candidates=candidates, methods=methods)
+            records = self.judged(self.bench.play(folder, player, spec), questions)
             return recorded(folder, records)
 
         acting = self._acting(player, policy)
@@ -188,8 +196,9 @@ class Loop:
         """A stage of this seed. Its inputs gain what every stage depends on, its results the splits that it read."""
         task = self.bench.task
         common: dict[str, Any] = {"seed": self.seed, "agent": self.config.agent, "engine": self.config.engine}
-        if (own := registered_methods().get(inputs.get("method") or self.config.agent.name)) is not None:
-            common["method_source"] = method_digest(own)
+        plays = [inputs["method"]] if inputs.get("method") else self.config.agent.methods
+        if own := [method_digest(registered_methods()[name]) for name in plays if name in registered_methods()]:
+            common["method_source"] = " ".join(own)
         if self.config.tools.config is not None:  # the settings name a file alone: its tools say what they are
             common["tools"] = dict(self.bench.versions)
 
@@ -254,6 +263,11 @@ def read_measured(done: Done, name: str, weights: str) -> Measured:
     """The records that an evaluation left behind."""
     records = json.loads((done.folder / RECORDS).read_text(encoding="utf-8"))
     return Measured(name, done.inputs["split"], tuple(Record(**record) for record in records), weights, done.seconds)
+
+
+def _searches(trajectory: Trajectory) -> bool:
+    """Whether its agent calls any tool but the one that runs its own programs."""
+    return bool({*agent(trajectory.agent).tools} - {PYTHON})
 
 
 def named(player: Player) -> dict[str, Any]:

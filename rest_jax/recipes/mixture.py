@@ -69,8 +69,10 @@ def thresholded(grown: Grown, settings: ImproveSettings, threshold: float, emit:
 
 
 def first_samples(grown: Grown, n: int) -> Grown:
-    """A Grow as if it had sampled every question n times (Aksitov et al. 2023, table 3: one, two, four times)."""
-    some = tuple(t for t in grown.trajectories if t.sample < n)
+    """A Grow as if it had sampled every question n times, as each of its methods (Aksitov et al. 2023, table 3: one,
+    two, four times)."""
+    methods = len({t.agent for t in grown.trajectories})
+    some = tuple(t for t in grown.trajectories if t.sample < n * methods)
     return replace(grown, trajectories=some, rewards={t.id: grown.rewards[t.id] for t in some})
 
 

@@ -66,10 +66,10 @@ def two_cores(parameters: int, rows: int) -> Rates:
 def plan(config: RestConfig, one: Lengths, also: Mapping[str, Lengths] | None = None) -> list[Planned]:
     """The work of a run, in order, for all seeds together; where select decides how far it goes, the most of it.
 
-    `one` trajectory of the run's agent, and one of each other method that `evaluate.methods` names.
+    `one` trajectory of the run's agent, and one of each other method that `agent.also` or `evaluate.methods` names.
     """
     seeds = len(config.seeds)
-    ev = config.evaluate
+    ev, others = config.evaluate, also or {}
 
     def selected(number: int, improve: ImproveSettings) -> list[Planned]:
         rollouts = seeds * (1 + _steps(improve))
@@ -81,24 +81,25 @@ def plan(config: RestConfig, one: Lengths, also: Mapping[str, Lengths] | None = 
         return Planned(name, trajectories, *tokens, rollouts=rollouts)
 
     def as_methods(name: str, each: int) -> list[Planned]:
-        return [rolled(f"{name} as {method}", each, one=lengths) for method, lengths in (also or {}).items()]
+        return [rolled(f"{name} as {method}", each, one=others[method]) for method in ev.methods]
 
     work = [rolled("evaluate prompted", ev.prompted, rollouts=1)]
     if ev.teacher:
         work.append(Planned("evaluate teacher", ev.teacher))
     # A script speaks for the model in demonstrations: they cost the tools' time alone.
     if n := config.pilot.demonstrations:
-        work.append(Planned("demonstrations", seeds * n))
+        work.append(Planned("demonstrations", seeds * n * len(config.agent.methods)))
         work.append(Planned("pilot", trained_tokens=seeds * _step(config.pilot.improve)))
     work += [rolled("evaluate pilot", ev.pilot), *as_methods("pilot", ev.pilot)]
     if ev.gate:
         work.append(rolled("pilot gate", ev.gate))
     for number, generation in enumerate(config.generations, 1):
-        grow = generation.grow
-        if grow.policy == "teacher":  # its tokens are sampled elsewhere
-            work.append(Planned(f"grow {number} (teacher)", seeds * grow.questions * grow.samples))
+        each = generation.grow.questions * generation.grow.samples
+        if generation.grow.policy == "teacher":  # its tokens are sampled elsewhere
+            work.append(Planned(f"grow {number} (teacher)", seeds * each * len(config.agent.methods)))
         else:
-            work.append(rolled(f"grow {number}", grow.questions * grow.samples))
+            work.append(rolled(f"grow {number}", each))
+            work += [rolled(f"grow {number} as {method}", each, one=others[method]) for method in config.agent.also]
         work.append(Planned(f"improve {number}", trained_tokens=seeds * _trained(generation.improve)))
         work += selected(number, generation.improve)
         last = number == len(config.generations)
@@ -134,6 +135,7 @@ def majority_samples(config: RestConfig) -> int:
     """Control C's samples per question, as predicted: all Grows, what is measured on select and the final evaluation
     together, per question."""
     grown = sum(generation.grow.questions * generation.grow.samples for generation in config.generations)
+    grown *= len(config.agent.methods)
     chosen = sum(one.improve.select * (1 + _steps(one.improve)) for one in config.generations)
     return max(FEWEST_VOTES, round((grown + chosen + config.evaluate.final) / config.evaluate.final))
 

@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rest_jax.agents.registry import agent
 from rest_jax.config.policies import PoliciesSettings
 from rest_jax.config.settings import RestConfig
 from rest_jax.core.events import Listener
@@ -110,15 +109,15 @@ def preflight(
     grow = config.generations[0].grow
     asked = bench.task.questions("train", Reader.TRAINING, questions)
     sampling = grow.sampling(config.agent)
-    trajectories = bench.play(
-        folder, player, RolloutSpec(asked, "train", samples, sampling, config.seeds[0], 1, grow.policy)
-    )
+    spec = RolloutSpec(asked, "train", samples, sampling, config.seeds[0], 1, grow.policy, methods=config.agent.methods)
+    trajectories = bench.play(folder, player, spec)
     grown = rewarded(trajectories, asked, bench.task, config.task.reward, bench.emit)
     records = judge(trajectories, {question.id: question for question in asked}, bench.task.score, bench.task.voice)
     planned = work(config, bench.task, bench.engine.codec)
-    bench.compile(bench.prompt(agent(config.agent.name), bare=True), sharing=False)
+    bench.compile(bench.cast(bare=True), sharing=False)
     improve = config.generations[0].improve
-    kept = {tau: kept_fraction(grown, improve, tau) * grow.questions * grow.samples for tau in improve.thresholds}
+    all_grown = grow.questions * grow.samples * len(config.agent.methods)
+    kept = {tau: kept_fraction(grown, improve, tau) * all_grown for tau in improve.thresholds}
     return Preflight(
         questions=len(asked),
         samples=samples,

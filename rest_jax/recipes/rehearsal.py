@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from rest_jax.agents.limits import Limits
@@ -48,8 +47,10 @@ def lengths(task: Task, codec: TextCodec, settings: AgentSettings) -> Lengths:
 
 
 def work(config: RestConfig, task: Task, codec: TextCodec) -> list[Planned]:
-    """What a run will cost, by demonstrations played as the run's agent and as the other methods that it measures."""
-    also = {name: lengths(task, codec, replace(config.agent, name=name)) for name in config.evaluate.methods}
+    """What a run will cost, by demonstrations played as the run's agent and as the other methods that it learns or
+    measures."""
+    others = {*config.agent.also, *config.evaluate.methods}
+    also = {name: lengths(task, codec, config.agent.playing(name)) for name in others}
     return plan(config, lengths(task, codec, config.agent), also)
 
 
@@ -59,7 +60,7 @@ def rehearsed(task: Task, codec: TextCodec, settings: AgentSettings, most: int) 
     A search finds the passage that was demonstrated, and that alone.
     """
     method, some = agent(settings.name), (task.sources.get("gold") or task.examples)[:most]
-    prompt = method.prompt_for(AgentSettings(name=settings.name, bare=True))
+    prompt = method.prompt_for(AgentSettings(name=settings.name, also=settings.also, bare=True))
     limits = Limits.of(settings, method.turn_tokens)
     jobs = [Job(demonstration.question, 0, 0, 0, task.name, "train", method.name) for demonstration in some]
     recalled = _Recalled({job.key: demonstration for job, demonstration in zip(jobs, some, strict=True)})
@@ -75,23 +76,34 @@ def rehearsed(task: Task, codec: TextCodec, settings: AgentSettings, most: int) 
 
 
 def refuse_too_long(config: RestConfig, task: Task, codec: TextCodec) -> None:
-    """Raise UserError where none of the rehearsed demonstrations has room, with the prompt that is shown there: in the
-    sampler's widest cache, or in a packed row of an Improve. A run would notice after its Grow.
+    """Raise UserError where none of a method's rehearsed demonstrations has room, with the prompt that is shown there:
+    in the sampler's widest cache, or in a packed row of an Improve. A run would notice after its Grow.
 
     What searches show beyond the demonstrated passage is not counted, so what passes may still turn out too long.
     """
-    method = agent(config.agent.name)
-    shots = () if config.agent.bare or method.own_shots else task.shots(config.agent.shots)
-    shown = beginnings(method.prompt_for(config.agent, shots, codec.chat), codec)
+    shown = {name: _shown(config.agent.playing(name), task, codec) for name in config.agent.methods}
     if config.engine.shared:
-        laid_out(shown, config.engine.room)
-    played = rehearsed(task, codec, config.agent, REHEARSED)
-    contexts = _longest_contexts(played)
+        laid_out([beginning for of_one in shown.values() for beginning in of_one], config.engine.room)
     for name in config.evaluate.methods:
-        as_method = rehearsed(task, codec, replace(config.agent, name=name), REHEARSED)
-        _refuse_long_contexts(config.engine, _longest_contexts(as_method), 0)
+        played = rehearsed(task, codec, config.agent.playing(name), REHEARSED)
+        _refuse_long_contexts(config.engine, _longest_contexts(played), 0)
+    for name, of_one in shown.items():
+        played = rehearsed(task, codec, config.agent.playing(name), REHEARSED)
+        _refuse_long_method(config, codec, played, min(map(len, of_one), default=0))
+
+
+def _shown(settings: AgentSettings, task: Task, codec: TextCodec) -> list[tuple[int, ...]]:
+    """The beginnings of a prompted model's transcripts."""
+    method = agent(settings.name)
+    shots = () if settings.bare or method.own_shots else task.shots(settings.shots)
+    return beginnings(method.prompt_for(settings, shots, codec.chat), codec)
+
+
+def _refuse_long_method(config: RestConfig, codec: TextCodec, played: Sequence[Trajectory], begun: int) -> None:
+    """`refuse_too_long` for one method that is learned, whose shortest beginning has so many tokens."""
+    contexts = _longest_contexts(played)
     examples = [len(example.ids) for one in played for example in examples_of(one, codec, prompt="bare")]
-    begun, bare = min(map(len, shown), default=0), config.agent.bare
+    bare = config.agent.bare
     if config.pilot.demonstrations:
         _refuse_long_examples("pilot.improve", config.pilot.improve, examples, 0)
         bare = bare or config.pilot.improve.prompt == "bare"

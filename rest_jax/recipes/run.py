@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rest_jax.agents.registry import agent, method_of
+from rest_jax.agents.registry import agent, method_of, tools_of
 from rest_jax.config.loader import Loaded, load
 from rest_jax.config.policies import PoliciesSettings
 from rest_jax.config.settings import AgentSettings, RestConfig, ToolsSettings
@@ -223,11 +223,11 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
         if one.grow.candidates is not None:
             method_of(replace(config.agent, candidates=one.grow.candidates), textual=endpoints.textual(config))
     for name in ev.methods:
-        other = method_of(replace(config.agent, name=name, candidates=1), learns=True)
-        if missing := set(other.tools) - set(method.tools):
+        other = method_of(replace(config.agent.playing(name), candidates=1), learns=True)
+        if missing := set(other.tools) - set(tools_of(config.agent)):
             raise UserError(
-                f"evaluate.methods: '{name}' calls {', '.join(sorted(missing))}, which the run's own agent "
-                f"'{method.name}' does not; measure it with `rest-jax eval --agent {name}`"
+                f"evaluate.methods: '{name}' calls {', '.join(sorted(missing))}, which nothing that the run learns "
+                f"does; measure it with `rest-jax eval --agent {name}`"
             )
     feedback.check_labels(config.judge, task)
     task.reward(config.task.reward)
@@ -275,9 +275,8 @@ def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
         warning(emit, f"{config.model.label} is {said}; its rows are exploratory")
     planned = work(config, bench.task, bench.engine.codec)
     whole = plan.total(planned)
-    prompt = bench.prompt(agent(config.agent.name), bare=True)
     for sharing in {False, bench.engine.shares}:
-        bench.compile(prompt, sharing=sharing)
+        bench.compile(bench.cast(config.agent.methods, bare=True), sharing=sharing)
     rates = measured_rates(bench.engine)
     notice(
         emit,

@@ -95,7 +95,7 @@ def walked(run: Path) -> Iterator[Walk]:
             shown = audit.done(f"seed-{config.seeds[0]}/{stage}prompted/evaluate-{config.evaluate.split}")
             return Player(Path(), shown.inputs["player"]["weights_digest"], config.agent.bare)
 
-        bench = Stored(task, prompted(""), found)
+        bench = Stored(task, prompted(""), found, len(config.agent.methods))
         students = {
             one.label: partial(replace, bench, base=prompted(f"student-{one.label}/")) for one in config.students
         }
@@ -171,6 +171,8 @@ class Stored:
     task: Task
     base: Player
     found: Mapping[str, Done]
+    of_each: int
+    """Methods by which each demonstration was played."""
     emit: Listener = silent
 
     @property
@@ -187,10 +189,10 @@ class Stored:
         shown = (noted["player"] for name, noted in inputs.items() if "/teacher/" in name)
         return next(iter((*shown, *grown)), {})
 
-    def play(self, folder: Path, player: Player, spec: RolloutSpec, method: str | None = None) -> list[Trajectory]:
+    def play(self, folder: Path, player: Player, spec: RolloutSpec) -> list[Trajectory]:
         """The stored trajectories, if they are of these questions, samples and weights."""
         trajectories = store.read(folder / TRAJECTORIES)
-        _refuse_others(trajectories, {f"{q.id}#{sample}" for q in spec.questions for sample in range(spec.samples)})
+        _refuse_others(trajectories, {f"{q.id}#{sample}" for q in spec.questions for sample in range(spec.of_each)})
         weights = player.weights_digest if spec.policy == "actor" else self.named(Role.TEACHER).get("weights_digest")
         if foreign := {t.weights_digest for t in trajectories} - {weights}:
             raise _Foreign(f"trajectories of other weights ({min(foreign)[:12]}, not {str(weights)[:12]})")
@@ -199,7 +201,7 @@ class Stored:
     def demonstrate(self, folder: Path, demonstrations: Sequence[Demonstration], split: str) -> list[Trajectory]:
         """The stored demonstrations, if they are these."""
         trajectories = store.read(folder / TRAJECTORIES)
-        _refuse_others(trajectories, {f"{demonstration.question.id}#0" for demonstration in demonstrations})
+        _refuse_others(trajectories, {f"{d.question.id}#{k}" for d in demonstrations for k in range(self.of_each)})
         return trajectories
 
     def judge(self, folder: Path, jobs: Sequence[Job], make_agent: Callable[[Job], Agent]) -> list[Trajectory]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.registry import AnyMethod, AnyPrompt, agent, method_of
+from rest_jax.agents.registry import AnyMethod, AnyPrompt, agent, method_of, tools_of
 from rest_jax.config.policies import PoliciesSettings
 from rest_jax.config.settings import AgentSettings, EngineSettings, ImproveSettings, ModelSettings, ToolsSettings
 from rest_jax.core.chat import ChatFormat
@@ -19,7 +19,7 @@ from rest_jax.core.effects import Agent, Role, Sampling, Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, Listener
 from rest_jax.core.files import parts_of
-from rest_jax.core.policy import Policy, TextCodec
+from rest_jax.core.policy import Policy, Request, TextCodec
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.distributed.group import Group
 from rest_jax.models import catalog, checkpoint
@@ -86,8 +86,20 @@ class RolloutSpec:
     policy: Actor = "actor"
     candidates: int | None = None
     """Of each step; None: as many as the settings say."""
+    methods: tuple[str, ...] = ()
+    """Who answers: each of these so often; none: the settings' agent alone. Of several, sample s is the method's whose
+    place is s modulo their number."""
     watch: Callable[[Agent], Agent] = lambda agent: agent
     """Wraps each agent, to look on as it works."""
+
+    @property
+    def of_each(self) -> int:
+        """Trajectories of each question."""
+        return self.samples * max(1, len(self.methods))
+
+
+Cast = Mapping[str, tuple[AnyMethod, AnyPrompt]]
+"""Who answers, by name, and how each is prompted."""
 
 
 class Bench(Protocol):
@@ -101,7 +113,7 @@ class Bench(Protocol):
     def versions(self) -> Mapping[str, str]: ...
     @property
     def emit(self) -> Listener: ...
-    def play(self, folder: Path, player: Player, spec: RolloutSpec, method: str | None = None) -> list[Trajectory]: ...
+    def play(self, folder: Path, player: Player, spec: RolloutSpec) -> list[Trajectory]: ...
     def demonstrate(self, folder: Path, demonstrations: Sequence[Demonstration], split: str) -> list[Trajectory]: ...
     def judge(self, folder: Path, jobs: Sequence[Job], make_agent: Callable[[Job], Agent]) -> list[Trajectory]: ...
     def named(self, role: Literal[Role.TEACHER, Role.JUDGE]) -> Mapping[str, Any]: ...
@@ -129,43 +141,46 @@ class Workbench:
     group: Group = field(default_factory=Group)
     """The processes that make them together, each on a workbench of its own."""
 
-    def play(self, folder: Path, player: Player, spec: RolloutSpec, method: str | None = None) -> list[Trajectory]:
-        """Trajectories of a player, kept in `folder`; what is already there is not made again.
-
-        `method` plays another agent than the settings'.
-        """
-        chosen = agent(method or self.agent.name)
-        prompt = self.prompt(chosen, bare=player.bare and spec.policy == "actor")
-        refuse_shown(prompt.asks, spec.questions)
+    def play(self, folder: Path, player: Player, spec: RolloutSpec) -> list[Trajectory]:
+        """Trajectories of a player, kept in `folder`; what is already there is not made again."""
+        cast = self.cast(spec.methods, bare=player.bare and spec.policy == "actor")
+        for _, prompt in cast.values():
+            refuse_shown(prompt.asks, spec.questions)
         if spec.policy == "teacher":
             teacher = self.endpoints[Role.TEACHER]
             teacher.speak(teacher.own or self.engine.codec)
-            return self._roll(folder, teacher, chosen, prompt, spec)
+            return self._roll(folder, teacher, cast, spec)
         self._seat(player)
         before = self.engine.stats
-        common = beginnings(prompt, self.engine.codec)
-        self.compile(prompt, sharing=bool(common) and self.engine.shares)
+        common = [beginning for _, prompt in cast.values() for beginning in beginnings(prompt, self.engine.codec)]
+        self.compile(cast, sharing=bool(common) and self.engine.shares)
         self.engine.share(common)
-        trajectories = self._roll(folder, self.engine, chosen, prompt, spec)
+        trajectories = self._roll(folder, self.engine, cast, spec)
         did = self.group.shared(astuple(self.engine.stats.since(before)))
         self._tell(together(Stats(*each) for each in did), len(trajectories))
         return trajectories
 
-    def compile(self, prompt: AnyPrompt, *, sharing: bool) -> None:
-        """Compiles what sampling with this prompt needs, with shared beginnings or without; it tells how far it is."""
+    def compile(self, cast: Cast, *, sharing: bool) -> None:
+        """Compiles what sampling with these prompts needs, with shared beginnings or without; it tells how far it
+        is."""
 
         def report(done: int, total: int, name: str) -> None:
             self.emit(Event("progress", {"stage": "compile", "done": done, "total": total, "unit": "programs"}))
 
-        self.engine.compile(report, prompt.stop, sharing=sharing)
+        for stop in dict.fromkeys(prompt.stop for _, prompt in cast.values()):
+            self.engine.compile(report, stop, sharing=sharing)
 
     def demonstrate(self, folder: Path, demonstrations: Sequence[Demonstration], split: str) -> list[Trajectory]:
-        """Demonstrations replayed through the real agent and the real tools, their text encoded as imported."""
-        method = agent(self.agent.name)
-        prompt = self.prompt(method, bare=True)
-        policy = ScriptedPolicy(self.engine.codec, method.author(demonstrations, prompt))
-        spec = RolloutSpec([demonstration.question for demonstration in demonstrations], split)
-        return self._roll(folder, policy, method, prompt, spec)
+        """Demonstrations replayed through the real agents and the real tools, their text encoded as imported."""
+        cast = self.cast(self.agent.methods, bare=True)
+        authors = [method.author(demonstrations, prompt) for method, prompt in cast.values()]
+
+        def write(context: str, request: Request) -> tuple[str, bool]:
+            return authors[request.key.sample % len(authors)](context, request)
+
+        asked = [demonstration.question for demonstration in demonstrations]
+        spec = RolloutSpec(asked, split, methods=self.agent.methods)
+        return self._roll(folder, ScriptedPolicy(self.engine.codec, write), cast, spec)
 
     def free(self) -> None:
         """Let go of the sampler's rows; they are made again when it plays."""
@@ -186,6 +201,11 @@ class Workbench:
         """A policy behind an endpoint as a stage's input."""
         return named(getattr(self.policies, role), self.endpoints[role])
 
+    def cast(self, methods: Sequence[str] = (), *, bare: bool) -> Cast:
+        """These methods, or the settings' own, each with its prompt."""
+        wanted = [agent(name) for name in methods or (self.agent.name,)]
+        return {method.name: (method, self.prompt(method, bare=bare)) for method in wanted}
+
     def prompt(self, method: AnyMethod, *, bare: bool) -> AnyPrompt:
         """The method's prompt: bare, or with its instruction and as many worked examples as the settings say."""
         wanted = self.agent.shots
@@ -204,26 +224,30 @@ class Workbench:
             params = stored_params(player.folder, checkpoint.config_of(player.folder))
             self.engine.load(params, player.weights_digest)
 
-    def _roll(
-        self, folder: Path, policy: Policy, method: AnyMethod, prompt: AnyPrompt, spec: RolloutSpec
-    ) -> list[Trajectory]:
-        candidates = spec.candidates or self.agent.candidates
-        limits = Limits.of(replace(self.agent, candidates=candidates), method.turn_tokens)
+    def _roll(self, folder: Path, policy: Policy, cast: Cast, spec: RolloutSpec) -> list[Trajectory]:
+        settings = replace(self.agent, candidates=spec.candidates or self.agent.candidates)
         sampling = spec.sampling or Sampling(self.agent.warmth())
+        names = tuple(cast)
         jobs = [
-            Job(question, sample, spec.seed, spec.generation, self.task.name, spec.split, method.name)
+            Job(question, sample, spec.seed, spec.generation, self.task.name, spec.split, names[sample % len(names)])
             for question in spec.questions
-            for sample in range(spec.samples)
+            for sample in range(spec.of_each)
         ]
+
+        def make_agent(job: Job) -> Agent:
+            method, prompt = cast[job.agent]
+            return spec.watch(method.run(job.question.blind, prompt, Limits.of(settings, method.turn_tokens)))
+
+        told = [job for job in jobs if agent(job.agent).oracle]
         chat = policy.codec.chat if self.agent.style == "chat" else None
         return self._made(
             folder,
             policy,
             jobs,
-            lambda job: spec.watch(method.run(job.question.blind, prompt, limits)),
+            make_agent,
             sampling,
             chat,
-            WithOracle(self.tools, jobs, self.task.score) if method.oracle else None,
+            WithOracle(self.tools, told, self.task.score) if told else None,
         )
 
     def _made(
@@ -342,7 +366,8 @@ def open_workbench(
     is begun, when the settings ask of the agent what it is not able to, or when the device will not hold the engine's
     rows or one of the `improves` that are to come.
     """
-    called = method_of(agent_settings, learns=bool(improves)).tools
+    method = method_of(agent_settings, learns=bool(improves))
+    called = tools_of(agent_settings) if improves else method.tools
     base_folder = catalog.resolve(model.name, offline=offline)
     held = room_for(base_folder, engine, dtype=model.dtype, improves=improves)
     with contextlib.ExitStack() as opened:
@@ -353,7 +378,7 @@ def open_workbench(
         client = opened.enter_context(served) if called or _serves(task, tools) else NoTools()
         health = client.check()
         refuse_trouble(health)
-        refuse_missing(health, agent_settings.name, called)
+        refuse_missing(health, ", ".join(agent_settings.methods), called)
         if tools.url is not None and task.corpus_file is not None and not any_corpus:
             refuse_another(client.url, health, task.corpus_file, tools, emit)
         if tools.mode == "replay":

@@ -16,7 +16,7 @@ from rest_jax.tasks.metrics import Metric
 
 
 class WithOracle:
-    """Tools, and beside them the oracle for these jobs' questions. Raises UserError for one without a gold answer."""
+    """Tools, and beside them the oracle for these jobs alone. Raises UserError for one without a gold answer."""
 
     def __init__(self, tools: Tools, jobs: Sequence[Job], score: Metric) -> None:
         for job in jobs:
@@ -35,7 +35,7 @@ class WithOracle:
         return self._tools.stateful
 
     def submit(self, id: int, tool: str, arguments: Mapping[str, Any], episode: str) -> None:
-        if tool == ORACLE:
+        if tool == ORACLE and episode in self._questions:
             right = self._score(arguments["answer"], self._questions[episode]).em == 1
             self._ready.append((id, ToolReply(RIGHT if right else WRONG)))
         else:

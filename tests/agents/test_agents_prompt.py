@@ -1,5 +1,7 @@
 """Prompts: the exact text of transcripts, who wrote which part, and how a turn's end is carried on."""
 
+from dataclasses import replace
+
 import pytest
 
 from rest_jax.agents.prompt import Line, Prompt, Shot
@@ -39,6 +41,30 @@ def test_base_style_is_a_turn_a_line():
     transcript = transcript.said(said(" I need it. Action: Search[Old Vell]"))
     transcript = BASE.observe(transcript, "Old Vell: in Sarn.")
     assert transcript.text.endswith("Action: Search[Old Vell]\nObservation: Old Vell: in Sarn.\nThought:")
+
+
+def test_a_prompt_that_says_its_method_says_so_after_each_question_of_each_step():
+    checking = Prompt("Check:", "Is it right?", (Shot("Who?", (Line(" Yes."),), (("Thought:", "Orr."),)),))
+    method = Prompt("Thought:", "Look things up.", (SHOT,), beside={"check": checking}).saying("react")
+    assert method.open("Where is Old Vell?").text == (
+        "Look things up.\n\n"
+        "Question: Who founded Vell?\n"
+        "Method: react\n"
+        "Thought: I need Vell. Action: Search[Vell]\n"
+        "Observation: Vell: founded by Orr.\n"
+        "Thought: It is Orr. Action: Finish[Orr]\n\n"
+        "Question: Where is Old Vell?\n"
+        "Method: react\n"
+        "Thought:"
+    )
+    assert method.bare().open("Where?").text == "Question: Where?\nMethod: react\nThought:"
+    check = method.beside["check"].telling(("Thought:", "In Sarn."))
+    assert check.open("Where?").text == (
+        "Is it right?\n\nQuestion: Who?\nMethod: react\nThought: Orr.\nCheck: Yes.\n\n"
+        "Question: Where?\nMethod: react\nThought: In Sarn.\nCheck:"
+    )
+    (beginning,) = replace(method, beside={}).beginnings
+    assert "".join(segment.text for segment in beginning).endswith("Question:")
 
 
 def test_chat_style_writes_the_models_own_turns():

@@ -65,7 +65,7 @@ def test_every_setting_is_explained_by_the_sentence_under_it() -> None:
     assert grow == {
         "type": "integer",
         "minimum": 1,
-        "description": "Trajectories per question.",
+        "description": "Trajectories per question, of each method.",
         "default": GrowSettings().samples,
     }
     assert field_docs(ImproveSettings)["filter"].endswith("maximum (ReST, appendix A.7).")

@@ -170,7 +170,7 @@ def test_nothing_compiles_once_its_prompts_programs_are(
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         with opened as bench:
-            bench.compile(bench.prompt(agent("react"), bare=False), sharing=False)
+            bench.compile(bench.cast(bare=False), sharing=False)
             assert compiled
             compiled.clear()
             asked = atlas.questions("train", Reader.TRAINING, 3)

@@ -1,7 +1,7 @@
 """ReAct's baselines, the methods that try several times and those that write programs, on a scripted policy and a real
 adapter: every branch of each, as a page that a person can read.
 
-python tests/rollout/baselines.py      writes the pages anew, for their difference to be read
+python tests/rollout/baselines.py      writes the pages and moves.json anew, for their difference to be read
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from rollout_world import ByteCodec
 
 from rest_jax.agents.limits import Limits
+from rest_jax.agents.moves import moves
 from rest_jax.agents.prompt import Prompt
 from rest_jax.agents.registry import agent
 from rest_jax.config.settings import ToolsSettings
@@ -31,6 +32,7 @@ from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 
 PAGES = Path(__file__).parents[1] / "golden" / "transcripts"
+MOVES = PAGES.with_name("moves.json")
 PASSAGES = [
     {"title": "Vell", "text": "Vell is a town on the Ume. Ada Orr founded it in 1204."},
     {"title": "Ada Orr", "text": "Ada Orr was born in Sarn."},
@@ -232,6 +234,14 @@ def path_of(branch: str) -> Path:
     return PAGES / f"{branch.replace('/', '-')}.txt"
 
 
+def scripted_moves(made: Sequence[Trajectory]) -> str:
+    """Which ways each method goes in its pages, as JSON: what a real model's are compared with."""
+    ways: dict[str, set[str]] = {}
+    for trajectory in made:
+        ways.setdefault(trajectory.agent, set()).update(moves(trajectory))
+    return json.dumps({name: sorted(taken) for name, taken in ways.items()}, indent=1, ensure_ascii=False) + "\n"
+
+
 def write_tools(folder: Path) -> ToolsSettings:
     """Search over the passages, and the sandbox that is the same on every Python."""
     (folder / "corpus.jsonl").write_text("".join(json.dumps(passage) + "\n" for passage in PASSAGES))
@@ -248,5 +258,7 @@ if __name__ == "__main__":
             ToolClient(url, settings, token) as client,
         ):
             client.check()
-            for branch in SCRIPTS:
-                path_of(branch).write_text(page(play(client, branch)), encoding="utf-8")
+            made = {branch: play(client, branch) for branch in SCRIPTS}
+        for branch, trajectory in made.items():
+            path_of(branch).write_text(page(trajectory), encoding="utf-8")
+        MOVES.write_text(scripted_moves(list(made.values())), encoding="utf-8")

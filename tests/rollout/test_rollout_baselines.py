@@ -11,6 +11,7 @@ from baselines import (
     BROKEN,
     GUESS,
     HINT,
+    MOVES,
     PAGES,
     QUESTION,
     SARN,
@@ -23,12 +24,14 @@ from baselines import (
     page,
     path_of,
     play,
+    scripted_moves,
     write_tools,
 )
 from rollout_world import ByteCodec
 
 from rest_jax.agents import registry
 from rest_jax.agents.attempts import attempts
+from rest_jax.agents.moves import moved, moves
 from rest_jax.agents.prompt import FENCE
 from rest_jax.agents.registry import agent
 from rest_jax.agents.replay import replay, replayed
@@ -71,6 +74,37 @@ def test_a_baseline_goes_as_its_page_says(branch, tools):
 
 def test_every_page_is_some_branchs():
     assert set(PAGES.glob("*.txt")) == {path_of(branch) for branch in SCRIPTS}
+
+
+def test_the_ways_that_methods_go_are_those_of_their_pages(tools):
+    assert scripted_moves([play(tools, branch) for branch in SCRIPTS]) == MOVES.read_text(encoding="utf-8")
+
+
+def test_a_trajectory_moves_from_step_to_step(tools):
+    assert moves(play(tools, "reflexion/learned")) == (
+        "question → act",
+        "act → search",
+        "search → act",
+        "act → oracle: wrong",
+        "oracle: wrong → reflect",
+        "reflect → act",
+        "act → search",
+        "search → act",
+        "act → oracle: right",
+        "oracle: right → finished",
+    )
+    assert moves(play(tools, "pot_critic/error_is_shown"))[:3] == (
+        "question → write without an answer",
+        "write without an answer → python: failed",
+        "python: failed → criticise",
+    )
+    both = [play(tools, "cot/answered"), play(tools, "cot/without_an_answer"), play(tools, "cot/answered")]
+    assert moved(both) == {
+        "question → think": 2,
+        "question → think without an answer": 1,
+        "think without an answer → malformed": 1,
+        "think → finished": 2,
+    }
 
 
 def test_a_gold_answer_never_reaches_an_agent_that_is_told_whether_it_is_right(tools):
