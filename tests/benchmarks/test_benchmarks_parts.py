@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.branches import SCRIPTED, branches
 from benchmarks.decode import Cell, Plan, Timed, rates
 from benchmarks.device_time import device_seconds
 from benchmarks.ladder import script, unique_tokens
@@ -198,3 +200,24 @@ def test_a_step_that_is_another_is_not_timed(turn: Turn, what: str) -> None:
     assert "of all 3 agrees within 0e+00" in check({OURS: known, "other": known, "adapters": adapters})
     with pytest.raises(RuntimeError, match=f"other's {what} is"):
         check({OURS: known, "other": turn})
+
+
+def test_branches_that_a_model_takes_are_counted_beside_those_of_the_pages() -> None:
+    measured = {
+        "inputs": {"agent": {"name": "cot"}},
+        "task": "arithmetic",
+        "n": 40,
+        "em": 0.05,
+        "em_any": None,
+        "weights_digest": "w",
+        "moves": {"question → think": 39, "think → finished": 39, "question → nothing": 1},
+    }
+    scripted = json.loads(SCRIPTED.read_text(encoding="utf-8"))
+    row = branches(measured, scripted)
+    assert (row["taken"], row["scripted"], row["others"]) == (2, 5, 1)
+    assert row["missing"] == [
+        "question → think without an answer",
+        "think without an answer → malformed",
+        "think without an answer → token_limit",
+    ]
+    assert (row["em_percent"], row["em_any_percent"]) == (5.0, None)
