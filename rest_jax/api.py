@@ -49,6 +49,7 @@ from rest_jax.recipes import improve as improving
 from rest_jax.recipes import run as running
 from rest_jax.recipes.agent_file import agent_of, tools_of
 from rest_jax.recipes.generate import Completion
+from rest_jax.recipes.loop import grow_spec
 from rest_jax.recipes.mixture import Grown, rewarded, thresholded
 from rest_jax.recipes.sampler import open_sampler, room_for
 from rest_jax.recipes.stages import discard
@@ -165,7 +166,7 @@ def grow(
     with _bench(policy, task, emit) as (bench, scratch):
         bench.task.reward(task.reward)  # none of this name: refused before the sampling
         asked = bench.task.questions("train", Reader.TRAINING, questions)
-        spec = RolloutSpec(asked, "train", samples, drawn.sampling(bench.agent), seed, generation=1)
+        spec = grow_spec(bench.agent, drawn, asked, seed, generation=1)
         return rewarded(bench.play(scratch, bench.base, spec), asked, bench.task, task.reward, emit)
 
 

@@ -11,7 +11,7 @@ from rest_jax.agents.actions import Finish as Finished
 from rest_jax.agents.actions import parse_action, thought_and_action
 from rest_jax.agents.endings import broken_off
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.prompt import Line, Prompt, Shot
+from rest_jax.agents.prompt import Line, Prompt
 from rest_jax.agents.prompt_files import prompt_file
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, Candidate, Finish, Generate, Generated, Outcome, Status, finished, stopped
@@ -74,7 +74,7 @@ def chain_prompt(prompt: Prompt) -> Prompt:
     return replace(
         prompt,
         instruction=prompt_file(INSTRUCTION) if prompt.instruction else "",
-        shots=tuple(Shot(shot.question, (_chained(shot.lines),)) for shot in prompt.shots),
+        shots=tuple(replace(shot, lines=(_chained(shot.lines),)) for shot in prompt.shots),
     )
 
 

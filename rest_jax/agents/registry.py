@@ -112,9 +112,9 @@ class AnyMethod(Protocol):
         self, settings: AgentSettings, shots: Sequence[Demonstration] = (), chat: ChatFormat | None = None
     ) -> AnyPrompt:
         """The prompt of these settings, with the task's worked examples, for a model with this chat format; `bare`
-        ones have neither instruction nor examples. Where there are others that the model is to be (`also`), bare
-        prompts say of which method they are, unless they show that. UserError when a model without a chat format is to
-        chat."""
+        ones have neither instruction nor examples. Where there are others that the model is to be (`also`), prompts say
+        of which method they are, unless bare ones show that. UserError when a model without a chat format is to chat.
+        """
         ...
 
     def author(self, demonstrations: Sequence[Demonstration], prompt: Any) -> Author:
@@ -364,19 +364,18 @@ def agent(name: str) -> AnyMethod:
         return known[name]
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
-    raise UserError(f"agent.name: no agent called '{name}'; {hint}known are {', '.join(known)}")
+    raise UserError(f"no agent called '{name}'; {hint}known are {', '.join(known)}")
 
 
 def method_of(settings: AgentSettings, *, learns: bool = False, textual: bool = False) -> AnyMethod:
-    """The method of these settings, which is able to do all that they ask of it, as the others are that they name.
+    """The method of these settings, which is able to do all that they ask of it.
 
-    `learns`: a model is to be trained to be it; `textual`: a policy is to play it that tells no log-probs. Raises
-    UserError for what it is not able to: at a command's start rather than in its results.
+    `learns`: a model is to be trained to be it, and the others that they name; `textual`: a policy is to play it that
+    tells no log-probs. Raises UserError for what it is not able to: at a command's start rather than in its results.
     """
     method = agent(settings.name)
-    for name in settings.also:
-        method_of(replace(settings, name=name, also=(), candidates=1), learns=learns)
-    if settings.candidates > 1 and not method.candidates:
+    others = [agent(name) for name in settings.also] if learns else []
+    if settings.candidates > 1 and not any(one.candidates for one in (method, *others)):
         raise UserError(
             f"agent.candidates: agent '{method.name}' does not choose among {settings.candidates} replies of a step; "
             f"leave candidates out, or take one that does, such as search_agent"
@@ -386,17 +385,18 @@ def method_of(settings: AgentSettings, *, learns: bool = False, textual: bool = 
             f"agent.candidates: one of {settings.candidates} replies is chosen by log-probs, and policies.teacher "
             f"answers in text alone; name its tokenizer if it returns token ids, or leave candidates out"
         )
-    if not method.trainable and (learns or settings.bare):
-        raise UserError(
-            f"agent '{method.name}': only instruction and worked examples tell it what a call is for, so no model is "
-            f"trained to be it; measure a prompted one with `rest-jax eval --agent {method.name} --shots N`"
-        )
+    for one in (method, *others):
+        if not one.trainable and (learns or settings.bare):
+            raise UserError(
+                f"agent '{one.name}': only instruction and worked examples tell it what a call is for, so no model is "
+                f"trained to be it; measure a prompted one with `rest-jax eval --agent {one.name} --shots N`"
+            )
     return method
 
 
-def tools_of(settings: AgentSettings) -> tuple[str, ...]:
-    """The tools that the methods of these settings call."""
-    return tuple(dict.fromkeys(tool for name in settings.methods for tool in agent(name).tools))
+def as_method(settings: AgentSettings, name: str) -> AgentSettings:
+    """These settings for another method: with one candidate of a step where it does not choose among several."""
+    return replace(settings, name=name, candidates=settings.candidates if agent(name).candidates else 1)
 
 
 def _definition(method: AnyMethod) -> tuple[str, str]:

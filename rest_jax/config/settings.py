@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Annotated, Literal
 
@@ -103,21 +103,14 @@ class AgentSettings:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """All that the model learns to be, its own first."""
-        return (self.name, *self.also)
-
-    def playing(self, method: str) -> AgentSettings:
-        """These settings for another method, be it one of `also` or none that the model learns."""
-        others = tuple(name for name in self.methods if name != method)
-        return replace(self, name=method, also=others if self.also else ())
+        """All that the model learns to be, each once, `name` first."""
+        return tuple(dict.fromkeys((self.name, *self.also)))
 
     def warmth(self, asked: float | None = None, otherwise: float = 0.0) -> float:
         """The one rule for a stage's temperature: the one asked for, else the agent's, else the stage's own."""
         return next(one for one in (asked, self.temperature, otherwise) if one is not None)
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        if self.name in self.also:
-            yield "also", f"names '{self.name}', which is agent.name itself; leave it out there"
         if self.candidates > 1 and not self.temperature:
             yield "candidates", f"{self.candidates} of one step are all the same unless temperature is more than 0"
 

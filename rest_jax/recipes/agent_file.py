@@ -54,11 +54,11 @@ def described(settings: AgentSettings, tools: ToolsSettings, chat: ChatFormat | 
     Beside what is read back it says, for other programs, which strings stop a turn, and whether an end-of-sequence
     token ends every turn or the last one alone.
     """
-    prompt = agent(settings.name).prompt_for(replace(settings, bare=True), chat=chat)
+    prompt, *others = [agent(name).prompt_for(replace(settings, bare=True), chat=chat) for name in settings.methods]
     return {
         **asdict(settings),
         TOOLS: shown_by(tools),
-        STOP: list(prompt.stop),
+        STOP: list(dict.fromkeys(stop for one in (prompt, *others) for stop in one.stop)),
         EOS_ENDS: "every_turn" if prompt.ends_every_turn else "last_turn",
     }
 

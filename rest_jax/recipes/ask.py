@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rest_jax.agents.registry import agent
+from rest_jax.agents.registry import agent, as_method
 from rest_jax.config.settings import ModelSettings, RestConfig
 from rest_jax.core.effects import Agent, CallTool, Effect, Generate, Generated, Outcome, ToolReply
 from rest_jax.core.errors import UserError
@@ -66,7 +66,7 @@ def ask(
         config = RestConfig(model=ModelSettings(model_or_run), agent=agent_of(home), tools=tools_of(home))
         asked = {"": model_or_run}
     if method is not None:
-        config = replace(config, agent=replace(config.agent.playing(method), candidates=1))
+        config = replace(config, agent=as_method(config.agent, method))
     if agent(config.agent.name).oracle:
         raise UserError(
             f"ask: agent '{config.agent.name}' has to be told whether its answers are right, and nobody knows; name "

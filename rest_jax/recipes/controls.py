@@ -142,16 +142,15 @@ def _more_pilot(loop: Loop, finished: Finished, number: int) -> Sequence[Traject
 def _random_samples(loop: Loop, finished: Finished, number: int) -> Sequence[Trajectory]:
     """B's mixture: as many samples of the first Grow that answered as this generation kept, chosen without their
     reward."""
-    count = len(_kept(loop, finished, number))
     seed = derived_seed(loop.seed, "random_samples", number)
-    chosen = mixture.random_finished(finished.generations[0].grown, count, seed)
+    chosen = mixture.random_finished(finished.generations[0].grown, _kept(loop, finished, number), seed)
     return mixture.seeded(chosen, finished.demonstrations, loop.config.generations[number].improve)
 
 
 def _low_perplexity(loop: Loop, finished: Finished, number: int) -> Sequence[Trajectory]:
     """F's mixture: as many samples of this generation as its filter kept, chosen by their perplexity instead."""
     generation = finished.generations[number]
-    chosen = mixture.likeliest(generation.grown, generation.sampled, len(_kept(loop, finished, number)))
+    chosen = mixture.likeliest(generation.grown, generation.sampled, _kept(loop, finished, number))
     return mixture.seeded(chosen, finished.demonstrations, loop.config.generations[number].improve)
 
 

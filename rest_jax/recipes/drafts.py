@@ -58,6 +58,7 @@ def checked_answers(run: Path, name: str) -> Checked:
 
 
 def drafting(config: RestConfig, run: Path) -> None:
-    """Raises UserError for a run whose agent drafts no answers."""
-    if config.agent.name != "search_agent":
-        raise UserError(f"{run}: its agent, {config.agent.name}, drafts no answers; name a run of the search_agent")
+    """Raises UserError for a run that has an agent which drafts no answers."""
+    for name in config.agent.methods:
+        if name != "search_agent":
+            raise UserError(f"{run}: its agent, {name}, drafts no answers; name a run of the search_agent alone")

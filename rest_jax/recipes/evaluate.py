@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.moves import moved
-from rest_jax.agents.registry import agent
+from rest_jax.agents.registry import agent, as_method
 from rest_jax.config.limits import checked
 from rest_jax.config.overrides import overridden
 from rest_jax.config.plain import as_plain
@@ -26,6 +25,7 @@ from rest_jax.core.effects import Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, remembering
 from rest_jax.distributed.cpu import divide_cpu
+from rest_jax.evaluation.moves import moved
 from rest_jax.evaluation.records import judge
 from rest_jax.evaluation.table import row, to_json
 from rest_jax.models import catalog
@@ -104,7 +104,7 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
     divide_cpu(engine.devices)
     here = environment(given.dtype)
     asked = task.questions(wanted.split, Reader.EVALUATION)[: wanted.limit]
-    found = supported(task, asked, settings.name, tools, closed_book=wanted.closed_book)
+    found = supported(task, asked, [settings.name], tools, closed_book=wanted.closed_book)
     opened = open_workbench(
         task,
         model=ModelSettings(model, given.dtype),
@@ -195,9 +195,8 @@ def agent_for(wanted: Wanted, task: Task, settings: AgentSettings) -> AgentSetti
 
     A number that nobody asked for is at most what the task has, and 1 of candidates that another agent does not have.
     """
-    chosen = replace(settings.playing(wanted.agent or settings.name), style=wanted.prompt_style or settings.style)
-    if not agent(chosen.name).candidates:
-        chosen = replace(chosen, candidates=1)
+    chosen = as_method(settings, wanted.agent or settings.name)
+    chosen = replace(chosen, style=wanted.prompt_style or settings.style)
     if wanted.shots is not None:
         return replace(chosen, shots=wanted.shots, bare=False)
     return replace(chosen, shots=shots_there(chosen, task))

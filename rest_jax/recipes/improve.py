@@ -73,7 +73,16 @@ def improve(
         for trajectory, weight in weighted(mixture, settings.weighting, worth)
         for example in examples_of(trajectory, model.codec, prompt=settings.prompt, weight=weight)
     ]
-    result = fit(model.config, model.params, examples, settings, seed=seed, folder=folder / CHECKPOINTS, emit=emit)
+    result = fit(
+        model.config,
+        model.params,
+        examples,
+        settings,
+        start=model.weights_digest,
+        seed=seed,
+        folder=folder / CHECKPOINTS,
+        emit=emit,
+    )
     trained = replace(agent, bare=agent.bare or settings.prompt == "bare")
     kept = {SHRUNK: said} if (said := shrunk(model.agent)) else {}
     params = jax.tree.map(whole, result.params)

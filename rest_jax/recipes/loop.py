@@ -14,7 +14,7 @@ from typing import Any
 
 from rest_jax.agents.program import PYTHON
 from rest_jax.agents.registry import agent, registered_methods
-from rest_jax.config.settings import GrowSettings, ImproveSettings, RestConfig
+from rest_jax.config.settings import AgentSettings, GrowSettings, ImproveSettings, RestConfig
 from rest_jax.core.canonical import digest
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Role
@@ -52,18 +52,7 @@ class Loop:
     def grow(self, number: int, player: Player, settings: GrowSettings) -> mixture.Grown:
         """Sample trajectories on train questions and reward them."""
         questions = self.grow_questions(settings)
-        sampling = settings.sampling(self.config.agent)
-        spec = RolloutSpec(
-            questions,
-            "train",
-            settings.samples,
-            sampling,
-            self.seed,
-            number,
-            settings.policy,
-            settings.candidates,
-            self.config.agent.methods,
-        )
+        spec = grow_spec(self.config.agent, settings, questions, self.seed, number)
 
         def work(folder: Path) -> dict[str, Any]:
             grown = self.rewarded(self.bench.play(folder, player, spec), questions)
@@ -240,6 +229,23 @@ class Loop:
         """The reward's name, with the digest of its source where it is a user's own."""
         name = self.config.task.reward
         return name if name in BUILT_IN else f"{name} {reward_digest(registered_reward(name))}"
+
+
+def grow_spec(
+    agent: AgentSettings, grow: GrowSettings, questions: Sequence[Question], seed: int, generation: int
+) -> RolloutSpec:
+    """What a Grow plays."""
+    return RolloutSpec(
+        questions,
+        "train",
+        grow.samples,
+        grow.sampling(agent),
+        seed,
+        generation,
+        grow.policy,
+        grow.candidates,
+        agent.methods,
+    )
 
 
 def recorded(folder: Path, records: Sequence[Record]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rest_jax.config.settings import ImproveSettings
@@ -61,8 +61,9 @@ def rewarded(
 
 
 def thresholded(grown: Grown, settings: ImproveSettings, threshold: float, emit: Listener) -> tuple[Trajectory, ...]:
-    """What passes one threshold, in the store's order."""
-    question_of = {t.id: t.question_id for t in grown.trajectories}
+    """What passes one threshold, in the store's order. Where several methods played a question, each has the
+    question's cut-off and quantiles to itself: they are drawn apart, and one would push the other out."""
+    question_of = {t.id: f"{t.agent} {t.question_id}" for t in grown.trajectories}
     kept = set(keep(grown.rewards, question_of, settings, threshold, emit))
     notice(emit, f"kept {len(kept)} of {len(grown.trajectories)} trajectories with reward > {threshold:g}")
     return tuple(t for t in grown.trajectories if t.id in kept)
@@ -77,7 +78,8 @@ def first_samples(grown: Grown, n: int) -> Grown:
 
 
 def nothing_kept(grown: Grown, threshold: float, *, demonstrated: bool) -> str:
-    """What to say where no trajectory of a generation passed a threshold, and what is then learned."""
+    """What to say where no trajectory of a generation, or of a method's share of it, passed a threshold, and what is
+    then learned."""
     best = max((reward for reward in grown.rewards.values() if reward is not None), default=float("nan"))
     learned = "learns from its demonstrations alone, as control A does" if demonstrated else "learns nothing there"
     return (
@@ -86,8 +88,16 @@ def nothing_kept(grown: Grown, threshold: float, *, demonstrated: bool) -> str:
     )
 
 
-def nothing_shown(demonstrations: Grown) -> str:
-    """What to say where no demonstration found its answer: how they ended, and what mends that."""
+def by_method(grown: Grown) -> Mapping[str, Grown]:
+    """What each method has of a Grow, in the order of their samples."""
+    parts: dict[str, list[Trajectory]] = {}
+    for t in grown.trajectories:
+        parts.setdefault(t.agent, []).append(t)
+    return {name: Grown(tuple(part), {t.id: grown.rewards[t.id] for t in part}) for name, part in parts.items()}
+
+
+def nothing_shown(demonstrations: Grown, method: str) -> str:
+    """What to say where no demonstration of a method found its answer: how they ended, and what mends that."""
     endings = Counter(trajectory.status for trajectory in demonstrations.trajectories).most_common()
     told = ", ".join(f"{status.value} {count}" for status, count in endings)
     mend = {
@@ -95,7 +105,8 @@ def nothing_shown(demonstrations: Grown) -> str:
         Status.STEP_LIMIT: "they take more turns than agent.turns allows, raise it",
         Status.TOOL_FAILURE: "the adapter failed them, tools.log says how",
     }.get(endings[0][0], "see that the adapter serves the task's corpus (tools.url, tools.k1 …)")
-    return f"none of the {len(demonstrations.trajectories)} demonstrations found its answer ({told}); {mend}"
+    shown = len(demonstrations.trajectories)
+    return f"none of the {shown} demonstrations, as {method}, found its answer ({told}); {mend}"
 
 
 def seeded(
@@ -137,27 +148,35 @@ def is_sound(trajectory: Trajectory) -> bool:
     return is_grounded(trajectory)
 
 
-def random_finished(grown: Grown, count: int, seed: int) -> tuple[Trajectory, ...]:
-    """Control B: as many samples of a Grow as the filter kept, chosen without looking at their reward.
+def random_finished(grown: Grown, kept: Sequence[Trajectory], seed: int) -> tuple[Trajectory, ...]:
+    """Control B: of each method as many samples of a Grow as the filter `kept`, chosen without looking at their reward.
 
     Of the well-formed ones only those that answered: learning from turns that lead nowhere would make B easy to beat.
     """
-    answered = [t for t in grown.trajectories if t.status is Status.FINISHED]
-    eligible = [t for t in answered if grown.rewards[t.id] is not None]
-    chosen = set(random.Random(seed).sample([t.id for t in eligible], min(count, len(eligible))))
-    return tuple(t for t in eligible if t.id in chosen)
+    drawn, chosen = random.Random(seed), set[str]()
+    for eligible, count in _as_many(grown, kept):
+        chosen.update(drawn.sample([t.id for t in eligible], min(count, len(eligible))))
+    return tuple(t for t in grown.trajectories if t.id in chosen)
 
 
-def likeliest(grown: Grown, sampled: Grown, count: int) -> tuple[Trajectory, ...]:
-    """As many of a Grow's trajectories as the filter kept, chosen by their perplexity per token alone: the lowest of
-    those that answered, the first of equals.
+def likeliest(grown: Grown, sampled: Grown, kept: Sequence[Trajectory]) -> tuple[Trajectory, ...]:
+    """Of each method as many of a Grow's trajectories as the filter `kept`, chosen by their perplexity per token alone:
+    the lowest of those that answered, the first of equals.
 
     The perplexity is that of what was `sampled`: a judge may have given the Grow other targets, which nobody played.
     """
-    worth = {t.id: t.mean_logprob for t in sampled.trajectories}
-    answered = [t for t in grown.trajectories if t.status is Status.FINISHED and grown.rewards[t.id] is not None]
-    chosen = {t.id for t in sorted(answered, key=lambda t: -worth[t.id])[:count]}
-    return tuple(t for t in answered if t.id in chosen)
+    worth, chosen = {t.id: t.mean_logprob for t in sampled.trajectories}, set[str]()
+    for eligible, count in _as_many(grown, kept):
+        chosen.update(t.id for t in sorted(eligible, key=lambda t: -worth[t.id])[:count])
+    return tuple(t for t in grown.trajectories if t.id in chosen)
+
+
+def _as_many(grown: Grown, kept: Sequence[Trajectory]) -> Iterator[tuple[list[Trajectory], int]]:
+    """For each method of what was kept: what of it may be learned and answered, and how many were kept."""
+    for name, count in Counter(t.agent for t in kept).items():
+        played = by_method(grown)[name]
+        answered = [t for t in played.trajectories if t.status is Status.FINISHED]
+        yield [t for t in answered if played.rewards[t.id] is not None], count
 
 
 def _titles_shown(trajectory: Trajectory) -> set[str]:

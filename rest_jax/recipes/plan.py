@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rest_jax.config.settings import GenerationSettings, ImproveSettings, RestConfig
@@ -63,13 +63,14 @@ def two_cores(parameters: int, rows: int) -> Rates:
     return Rates(TWO_CORES.sampled * share, TWO_CORES.prefilled * share, TWO_CORES.trained * share, rows)
 
 
-def plan(config: RestConfig, one: Lengths, also: Mapping[str, Lengths] | None = None) -> list[Planned]:
+def plan(config: RestConfig, of: Callable[[str, int | None], Lengths]) -> list[Planned]:
     """The work of a run, in order, for all seeds together; where select decides how far it goes, the most of it.
 
-    `one` trajectory of the run's agent, and one of each other method that `agent.also` or `evaluate.methods` names.
+    `of` says what one trajectory of a method takes, with so many candidates a step, or as many as the agent's settings
+    say (None).
     """
     seeds = len(config.seeds)
-    ev, others = config.evaluate, also or {}
+    ev, one = config.evaluate, of(config.agent.name, None)
 
     def selected(number: int, improve: ImproveSettings) -> list[Planned]:
         rollouts = seeds * (1 + _steps(improve))
@@ -81,7 +82,7 @@ def plan(config: RestConfig, one: Lengths, also: Mapping[str, Lengths] | None = 
         return Planned(name, trajectories, *tokens, rollouts=rollouts)
 
     def as_methods(name: str, each: int) -> list[Planned]:
-        return [rolled(f"{name} as {method}", each, one=others[method]) for method in ev.methods]
+        return [rolled(f"{name} as {method}", each, one=of(method, None)) for method in ev.methods]
 
     work = [rolled("evaluate prompted", ev.prompted, rollouts=1)]
     if ev.teacher:
@@ -94,12 +95,15 @@ def plan(config: RestConfig, one: Lengths, also: Mapping[str, Lengths] | None = 
     if ev.gate:
         work.append(rolled("pilot gate", ev.gate))
     for number, generation in enumerate(config.generations, 1):
-        each = generation.grow.questions * generation.grow.samples
-        if generation.grow.policy == "teacher":  # its tokens are sampled elsewhere
-            work.append(Planned(f"grow {number} (teacher)", seeds * each * len(config.agent.methods)))
+        grow, methods = generation.grow, config.agent.methods
+        each = grow.questions * grow.samples
+        if grow.policy == "teacher":  # its tokens are sampled elsewhere
+            work.append(Planned(f"grow {number} (teacher)", seeds * each * len(methods)))
         else:
-            work.append(rolled(f"grow {number}", each))
-            work += [rolled(f"grow {number} as {method}", each, one=others[method]) for method in config.agent.also]
+            names = [f"grow {number}", *(f"grow {number} as {method}" for method in methods[1:])]
+            work += [
+                rolled(name, each, one=of(method, grow.candidates)) for name, method in zip(names, methods, strict=True)
+            ]
         work.append(Planned(f"improve {number}", trained_tokens=seeds * _trained(generation.improve)))
         work += selected(number, generation.improve)
         last = number == len(config.generations)
@@ -117,7 +121,7 @@ def plan(config: RestConfig, one: Lengths, also: Mapping[str, Lengths] | None = 
             learning = _learning(config, begun=1 if control == "more_gen_1" else 0)
             if control == "gold":
                 asked = sum(generation.grow.questions for _, generation in learning)
-                work.append(Planned("gold demonstrations", seeds * asked))
+                work.append(Planned("gold demonstrations", seeds * asked * len(config.agent.methods)))
             trained = sum(_trained(generation.improve) for _, generation in learning)
             work.append(Planned(f"control {control}", trained_tokens=seeds * trained))
             for number, generation in learning:

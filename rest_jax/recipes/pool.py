@@ -21,6 +21,7 @@ from rest_jax.evaluation.records import Record
 from rest_jax.evaluation.table import to_json
 from rest_jax.recipes.run import COMPARED_WITH, ONCE, notes, read_summary, title
 from rest_jax.recipes.stages import read_environment
+from rest_jax.recipes.students import PROMPTED
 from rest_jax.recipes.summary import Measured, summarise
 from rest_jax.recipes.verify import walked
 
@@ -120,8 +121,13 @@ def _joined(first: Evidence, other: Evidence) -> Evidence:
         first,
         environments={**first.environments, **other.environments},
         warnings=tuple(dict.fromkeys((*first.warnings, *other.warnings))),
-        measured=(*first.measured, *(one for one in other.measured if one.name not in ONCE)),
+        measured=(*first.measured, *(one for one in other.measured if not _once(one.name))),
     )
+
+
+def _once(name: str) -> bool:
+    """Whether a row is measured once for all seeds: pooled runs have it once each, of the same model."""
+    return name in ONCE or (name.startswith("student ") and name.endswith(PROMPTED))
 
 
 def _plain(measured: Measured) -> dict[str, Any]:

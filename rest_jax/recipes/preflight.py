@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections import Counter
 from contextlib import nullcontext
@@ -9,20 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rest_jax.config.policies import PoliciesSettings
-from rest_jax.config.settings import RestConfig
-from rest_jax.core.events import Listener
+from rest_jax.config.settings import GrowSettings, ImproveSettings, RestConfig
+from rest_jax.core.events import Listener, silent
 from rest_jax.evaluation.records import judge
 from rest_jax.evaluation.statistics import pass_at, smallest_effect
 from rest_jax.recipes import plan
 from rest_jax.recipes.agent_file import agent_of
 from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.endpoints import REPLIES
-from rest_jax.recipes.mixture import kept_fraction, rewarded
+from rest_jax.recipes.loop import grow_spec
+from rest_jax.recipes.mixture import Grown, rewarded, thresholded
 from rest_jax.recipes.players import models_of_run
 from rest_jax.recipes.rehearsal import refuse_too_long, work
 from rest_jax.recipes.run import refuse_too_few
 from rest_jax.recipes.stages import held, is_run
-from rest_jax.recipes.workbench import Player, RolloutSpec, Workbench, open_workbench
+from rest_jax.recipes.workbench import Player, Workbench, open_workbench
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 
@@ -35,6 +37,7 @@ class Preflight:
     samples: int
     statuses: dict[str, int]
     pass_at_1: float
+    """Of the agent's own method, as `pass_at_k`."""
     pass_at_k: float
     kept: dict[float, float]
     """Threshold → trajectories that the first Grow would keep, extrapolated."""
@@ -108,16 +111,15 @@ def preflight(
     """
     grow = config.generations[0].grow
     asked = bench.task.questions("train", Reader.TRAINING, questions)
-    sampling = grow.sampling(config.agent)
-    spec = RolloutSpec(asked, "train", samples, sampling, config.seeds[0], 1, grow.policy, methods=config.agent.methods)
+    spec = grow_spec(config.agent, replace(grow, samples=samples), asked, config.seeds[0], 1)
     trajectories = bench.play(folder, player, spec)
     grown = rewarded(trajectories, asked, bench.task, config.task.reward, bench.emit)
-    records = judge(trajectories, {question.id: question for question in asked}, bench.task.score, bench.task.voice)
+    own = [t for t in trajectories if t.agent == config.agent.name]
+    records = judge(own, {question.id: question for question in asked}, bench.task.score, bench.task.voice)
     planned = work(config, bench.task, bench.engine.codec)
     bench.compile(bench.cast(bare=True), sharing=False)
     improve = config.generations[0].improve
-    all_grown = grow.questions * grow.samples * len(config.agent.methods)
-    kept = {tau: kept_fraction(grown, improve, tau) * all_grown for tau in improve.thresholds}
+    kept = {tau: _kept(grown, improve, tau, grow, samples) * grow.questions / len(asked) for tau in improve.thresholds}
     return Preflight(
         questions=len(asked),
         samples=samples,
@@ -130,6 +132,14 @@ def preflight(
         smallest_effect=smallest_effect(config.evaluate.final),
         advice=_advice(config, player, kept),
     )
+
+
+def _kept(grown: Grown, improve: ImproveSettings, threshold: float, grow: GrowSettings, samples: int) -> float:
+    """How many the Grow would keep of these questions, of which there are so many samples instead of its own."""
+    passing = thresholded(grown, replace(improve, per_question=None), threshold, silent)
+    most = math.inf if improve.per_question is None else improve.per_question
+    of_each = Counter((t.agent, t.question_id) for t in passing)
+    return sum(min(most, count * grow.samples / samples) for count in of_each.values())
 
 
 def _advice(config: RestConfig, player: Player, kept: dict[float, float]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.registry import agent
+from rest_jax.agents.registry import agent, as_method
 from rest_jax.config.settings import AgentSettings, EngineSettings, ImproveSettings, RestConfig
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Role, Sampling, ToolReply
@@ -15,8 +17,9 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.policy import TextCodec
 from rest_jax.core.trajectory import Trajectory, context_of
 from rest_jax.policies.scripted import ScriptedPolicy
+from rest_jax.recipes.floors import PLAYED
 from rest_jax.recipes.plan import Lengths, Planned, plan
-from rest_jax.recipes.workbench import beginnings
+from rest_jax.recipes.workbench import beginnings, prompt_of
 from rest_jax.rollout.episode import Job
 from rest_jax.rollout.oracle import WithOracle
 from rest_jax.rollout.runner import rollout
@@ -49,9 +52,13 @@ def lengths(task: Task, codec: TextCodec, settings: AgentSettings) -> Lengths:
 def work(config: RestConfig, task: Task, codec: TextCodec) -> list[Planned]:
     """What a run will cost, by demonstrations played as the run's agent and as the other methods that it learns or
     measures."""
-    others = {*config.agent.also, *config.evaluate.methods}
-    also = {name: lengths(task, codec, config.agent.playing(name)) for name in others}
-    return plan(config, lengths(task, codec, config.agent), also)
+
+    @cache
+    def of(method: str, candidates: int | None = None) -> Lengths:
+        settings = replace(config.agent, candidates=candidates or config.agent.candidates)
+        return lengths(task, codec, as_method(settings, method))
+
+    return plan(config, of)
 
 
 def rehearsed(task: Task, codec: TextCodec, settings: AgentSettings, most: int) -> list[Trajectory]:
@@ -81,22 +88,30 @@ def refuse_too_long(config: RestConfig, task: Task, codec: TextCodec) -> None:
 
     What searches show beyond the demonstrated passage is not counted, so what passes may still turn out too long.
     """
-    shown = {name: _shown(config.agent.playing(name), task, codec) for name in config.agent.methods}
+
+    def shown(method: str) -> list[tuple[int, ...]]:
+        """The beginnings of a prompted model's transcripts."""
+        return beginnings(prompt_of(config.agent, agent(method), task, codec), codec)
+
     if config.engine.shared:
-        laid_out([beginning for of_one in shown.values() for beginning in of_one], config.engine.room)
+        for together in _shared(config):
+            laid_out([beginning for method in together for beginning in shown(method)], config.engine.shared)
     for name in config.evaluate.methods:
-        played = rehearsed(task, codec, config.agent.playing(name), REHEARSED)
+        played = rehearsed(task, codec, as_method(config.agent, name), REHEARSED)
         _refuse_long_contexts(config.engine, _longest_contexts(played), 0)
-    for name, of_one in shown.items():
-        played = rehearsed(task, codec, config.agent.playing(name), REHEARSED)
-        _refuse_long_method(config, codec, played, min(map(len, of_one), default=0))
+    for name in config.agent.methods:
+        played = rehearsed(task, codec, as_method(config.agent, name), REHEARSED)
+        _refuse_long_method(config, codec, played, min(map(len, shown(name)), default=0))
 
 
-def _shown(settings: AgentSettings, task: Task, codec: TextCodec) -> list[tuple[int, ...]]:
-    """The beginnings of a prompted model's transcripts."""
-    method = agent(settings.name)
-    shots = () if settings.bare or method.own_shots else task.shots(settings.shots)
-    return beginnings(method.prompt_for(settings, shots, codec.chat), codec)
+def _shared(config: RestConfig) -> Iterator[Sequence[str]]:
+    """The methods whose beginnings a rollout of the run shares, together: the prompted model's, the floors', and, of a
+    pilot that keeps its prompt, those of Grows and of other rows."""
+    yield [config.agent.name]
+    yield from ([floor] for floor in config.evaluate.floors if floor in PLAYED)
+    if not (config.pilot.demonstrations and config.pilot.improve.prompt == "bare"):
+        yield config.agent.methods
+        yield from ([method] for method in config.evaluate.methods)
 
 
 def _refuse_long_method(config: RestConfig, codec: TextCodec, played: Sequence[Trajectory], begun: int) -> None:
@@ -157,6 +172,9 @@ class _Recalled:
     def submit(self, id: int, tool: str, arguments: Mapping[str, Any], episode: str) -> None:
         left = self._left[episode]
         self._ready.append((id, left.popleft() if left else ToolReply("")))
+
+    def end(self, episode: str) -> None:
+        """What is left was demonstrated and not asked for."""
 
     def poll(self, timeout_s: float | None) -> list[tuple[int, ToolReply]]:
         ready, self._ready = self._ready, []

@@ -98,9 +98,10 @@ def warm_start(loop: Loop) -> tuple[Player, tuple[Trajectory, ...]]:
     replayed = loop.demonstrate(
         "demonstrations", loop.bench.task.demonstrations(settings.source, settings.demonstrations, loop.seed)
     )
+    for name, of_one in mixture.by_method(replayed).items():
+        if not of_one.rewarding:
+            raise UserError(f"pilot: {mixture.nothing_shown(of_one, name)}, then start a new --run-dir")
     demonstrations = replayed.rewarding
-    if not demonstrations:
-        raise UserError(f"pilot: {mixture.nothing_shown(replayed)}, then start a new --run-dir")
     return loop.improved("pilot", loop.bench.base, demonstrations, settings.improve), demonstrations
 
 
@@ -144,10 +145,13 @@ def improve_on(
     """The generation's policy, and the share of the Grow that passed the threshold that made it, or the first."""
     passed = [mixture.thresholded(grown, settings, threshold, loop.bench.emit) for threshold in settings.thresholds]
     mixes = [mixture.seeded(chosen, demonstrations, settings) for chosen in passed]
+    parts = mixture.by_method(grown)
     for threshold, chosen, mix in zip(settings.thresholds, passed, mixes, strict=True):
-        if not chosen:
-            text = mixture.nothing_kept(grown, threshold, demonstrated=bool(mix))
-            warning(loop.bench.emit, f"seed {loop.seed}: generation {number} {text}")
+        left_out = {name: of_one for name, of_one in parts.items() if name not in {t.agent for t in chosen}}
+        for name, of_one in left_out.items():
+            text = mixture.nothing_kept(of_one, threshold, demonstrated=bool(mix))
+            whose = f" of {name}" if len(parts) > 1 else ""
+            warning(loop.bench.emit, f"seed {loop.seed}: generation {number}{whose} {text}")
     reached = climb(loop, f"gen-{number}", before, mixes, settings)
     return reached, len(kept(grown, settings, reached)) / len(grown.trajectories)
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rest_jax.agents.registry import agent, method_of, tools_of
+from rest_jax.agents.registry import agent, as_method, method_of
 from rest_jax.config.loader import Loaded, load
 from rest_jax.config.policies import PoliciesSettings
 from rest_jax.config.settings import AgentSettings, RestConfig, ToolsSettings
@@ -35,7 +35,7 @@ from rest_jax.recipes.rest import rest
 from rest_jax.recipes.stages import SUMMARY, Done, RunFolder, finished_stages, open_run, read_environment
 from rest_jax.recipes.summary import Measured, summarise
 from rest_jax.recipes.supported import supported
-from rest_jax.recipes.workbench import Bench, Workbench, open_workbench
+from rest_jax.recipes.workbench import Bench, Workbench, open_workbench, serves
 from rest_jax.reporting.metrics_file import MetricsFile
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
@@ -48,7 +48,7 @@ METRICS = "metrics.jsonl"
 COMPARED_WITH = ("pilot", "teacher", *ROWS.values())
 """Rows with which the last generation is compared."""
 ONCE = ("prompted", "teacher", *floors.PLAYED.values(), floors.MOST_FREQUENT)
-"""Rows that are measured once for all seeds, with the first."""
+"""Rows that are measured once for all seeds, with the first; so is each `students.PROMPTED`."""
 
 
 def run(loaded: Loaded[RestConfig], run_dir: Path, *, offline: bool, emit: Listener) -> dict[str, Any]:
@@ -98,6 +98,7 @@ def _played(
             policies=config.policies,
             replies=run_dir / endpoints.REPLIES,
             group=group,
+            plays=played(config),
         ) as bench:
             refuse_too_long(config, task, bench.engine.codec)
             seated = students.seated(config, bench, offline=offline)  # before the bench has rows: they take turns
@@ -221,13 +222,15 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
     method = method_of(config.agent, learns=True, textual=endpoints.textual(config))
     for one in config.generations:
         if one.grow.candidates is not None:
-            method_of(replace(config.agent, candidates=one.grow.candidates), textual=endpoints.textual(config))
+            chosen_among = replace(config.agent, candidates=one.grow.candidates)
+            method_of(chosen_among, learns=True, textual=endpoints.textual(config))
     for name in ev.methods:
-        other = method_of(replace(config.agent.playing(name), candidates=1), learns=True)
-        if missing := set(other.tools) - set(tools_of(config.agent)):
+        method_of(as_method(config.agent, name), learns=True)
+    for name in played(config):
+        if agent(name).tools and not serves(task, config.tools):
             raise UserError(
-                f"evaluate.methods: '{name}' calls {', '.join(sorted(missing))}, which nothing that the run learns "
-                f"does; measure it with `rest-jax eval --agent {name}`"
+                f"agent '{name}' calls {', '.join(agent(name).tools)}, and task '{task.name}' has no corpus of its "
+                f"own; give tools with tools.config or tools.url, or leave it out"
             )
     feedback.check_labels(config.judge, task)
     task.reward(config.task.reward)
@@ -236,13 +239,20 @@ def refuse_too_few(config: RestConfig, task: Task) -> None:
             task.questions(split, reader, n)
         except UserError as error:
             raise UserError(f"{setting}: {error}") from None
-    supported(task, measured_on(config, task), config.agent.name, config.tools, closed_book=ev.closed_book)
+    supported(task, measured_on(config, task), played(config), config.tools, closed_book=ev.closed_book)
     if n := config.pilot.demonstrations:
         task.demonstrations(config.pilot.source, n, config.seeds[0])
     if "gold" in ev.controls:
         task.demonstrations("gold", 1, config.seeds[0])
     task.shots(0 if config.agent.bare or method.own_shots else config.agent.shots)
     task.reads.drain()  # counted, not read
+
+
+def played(config: RestConfig) -> tuple[str, ...]:
+    """The methods that a run plays, each once: its agent's first, then those that it learns beside, that rows measure,
+    and that are floors."""
+    with_floors = (one for one in config.evaluate.floors if one in floors.PLAYED)
+    return tuple(dict.fromkeys((*config.agent.methods, *config.evaluate.methods, *with_floors)))
 
 
 def _asked(config: RestConfig) -> Iterator[tuple[str, str, Reader, int]]:
@@ -323,12 +333,17 @@ def _counts(entry: Any) -> str:
 def notes(config: RestConfig, task: Task) -> list[str]:
     """What a reader has to know beside the numbers."""
     warmth = config.agent.warmth()
-    found = supported(task, measured_on(config, task), config.agent.name, config.tools, closed_book=True)
+    found = supported(task, measured_on(config, task), played(config), config.tools, closed_book=True)
     drawn = f"temperature {warmth:g}" if warmth else "greedy"
     return [
         f"{task.name}, split {config.evaluate.split}, {drawn}; intervals: 95 % bootstrap over questions",
-        *([about_search(task, config.tools)] if agent(config.agent.name).tools else []),
+        *([about_search(task, config.tools)] if any(agent(name).tools for name in played(config)) else []),
         *told_by_oracle(config.agent),
+        *(
+            f"what is learned of {name} was gated by the gold answers, attempt by attempt"
+            for name in config.agent.methods[1:]
+            if agent(name).oracle
+        ),
         *([str(found)] if found and not found.suffices else []),
         *endpoints.notes(config.policies),
         *about(task),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from rest_jax.agents.registry import agent
 from rest_jax.config.settings import ModelSettings, RestConfig
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import notice
@@ -18,8 +19,11 @@ from rest_jax.recipes.loop import Loop
 from rest_jax.recipes.rest import Finished, kept
 from rest_jax.recipes.sampler import open_sampler, room_for
 from rest_jax.recipes.summary import Measured
-from rest_jax.recipes.workbench import Bench, Player, Workbench
+from rest_jax.recipes.workbench import Bench, Player, Workbench, beginnings, prompt_of
+from rest_jax.sampling.beginnings import laid_out
 
+PROMPTED = " prompted"
+"""How the name of a student's row ends that is measured once for all seeds, with the first."""
 Students = Mapping[str, Callable[[], Bench]]
 """Student → what makes a workbench with its sampler in place of the run's own. The sampler lives as long as that
 workbench does: no two students hold memory at one time."""
@@ -42,7 +46,7 @@ def distilled(loop: Loop, finished: Finished, label: str, seat: Callable[[], Ben
     rows: list[Measured] = []
     if loop.seed == loop.config.seeds[0]:
         n = loop.config.evaluate.prompted
-        rows.append(student.measured(f"{stage}/prompted", f"{row} prompted", student.bench.base, n))
+        rows.append(student.measured(f"{stage}/prompted", f"{row}{PROMPTED}", student.bench.base, n))
     player = student.improved(stage, student.bench.base, mix, settings) if mix else student.bench.base
     trained = student.measured(stage, row, player, loop.config.evaluate.final)
     rows.append(trained if mix else replace(trained, remark=f"seed {loop.seed} has nothing to learn from"))
@@ -58,6 +62,9 @@ def _seated(config: RestConfig, bench: Workbench, student: ModelSettings, *, off
             f"students: the chat turns of '{student.name}' are not those of the run's model, from which it learns; "
             f"write agent.style: base"
         )
+    if config.engine.shared:
+        agent_prompt = prompt_of(config.agent, agent(config.agent.name), bench.task, model.codec)
+        laid_out(beginnings(agent_prompt, model.codec), config.engine.shared)
     try:
         held = room_for(folder, config.engine, dtype=student.dtype, improves=config.improves[-1:])
     except UserError as error:

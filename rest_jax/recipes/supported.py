@@ -14,14 +14,16 @@ from rest_jax.tools.search.corpus import read_corpus
 
 
 def supported(
-    task: Task, asked: Sequence[Question], method: str, tools: ToolsSettings, *, closed_book: bool
+    task: Task, asked: Sequence[Question], methods: Sequence[str], tools: ToolsSettings, *, closed_book: bool
 ) -> Support | None:
-    """What the task's corpus supports of these questions; None where the agent does not search it, and where a
-    recording answers in its place.
+    """What the task's corpus supports of these questions; None where none of the methods searches it, and where
+    a recording answers in its place.
 
     Raises UserError when it is less than `LEAST` and nobody said that this is meant.
     """
-    if task.corpus_file is None or tools.config is not None or tools.mode == "replay" or not agent(method).tools:
+    if task.corpus_file is None or tools.config is not None or tools.mode == "replay":
+        return None
+    if not any(agent(name).tools for name in methods):
         return None
     found = support(asked, read_corpus(task.corpus_file).passages)
     if not (found.suffices or closed_book):

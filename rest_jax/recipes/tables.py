@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class OfTable:
         return {
             "task": config.task,
             "model": config.model,
-            "agent": config.agent.playing(self.agent or config.agent.name),
+            "agent": replace(config.agent, name=self.agent or config.agent.name),
             "engine": config.engine,
             "tools": config.tools,
             "seeds": config.seeds[:1],

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from rest_jax.config.loader import load
-from rest_jax.config.settings import RestConfig
+from rest_jax.config.settings import AgentSettings, RestConfig
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, Role
 from rest_jax.core.errors import UserError
@@ -95,7 +95,7 @@ def walked(run: Path) -> Iterator[Walk]:
             shown = audit.done(f"seed-{config.seeds[0]}/{stage}prompted/evaluate-{config.evaluate.split}")
             return Player(Path(), shown.inputs["player"]["weights_digest"], config.agent.bare)
 
-        bench = Stored(task, prompted(""), found, len(config.agent.methods))
+        bench = Stored(task, prompted(""), found, config.agent)
         students = {
             one.label: partial(replace, bench, base=prompted(f"student-{one.label}/")) for one in config.students
         }
@@ -171,8 +171,7 @@ class Stored:
     task: Task
     base: Player
     found: Mapping[str, Done]
-    of_each: int
-    """Methods by which each demonstration was played."""
+    agent: AgentSettings
     emit: Listener = silent
 
     @property
@@ -192,7 +191,8 @@ class Stored:
     def play(self, folder: Path, player: Player, spec: RolloutSpec) -> list[Trajectory]:
         """The stored trajectories, if they are of these questions, samples and weights."""
         trajectories = store.read(folder / TRAJECTORIES)
-        _refuse_others(trajectories, {f"{q.id}#{sample}" for q in spec.questions for sample in range(spec.of_each)})
+        methods = spec.methods or (self.agent.name,)
+        _refuse_others(trajectories, _wanted([q.id for q in spec.questions], spec.samples, methods))
         weights = player.weights_digest if spec.policy == "actor" else self.named(Role.TEACHER).get("weights_digest")
         if foreign := {t.weights_digest for t in trajectories} - {weights}:
             raise _Foreign(f"trajectories of other weights ({min(foreign)[:12]}, not {str(weights)[:12]})")
@@ -201,13 +201,13 @@ class Stored:
     def demonstrate(self, folder: Path, demonstrations: Sequence[Demonstration], split: str) -> list[Trajectory]:
         """The stored demonstrations, if they are these."""
         trajectories = store.read(folder / TRAJECTORIES)
-        _refuse_others(trajectories, {f"{d.question.id}#{k}" for d in demonstrations for k in range(self.of_each)})
+        _refuse_others(trajectories, _wanted([d.question.id for d in demonstrations], 1, self.agent.methods))
         return trajectories
 
     def judge(self, folder: Path, jobs: Sequence[Job], make_agent: Callable[[Job], Agent]) -> list[Trajectory]:
         """What the judge was heard to say, if it was asked this; nobody is asked again."""
         heard = store.read(folder / HEARD)
-        _refuse_others(heard, {f"{job.question.id}#{job.sample}" for job in jobs})
+        _refuse_others(heard, {(f"{job.question.id}#{job.sample}", job.agent) for job in jobs})
         return heard
 
     def free(self) -> None:
@@ -217,8 +217,14 @@ class Stored:
         """Nobody will play."""
 
 
-def _refuse_others(trajectories: Sequence[Trajectory], wanted: set[str]) -> None:
-    there = {t.id for t in trajectories}
+def _wanted(questions: Sequence[str], samples: int, methods: Sequence[str]) -> set[tuple[str, str]]:
+    """The trajectories of a rollout, by id, each with its method."""
+    each = range(samples * len(methods))
+    return {(f"{id}#{sample}", methods[sample % len(methods)]) for id in questions for sample in each}
+
+
+def _refuse_others(trajectories: Sequence[Trajectory], wanted: set[tuple[str, str]]) -> None:
+    there = {(t.id, t.agent) for t in trajectories}
     if there != wanted or len(there) != len(trajectories):
         raise _Foreign(f"{len(there - wanted)} trajectories that it has no need of, {len(wanted - there)} missing")
 

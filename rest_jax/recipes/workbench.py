@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.registry import AnyMethod, AnyPrompt, agent, method_of, tools_of
+from rest_jax.agents.registry import AnyMethod, AnyPrompt, agent, as_method, method_of
 from rest_jax.config.policies import PoliciesSettings
 from rest_jax.config.settings import AgentSettings, EngineSettings, ImproveSettings, ModelSettings, ToolsSettings
 from rest_jax.core.chat import ChatFormat
@@ -207,12 +207,8 @@ class Workbench:
         return {method.name: (method, self.prompt(method, bare=bare)) for method in wanted}
 
     def prompt(self, method: AnyMethod, *, bare: bool) -> AnyPrompt:
-        """The method's prompt: bare, or with its instruction and as many worked examples as the settings say."""
-        wanted = self.agent.shots
-        if method.name != self.agent.name:  # a floor beside a method whose examples are its own: what the task has
-            wanted = min(wanted, len(self.task.examples))
-        shots = () if bare or method.own_shots else self.task.shots(wanted)
-        return method.prompt_for(replace(self.agent, bare=bare), shots, self.engine.codec.chat)
+        """`prompt_of` by the bench's settings, task and model."""
+        return prompt_of(replace(self.agent, bare=bare), method, self.task, self.engine.codec)
 
     def _tell(self, did: Stats, trajectories: int) -> None:
         """A line of metrics on what a rollout took; the seconds hold those of the copies."""
@@ -226,6 +222,7 @@ class Workbench:
 
     def _roll(self, folder: Path, policy: Policy, cast: Cast, spec: RolloutSpec) -> list[Trajectory]:
         settings = replace(self.agent, candidates=spec.candidates or self.agent.candidates)
+        limits = {name: Limits.of(as_method(settings, name), method.turn_tokens) for name, (method, _) in cast.items()}
         sampling = spec.sampling or Sampling(self.agent.warmth())
         names = tuple(cast)
         jobs = [
@@ -236,7 +233,7 @@ class Workbench:
 
         def make_agent(job: Job) -> Agent:
             method, prompt = cast[job.agent]
-            return spec.watch(method.run(job.question.blind, prompt, Limits.of(settings, method.turn_tokens)))
+            return spec.watch(method.run(job.question.blind, prompt, limits[job.agent]))
 
         told = [job for job in jobs if agent(job.agent).oracle]
         chat = policy.codec.chat if self.agent.style == "chat" else None
@@ -247,7 +244,7 @@ class Workbench:
             make_agent,
             sampling,
             chat,
-            WithOracle(self.tools, told, self.task.score) if told else None,
+            WithOracle(self.tools, told, self.task.score, slow=self.task.slow_metric) if told else None,
         )
 
     def _made(
@@ -314,6 +311,14 @@ class Workbench:
         refuse_trouble(health)
 
 
+def prompt_of(settings: AgentSettings, method: AnyMethod, task: Task, codec: TextCodec) -> AnyPrompt:
+    """A method's prompt: bare, or with its instruction and as many worked examples as the settings say; of a method
+    that is not their own at most as many as the task has."""
+    wanted = settings.shots if method.name == settings.name else min(settings.shots, len(task.examples))
+    shots = () if settings.bare or method.own_shots else task.shots(wanted)
+    return method.prompt_for(settings, shots, codec.chat)
+
+
 def shots_there(settings: AgentSettings, task: Task) -> int:
     """As many worked examples as the settings want, and at most those that there are where they are the task's."""
     return settings.shots if agent(settings.name).own_shots else min(settings.shots, len(task.examples))
@@ -325,7 +330,7 @@ def beginnings(prompt: AnyPrompt, codec: TextCodec) -> list[tuple[int, ...]]:
     return [(*codec.bos_ids, *ids_of([encode(segment) for segment in opened])) for opened in prompt.beginnings]
 
 
-def _serves(task: Task, tools: ToolsSettings) -> bool:
+def serves(task: Task, tools: ToolsSettings) -> bool:
     """Whether there is anything for an adapter to serve."""
     return task.corpus_file is not None or tools.serves_without_corpus
 
@@ -356,18 +361,20 @@ def open_workbench(
     policies: PoliciesSettings | None = None,
     replies: Path | None = None,
     group: Group | None = None,
+    plays: Sequence[str] = (),
 ) -> Iterator[Workbench]:
     """Load the model, start or check the tool adapter, and close both at the end.
 
     `log` receives what the adapter prints; without one it is thrown away in the end. `any_corpus` takes an adapter at
     `tools.url` as it is. `policies` are those behind endpoints, whose replies the folder `replies` keeps, if one is
-    named. Each process of a `group` opens a workbench of its own. Raises UserError when no adapter answers, when it
-    lacks a tool that the agent calls, when it serves another corpus or index than the task would, or, before anything
-    is begun, when the settings ask of the agent what it is not able to, or when the device will not hold the engine's
-    rows or one of the `improves` that are to come.
+    named. `plays` names other methods that it will play. Each process of a `group` opens a workbench of its own.
+
+    Raises UserError when no adapter answers, when it lacks a tool that a method calls, when it serves another corpus or
+    index than the task would, or, before anything is begun, when the settings ask of the agent what it is not able to,
+    or when the device will not hold the engine's rows or one of the `improves` that are to come.
     """
-    method = method_of(agent_settings, learns=bool(improves))
-    called = tools_of(agent_settings) if improves else method.tools
+    played = [method_of(agent_settings, learns=bool(improves)), *map(agent, plays)]
+    called = any(method.tools for method in played)
     base_folder = catalog.resolve(model.name, offline=offline)
     held = room_for(base_folder, engine, dtype=model.dtype, improves=improves)
     with contextlib.ExitStack() as opened:
@@ -375,10 +382,11 @@ def open_workbench(
             log = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="rest_jax-"))) / "tools.log"
         policies = policies or PoliciesSettings()
         served = _tools(task, tools, log, policies.key_variables)
-        client = opened.enter_context(served) if called or _serves(task, tools) else NoTools()
+        client = opened.enter_context(served) if called or serves(task, tools) else NoTools()
         health = client.check()
         refuse_trouble(health)
-        refuse_missing(health, ", ".join(agent_settings.methods), called)
+        for method in played:
+            refuse_missing(health, method.name, method.tools)
         if tools.url is not None and task.corpus_file is not None and not any_corpus:
             refuse_another(client.url, health, task.corpus_file, tools, emit)
         if tools.mode == "replay":

@@ -42,6 +42,11 @@ class Tools(Protocol):
 
     def submit(self, id: int, tool: str, arguments: Mapping[str, Any], episode: str) -> None: ...
 
+    def end(self, episode: str) -> None:
+        """An episode is over, or begins again: whatever state it has with the tools is nobody's now. Another of its
+        name, in a later stage, begins anew."""
+        ...
+
     def poll(self, timeout_s: float | None) -> list[tuple[int, ToolReply]]:
         """Replies that have arrived; waits for the first one at most `timeout_s`."""
         ...
@@ -278,6 +283,7 @@ class _Runner:
 
     def _leave(self, episode: Episode) -> None:
         del self._live[episode.session]
+        self._tools.end(episode.job.key)
         for policy in self._used.pop(episode.session, ()):
             policy.release(episode.session)
 

@@ -50,6 +50,7 @@ def humaneval(data: Path | None, folder: Path) -> Task:
         corpus_file=None,
         splits={Split.REPORT: tuple(map(_question, rows))},
         metric=program_metric,
+        slow_metric=True,
         voice=str.strip,
         version=DATASET.version,
         notes=NOTES,

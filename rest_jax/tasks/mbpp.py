@@ -56,6 +56,7 @@ def mbpp(data: Path | None, folder: Path) -> Task:
         splits=splits,
         sources={"gold": tuple(Demonstration(one, (Turn("", "finish", one.answer),)) for one in splits[Split.TRAIN])},
         metric=program_metric,
+        slow_metric=True,
         voice=str.strip,
         version=DATASET.version,
         notes={

@@ -42,6 +42,8 @@ class Task:
     """Worked examples for prompts, with observations; their questions are in no split."""
     metric: Metric = answer_metric
     """How an answer is scored; the default reward is made of it."""
+    slow_metric: bool = False
+    """Whether the metric runs programs, for seconds."""
     voice: Callable[[str], Hashable] = normalise
     """What makes two answers one in a vote: words would make one of 2.5 and 25."""
     version: str = "1"

@@ -65,7 +65,7 @@ class ToolClient:
 
     def submit(self, id: int, tool: str, arguments: Mapping[str, Any], episode: str) -> None:
         """Send a call. `id` is the caller's own and must not be in flight; `episode` names the trajectory, which begins
-        again when it meets a failure of the infrastructure."""
+        again when it meets a failure of the infrastructure, and after its `end`."""
         if id in self._in_flight:
             raise ValueError(f"call {id} is in flight already")
         self._in_flight[id] = episode
@@ -73,6 +73,10 @@ class ToolClient:
         if begins:
             self._begun.add(episode)
         self._loop.call(self._collect, Call(id, tool, dict(arguments), episode, begins))
+
+    def end(self, episode: str) -> None:
+        """Its next call, if there is any, begins another session."""
+        self._begun.discard(episode)
 
     def poll(self, timeout_s: float | None) -> list[tuple[int, ToolReply]]:
         """The replies that are there, waiting for the first at most `timeout_s` seconds (None: as long as it takes).

@@ -59,6 +59,7 @@ def fit(
     examples: Sequence[Example],
     settings: ImproveSettings,
     *,
+    start: str,
     seed: int,
     folder: Path,
     emit: Listener,
@@ -66,7 +67,8 @@ def fit(
     """Fine-tune `params`, or adapters beside them, on `examples` for `settings.steps` optimizer steps (Improve of ReST,
     Algorithm 1).
 
-    The loss is the mean over learned tokens of their negative log-likelihood times their weight, whose mean is made 1
+    `start` names the parameters, by their digest: a fit goes on from checkpoints that began with the same alone. The
+    loss is the mean over learned tokens of their negative log-likelihood times their weight, whose mean is made 1
     over all examples. Optimizer and schedule start anew. `params` are left as they are; what is trained, and its
     moments, are f32.
 
@@ -85,7 +87,7 @@ def fit(
     made = optimizer(settings)
     rate = learning_rate(settings)
     lora = settings.lora
-    frozen, start = ({}, params) if lora is None else beside_adapters(config, params, lora, mesh, seed)
+    frozen, begun_with = ({}, params) if lora is None else beside_adapters(config, params, lora, mesh, seed)
     shardings = state_shardings(config, made, mesh, lora)
     capacity = capacity_for(most_learned(trained, plans), settings.length)
     step = make_step(
@@ -98,14 +100,14 @@ def fit(
         remat=settings.remat,
         lora=lora,
     )
-    inputs = digest([asdict(settings), asdict(config), seed, dtype.name, _mixture_digest(trained)])
+    inputs = digest([asdict(settings), asdict(config), start, seed, dtype.name, _mixture_digest(trained)])
 
     # Of several processes none can keep a step by itself: there SIGTERM ends all, at once.
     until_kept = postponed() if jax.process_count() == 1 else nullcontext(lambda: False)
     with open_checkpoints(folder, inputs, emit) as checkpoints, until_kept as terminated:
         found = checkpoints.newest(like=abstract_state(config, made, shardings, lora))
         if found is None:
-            state, progress = initial_state(start, made, shardings), Progress()
+            state, progress = initial_state(begun_with, made, shardings), Progress()
         else:
             state, progress = found
             notice(emit, f"going on from the checkpoint after step {progress.steps} of {settings.steps}")

@@ -40,6 +40,9 @@ class Shelf:
     def submit(self, id, tool, arguments, episode):
         self.pending.append((id, ToolReply(f"{arguments['query']}: a town.", {"results": [{"title": "Oslo"}]})))
 
+    def end(self, episode):
+        pass
+
     def poll(self, timeout_s):
         ready, self.pending = self.pending, []
         return ready

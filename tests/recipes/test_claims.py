@@ -36,6 +36,11 @@ from rest_jax.training.targets import retargeted
 from tests.trajectories import trajectory as played
 
 
+def alike(method: str, candidates: int | None) -> Lengths:
+    """Trajectories of all methods take the same."""
+    return Lengths(sampled=10, prefilled=30)
+
+
 def said(sample: int, *turns: tuple[float, ...] | None, question: int = 0, answer: str | None = "a") -> Trajectory:
     """A trajectory whose turns have these log-probs; beside each stands a likelier candidate that was not chosen."""
     calls = tuple(
@@ -64,8 +69,8 @@ def test_the_mean_log_prob_is_per_token_over_all_turns_that_were_taken() -> None
 def test_the_likeliest_answered_and_are_not_masked() -> None:
     made = (said(0, (-3.0,)), said(1, (-0.1,), answer=None), said(2, (-0.2,)), said(3, (-1.0,)), said(4, (-2.0,)))
     grown = Grown(made, {"q0#0": 1.0, "q0#1": 0.0, "q0#2": None, "q0#3": 0.0, "q0#4": 0.0})
-    assert [t.sample for t in likeliest(grown, grown, 2)] == [3, 4]
-    assert [t.sample for t in likeliest(grown, grown, 9)] == [0, 3, 4]
+    assert [t.sample for t in likeliest(grown, grown, grown.trajectories[:2])] == [3, 4]
+    assert [t.sample for t in likeliest(grown, grown, grown.trajectories)] == [0, 3, 4]
 
 
 def test_likely_is_what_was_played_whatever_a_judge_would_have_learned() -> None:
@@ -76,7 +81,7 @@ def test_likely_is_what_was_played_whatever_a_judge_would_have_learned() -> None
     )
     sampled = Grown((first, second), {"q0#0": 0.0, "q0#1": 0.0})
     judged = replace(sampled, trajectories=(retargeted(first, {0: 0}), second))
-    assert likeliest(judged, sampled, 1) == judged.trajectories[:1]
+    assert likeliest(judged, sampled, judged.trajectories[:1]) == judged.trajectories[:1]
 
 
 def test_the_first_samples_of_each_question_are_a_grow_of_their_own() -> None:
@@ -129,7 +134,7 @@ def test_what_each_learns_from() -> None:
 def test_what_they_cost_is_planned() -> None:
     def work(*controls: str) -> dict[str, int]:
         config = RestConfig(evaluate=EvaluateSettings(final=8, controls=controls))  # pyright: ignore[reportArgumentType]
-        return {one.name: one.trajectories for one in plan(config, Lengths(10, 30)) if "control" in one.name}
+        return {one.name: one.trajectories for one in plan(config, alike) if "control" in one.name}
 
     votes = 8 * majority_samples(RestConfig(evaluate=EvaluateSettings(final=8)))
     assert work("majority", "best_of") == {"control majority": votes}
@@ -144,7 +149,7 @@ def test_no_more_is_trained_than_reaches_a_row() -> None:
     def steps(control: Control, improve: ImproveSettings) -> float:
         evaluate = EvaluateSettings(controls=(control,))
         config = RestConfig(generations=(GenerationSettings(improve=improve),) * 3, evaluate=evaluate)
-        trained = {one.name: one.trained_tokens for one in plan(config, Lengths(10, 30))}
+        trained = {one.name: one.trained_tokens for one in plan(config, alike)}
         return trained[f"control {control}"] / trained["improve 1"]
 
     assert [steps("gold", ImproveSettings()), steps("more_gen_1", ImproveSettings())] == [3, 2]

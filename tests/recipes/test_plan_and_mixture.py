@@ -45,6 +45,11 @@ from rest_jax.tasks.task import Task
 from tests.trajectories import trajectory as played
 
 
+def alike(method: str, candidates: int | None) -> Lengths:
+    """Trajectories of all methods take the same."""
+    return Lengths(sampled=10, prefilled=30)
+
+
 def trajectory(question: int, sample: int, answer: str | None) -> Trajectory:
     return played(question_id=f"q{question}", sample=sample, generation=1, answer=answer)
 
@@ -69,7 +74,7 @@ def test_plan_counts_every_seed_and_threshold() -> None:
             floors=("closed_book", "most_frequent"),
         ),
     )
-    work = {planned.name: planned for planned in plan(config, Lengths(sampled=10, prefilled=30))}
+    work = {planned.name: planned for planned in plan(config, alike)}
     assert work["grow 1"] == Planned("grow 1", 80, sampled_tokens=800, prefilled_tokens=2400, rollouts=2)
     assert work["demonstrations"] == Planned("demonstrations", trajectories=18)
     assert work["gold demonstrations"].trajectories == 20
@@ -90,13 +95,13 @@ def test_plan_counts_every_seed_and_threshold() -> None:
 
 def test_what_a_teacher_samples_costs_no_tokens_here() -> None:
     generation = GenerationSettings(GrowSettings(questions=10, samples=4, policy="teacher"))
-    work = plan(RestConfig(generations=(generation,)), Lengths(sampled=10, prefilled=30))
+    work = plan(RestConfig(generations=(generation,)), alike)
     assert Planned("grow 1 (teacher)", 40) in work
 
 
 def test_plan_counts_policies_as_other_methods_play_them() -> None:
     config = RestConfig(seeds=(0, 1), evaluate=EvaluateSettings(pilot=10, generations=20, final=30, methods=("rise",)))
-    work = plan(config, Lengths(sampled=10, prefilled=30), {"rise": Lengths(sampled=50, prefilled=90)})
+    work = plan(config, lambda method, _: Lengths(50, 90) if method == "rise" else Lengths(10, 30))
     as_rise = {one.name: (one.sampled_tokens, one.prefilled_tokens) for one in work if one.name.endswith("as rise")}
     assert as_rise == {
         "pilot as rise": (2 * 10 * 50, 2 * 10 * 90),
@@ -113,7 +118,7 @@ def test_each_student_is_one_improve_step_and_one_evaluation_a_seed() -> None:
         evaluate=EvaluateSettings(prompted=5, final=8),
         students=(ModelSettings("some/folder"),),
     )
-    work = {planned.name: planned for planned in plan(config, Lengths(sampled=10, prefilled=30))}
+    work = {planned.name: planned for planned in plan(config, alike)}
     assert work["student folder"].trained_tokens == 2 * 3 * 2 * 64
     assert work["evaluate student folder"].trajectories == 16
     assert work["evaluate student folder prompted"].trajectories == 5
@@ -149,11 +154,11 @@ def test_random_samples_answered_and_depend_on_their_seed() -> None:
     malformed = [replace(trajectory(q, 2, None), status=Status.MALFORMED) for q in range(20)]
     rewards = {t.id: 0.0 for t in (*answered, *unanswered, *malformed)} | {"q0#0": None}
     grown = Grown((*answered, *unanswered, *malformed), rewards)
-    first = random_finished(grown, 10, seed=1)
+    first = random_finished(grown, grown.trajectories[:10], seed=1)
     assert len(first) == 10
-    assert first == random_finished(grown, 10, seed=1)
-    assert first != random_finished(grown, 10, seed=2)
-    every = random_finished(grown, 999, seed=1)
+    assert first == random_finished(grown, grown.trajectories[:10], seed=1)
+    assert first != random_finished(grown, grown.trajectories[:10], seed=2)
+    every = random_finished(grown, grown.trajectories, seed=1)
     assert every == tuple(answered[1:]), "neither what did not answer nor what is masked"
 
 
@@ -280,7 +285,9 @@ def test_a_demonstration_must_read_its_answer(demonstration: Trajectory, sound: 
 )
 def test_demonstrations_that_found_nothing_say_how_they_ended(ended: list[Status], why: str) -> None:
     made = tuple(replace(trajectory(0, place, None), status=status) for place, status in enumerate(ended))
-    assert f"none of the {len(ended)} demonstrations found its answer {why}" in nothing_shown(Grown(made, {}))
+    assert f"none of the {len(ended)} demonstrations, as react, found its answer {why}" in nothing_shown(
+        Grown(made, {}), "react"
+    )
 
 
 def test_nothing_learns_from_a_trajectory_that_saw_a_held_out_page() -> None:
@@ -295,7 +302,7 @@ def test_nothing_learns_from_a_trajectory_that_saw_a_held_out_page() -> None:
     rewards = rewarded(grown, [question], task, "default", events.append)
     assert rewards.rewards == {"q0#0": 1.0, "q0#1": None}
     assert [t.id for t in thresholded(rewards, ImproveSettings(), 0.5, silent)] == ["q0#0"]
-    assert [t.id for t in random_finished(rewards, 9, seed=0)] == ["q0#0"]
+    assert [t.id for t in random_finished(rewards, rewards.trajectories, seed=0)] == ["q0#0"]
     assert [event.data["text"] for event in events] == [
         "1 of 2 trajectories saw a held-out page: nothing learns from them"
     ]
@@ -317,7 +324,7 @@ def test_the_plan_counts_the_most_that_select_may_ask_for() -> None:
         pilot=PilotSettings(demonstrations=0),
         evaluate=EvaluateSettings(controls=("gold",)),
     )
-    work = plan(config, Lengths(sampled=10, prefilled=30))
+    work = plan(config, alike)
     planned = {one.name: one for one in work}
     assert planned["improve 1"].trained_tokens == 2 * 2 * 3 * 2 * 64
     assert planned["select 1"].trajectories == (1 + 2 * 2) * 7

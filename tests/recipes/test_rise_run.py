@@ -101,7 +101,7 @@ def test_what_learned_with_an_oracle_is_asked_as_who_goes_without(
     ("change", "why"),
     [
         ("evaluate.methods=[react_to_cot_sc]", r"no model is trained to be it"),
-        ("evaluate.methods=[react]", r"'react' calls lookup, search, which nothing that the run learns does"),
+        ("evaluate.methods=[react]", r"agent 'react' calls search, lookup, and task 'arithmetic' has no corpus"),
         ("engine.widths=[128]", r"engine\.widths: the widest is 128, demonstrations take"),
         ("evaluate.methods=[ryse]", r"no agent called 'ryse'; did you mean 'rise'"),
     ],

@@ -171,7 +171,7 @@ def test_stages_made_with_other_tools_are_refused(finished_run: Path, tiny_confi
 
 def test_a_pilot_without_demonstrations_says_why(tiny_config: Path, tmp_path: Path) -> None:
     why = re.escape(
-        "none of the 4 demonstrations found its answer (step_limit 4); they take more turns than agent.turns"
+        "none of the 4 demonstrations, as react, found its answer (step_limit 4); they take more turns than agent.turns"
     )
     with pytest.raises(UserError, match=f"pilot: {why} allows, raise it, then start a new --run-dir"):
         rest_jax.run(tiny_config, run_dir=tmp_path / "run", overrides=["agent.turns=1", "evaluate.prompted=1"])

@@ -16,7 +16,7 @@ from rest_jax.agents.registry import agent
 from rest_jax.config.policies import EndpointSettings, PoliciesSettings
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, TaskSettings, ToolsSettings
 from rest_jax.core.demonstration import Demonstration, Turn
-from rest_jax.core.effects import Agent, Status
+from rest_jax.core.effects import Agent, Status, ToolErrorKind
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent
 from rest_jax.core.trajectory import Question
@@ -226,8 +226,11 @@ def test_an_agent_that_calls_no_tool_is_given_a_question_without_gold_and_no_ada
     )
     with opened as bench:
         made = bench.play(tmp_path / "stage", bench.base, RolloutSpec([question], "report", watch=watch))
-        with pytest.raises(ValueError, match="the agent called 'search', which its method does not name"):
-            bench.tools.submit(1, "search", {}, "q#0")
+        bench.tools.submit(1, "search", {}, "q#0")
+        ((id, reply),) = bench.tools.poll(0.0)
+    assert reply.fault is not None
+    assert (id, reply.fault.kind) == (1, ToolErrorKind.BAD_ARGUMENTS)
+    assert reply.fault.message.endswith("write it into `Method.tools`")
     assert seen == [question.blind]
     assert [trajectory.question_id for trajectory in made] == ["q"]
 

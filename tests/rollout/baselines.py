@@ -16,12 +16,12 @@ from pathlib import Path
 from rollout_world import ByteCodec
 
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.moves import moves
 from rest_jax.agents.prompt import Prompt
 from rest_jax.agents.registry import agent
 from rest_jax.config.settings import ToolsSettings
 from rest_jax.core.effects import Agent, Role, Sampling
 from rest_jax.core.trajectory import Question, Trajectory
+from rest_jax.evaluation.moves import moves
 from rest_jax.policies.scripted import ScriptedPolicy
 from rest_jax.rollout.episode import Job
 from rest_jax.rollout.oracle import WithOracle

@@ -109,6 +109,7 @@ class LateTools:
 
     def __init__(self, answer: Callable[[str, dict, int], ToolReply], seed=0):
         self.calls: list[tuple[str, str, dict]] = []
+        self.ended: list[str] = []
         self._answer = answer
         self._pending: list[tuple[int, ToolReply]] = []
         self._random = random.Random(seed)
@@ -116,6 +117,9 @@ class LateTools:
     def submit(self, id, tool, arguments, episode):
         self.calls.append((episode, tool, dict(arguments)))
         self._pending.append((id, self._answer(tool, dict(arguments), len(self.calls))))
+
+    def end(self, episode):
+        self.ended.append(episode)
 
     def poll(self, timeout_s):
         least = 0 if timeout_s == 0 else 1

@@ -2,6 +2,7 @@
 person; and what can be made of such trajectories."""
 
 import math
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,13 +32,13 @@ from rollout_world import ByteCodec
 
 from rest_jax.agents import registry
 from rest_jax.agents.attempts import attempts
-from rest_jax.agents.moves import moved, moves
 from rest_jax.agents.prompt import FENCE
 from rest_jax.agents.registry import agent
 from rest_jax.agents.replay import replay, replayed
 from rest_jax.core.effects import ORACLE, RIGHT, WRONG, Role, Sampling, Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.trajectory import Question
+from rest_jax.evaluation.moves import moved, moves
 from rest_jax.evaluation.records import OF_ATTEMPTS, judge
 from rest_jax.evaluation.table import row
 from rest_jax.policies.scripted import ScriptedPolicy
@@ -129,6 +130,39 @@ def test_who_has_no_gold_answer_has_no_oracle():
     job = Job(Question("q7", "Who?", ""), 0, 0, 0, "toy", "report", "reflexion")
     with pytest.raises(UserError, match=r"agent 'reflexion': .* question q7 has no gold answer; take an agent"):
         WithOracle(NoTools(), [job], answer_metric)
+
+
+def test_the_device_does_not_wait_for_a_metric_that_runs_programs():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(answer, question):
+        begun.set()
+        assert go_on.wait(60)
+        return answer_metric(answer, question)
+
+    job = Job(QUESTION, 0, 0, 0, "toy", "report", "reflexion")
+    oracle = WithOracle(NoTools(), [job], slowly, slow=True)
+    oracle.submit(7, ORACLE, {"answer": "Sarn"}, job.key)
+    assert begun.wait(60)
+    oracle.submit(8, "search", {"query": "Vell"}, job.key)
+    ((first, reply),) = oracle.poll(60.0)
+    assert (first, reply.fault is None) == (8, False)
+    assert oracle.poll(0.0) == []
+    go_on.set()
+    arrived = []
+    while not arrived:
+        arrived = oracle.poll(1.0)
+    assert [(id, reply.content) for id, reply in arrived] == [(7, RIGHT)]
+
+
+def test_who_does_not_ask_by_its_method_is_no_agent_of_the_oracle():
+    """Beside one that does, in one rollout: whose jobs it was not given, it answers as a tool that is not there."""
+    asks = Job(QUESTION, 0, 0, 0, "toy", "report", "reflexion")
+    oracle = WithOracle(NoTools(), [asks], answer_metric)
+    for id, episode in enumerate((asks.key, replace(asks, sample=1).key)):
+        oracle.submit(id, ORACLE, {"answer": "Sarn"}, episode)
+    (_, told), (_, refused) = oracle.poll(0.0)
+    assert (told.content, refused.content, refused.fault is None) == (RIGHT, "", False)
 
 
 def test_a_method_that_does_not_say_that_it_asks_the_oracle_is_not_answered(tools):

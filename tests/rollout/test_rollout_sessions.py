@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -68,6 +69,14 @@ def test_lost_sessions_change_no_trajectory(restarts):
     assert all(trajectory.answer == "step 0 step 1 step 2" for trajectory in made)
     assert rows(made) == rows(undisturbed)
     assert any(trajectory.attempts > 1 for trajectory in made)
+
+
+def test_each_attempt_is_ended_once():
+    world = World((30,), seed=1)
+    made = roll(jobs(), HashPolicy(), world, make_agent=play)
+    ended = Counter(episode.rsplit("/")[-1] for episode in world.ended)
+    assert ended == {trajectory.id: trajectory.attempts for trajectory in made}
+    assert set(ended.values()) == {1, 2}
 
 
 def test_what_needs_no_session_is_not_asked_again():

@@ -31,7 +31,9 @@ def main(folder, largest_file=None):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(largest_file), resource.RLIM_INFINITY))
     try:
         with terminable():
-            result = fit(CONFIG, params, random_examples(5), SETTINGS, seed=3, folder=Path(folder), emit=emit)
+            result = fit(
+                CONFIG, params, random_examples(5), SETTINGS, start="w", seed=3, folder=Path(folder), emit=emit
+            )
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -59,7 +59,9 @@ def test_rest_algorithm_1_on_a_decoder_reaches_the_closed_form(tmp_path: Path) -
         kept = keep(rewards, {id: id[0] for id in rewards}, settings, threshold)
         examples = [example(sampled[id], [False, True]) for id in kept]
         folder = tmp_path / str(step)
-        params = fit(CONFIG, params, examples, settings.at(step), seed=step, folder=folder, emit=silent).params
+        params = fit(
+            CONFIG, params, examples, settings.at(step), start="w", seed=step, folder=folder, emit=silent
+        ).params
         means.append(float((policy_of(params) * REWARD_QA).sum(1).mean()))
 
         passing_qa = first_qa * (threshold < REWARD_QA)

@@ -40,7 +40,7 @@ def whole(params, tmp_path_factory):
 
 
 def run(params, folder, *, settings=SETTINGS, examples=EXAMPLES, emit=silent, **more):
-    return fit(CONFIG, params, examples, settings, seed=3, folder=folder, emit=emit, **more)
+    return fit(CONFIG, params, examples, settings, start="w", seed=3, folder=folder, emit=emit, **more)
 
 
 def assert_same_bits(result, expected):

@@ -40,7 +40,7 @@ def whole(params, tmp_path_factory):
 
 
 def run(params, folder, settings=SETTINGS, emit=silent):
-    return fit(CONFIG, params, EXAMPLES, settings, seed=3, folder=folder, emit=emit)
+    return fit(CONFIG, params, EXAMPLES, settings, start="w", seed=3, folder=folder, emit=emit)
 
 
 def leaves(tree):

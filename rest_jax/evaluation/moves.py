@@ -11,13 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from rest_jax.agents.attempts import CHAINS, answered
+from rest_jax.agents.attempts import answered, is_attempt
 from rest_jax.agents.program import PYTHON, ran
 from rest_jax.core.effects import ORACLE
 from rest_jax.core.trajectory import Call, ToolCall, Trajectory
-
-WRITTEN = CHAINS | {"write"}
-"""Steps that answer, or fail to, in one call."""
 
 
 def moves(trajectory: Trajectory) -> tuple[str, ...]:
@@ -42,7 +39,8 @@ def _states(trajectory: Trajectory) -> Iterator[str]:
 
 
 def _said(trajectory: Trajectory, call: Call) -> str:
-    silent = call.step in WRITTEN and answered(trajectory, call) is None
+    in_one_call = is_attempt(call) and call.step != "act"
+    silent = in_one_call and answered(trajectory, call) is None
     return f"{call.step} without an answer" if silent else call.step
 
 
