@@ -119,7 +119,9 @@ def preflight(
     planned = work(config, bench.task, bench.engine.codec)
     bench.compile(bench.cast(bare=True), sharing=False)
     improve = config.generations[0].improve
-    kept = {tau: _kept(grown, improve, tau, grow, samples) * grow.questions / len(asked) for tau in improve.thresholds}
+    kept = {
+        tau: expected(grown, improve, tau, grow, samples) * grow.questions / len(asked) for tau in improve.thresholds
+    }
     return Preflight(
         questions=len(asked),
         samples=samples,
@@ -134,7 +136,7 @@ def preflight(
     )
 
 
-def _kept(grown: Grown, improve: ImproveSettings, threshold: float, grow: GrowSettings, samples: int) -> float:
+def expected(grown: Grown, improve: ImproveSettings, threshold: float, grow: GrowSettings, samples: int) -> float:
     """How many the Grow would keep of these questions, of which there are so many samples instead of its own."""
     passing = thresholded(grown, replace(improve, per_question=None), threshold, silent)
     most = math.inf if improve.per_question is None else improve.per_question

@@ -111,6 +111,7 @@ def test_backing_off_prompts_as_the_method_itself_does(style):
     react, cot = (agent(name).prompt(style, examples, CHAT) for name in ("react", "cot"))
     assert chain_prompt(react) == cot
     assert chain_prompt(react.bare()) == cot.bare()
+    assert chain_prompt(react.saying("react_to_cot_sc")) == cot.saying("react_to_cot_sc")
 
 
 def test_worked_examples_of_act_have_no_thoughts_and_those_of_a_chain_no_actions():

@@ -27,6 +27,7 @@ from rest_jax.recipes.controls import majority
 from rest_jax.recipes.floors import most_frequent
 from rest_jax.recipes.mixture import (
     Grown,
+    first_samples,
     is_sound,
     kept_fraction,
     nothing_shown,
@@ -37,6 +38,7 @@ from rest_jax.recipes.mixture import (
     thresholded,
 )
 from rest_jax.recipes.plan import ROWS_RUN_EMPTY, Lengths, Planned, Rates, majority_samples, plan, seconds, total
+from rest_jax.recipes.preflight import expected
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.tasks.metrics import score_answer
 from rest_jax.tasks.numbers import number_voice
@@ -160,6 +162,30 @@ def test_random_samples_answered_and_depend_on_their_seed() -> None:
     assert first != random_finished(grown, grown.trajectories[:10], seed=2)
     every = random_finished(grown, grown.trajectories, seed=1)
     assert every == tuple(answered[1:]), "neither what did not answer nor what is masked"
+
+
+def of_two_methods() -> Grown:
+    """Of one question, alternately, two samples as ReAct (0.6, 0.7) and two as a chain (0.9, 0.8)."""
+    made = tuple(replace(trajectory(0, s, "a"), agent=("react", "cot")[s % 2]) for s in range(4))
+    return Grown(made, {"q0#0": 0.6, "q0#1": 0.9, "q0#2": 0.7, "q0#3": 0.8})
+
+
+def test_methods_are_cut_off_and_drawn_apart() -> None:
+    grown = of_two_methods()
+    kept = thresholded(grown, ImproveSettings(per_question=1), 0.5, silent)
+    assert [(t.agent, t.sample) for t in kept] == [("cot", 1), ("react", 2)]
+    best = ImproveSettings(filter="interpolated", per_question=None, thresholds=(0.9,))
+    assert [t.sample for t in thresholded(grown, best, 0.9, silent)] == [1, 2]
+    for seed in range(9):
+        assert sorted(t.agent for t in random_finished(grown, kept, seed)) == ["cot", "react"]
+    assert [t.sample for t in first_samples(grown, 1).trajectories] == [0, 1]
+
+
+def test_a_preflight_expects_what_each_questions_cut_off_leaves() -> None:
+    """Of two samples as each method one passes 0.65 as ReAct and two as a chain: of ten samples five and ten would."""
+    grow = GrowSettings(questions=1, samples=10)
+    for most, kept in ((None, 15.0), (8, 13.0), (4, 8.0)):
+        assert expected(of_two_methods(), ImproveSettings(per_question=most), 0.65, grow, samples=2) == kept
 
 
 def test_the_demonstrations_come_first_unless_they_are_left_out() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ def test_seeds_of_two_runs_are_the_table_of_one(
     assert untimed(json.loads(out.read_text())) == untimed(both)
     assert "seeds 0, 1" in capsys.readouterr().out
     assert untimed(summary(pooled([together]))) == untimed(both)
+
+
+def test_a_students_prompted_row_is_the_first_seeds_alone(finished_run: Path, other_seed: Path, tmp_path: Path) -> None:
+    files = []
+    for run in (finished_run, other_seed):
+        evidence = evidence_of(run)
+        (prompted,) = [one for one in evidence.measured if one.name == "prompted"]
+        student = replace(prompted, name="student small prompted")
+        files.append(tmp_path / f"{run.name}.jsonl")
+        write_evidence(files[-1], replace(evidence, measured=(*evidence.measured, student)))
+    rows = {row["name"]: row for row in summary(pooled(files))["rows"]}
+    assert rows["student small prompted"]["n"] == rows["prompted"]["n"]
+    assert rows["pilot"]["n"] == 2 * rows["prompted"]["n"]
 
 
 def test_evidence_comes_back_as_it_was_written(finished_run: Path, tmp_path: Path) -> None:

@@ -49,6 +49,16 @@ def test_the_documented_preset_over_the_quickstart_has_room(example: Path, atlas
     refuse_too_long(config, atlas, codec)
 
 
+def test_what_a_run_shares_has_room_whoever_plays_it(example: Path, atlas: Task, codec: TextCodec) -> None:
+    """The prompted model's own beginning has room; those of a row's method are shared where the pilot keeps its
+    prompt."""
+    measured = ["engine.shared=480", "evaluate.methods=[self_refine]", "engine.widths=[640]"]
+    refuse_too_long(load(example, RestConfig, measured).value, atlas, codec)
+    keeping = [*measured, "pilot.improve.prompt=same", "pilot.improve.length=1024"]
+    with pytest.raises(UserError, match=r"engine\.shared is 480, but the beginnings that transcripts share have \d+"):
+        refuse_too_long(load(example, RestConfig, keeping).value, atlas, codec)
+
+
 def test_where_nothing_is_demonstrated_a_trajectory_is_as_long_as_it_may_be(
     example: Path, atlas: Task, codec: TextCodec
 ) -> None:

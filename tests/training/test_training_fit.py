@@ -39,8 +39,8 @@ def whole(params, tmp_path_factory):
     return run(params, folder, emit=events.append), events, folder
 
 
-def run(params, folder, *, settings=SETTINGS, examples=EXAMPLES, emit=silent, **more):
-    return fit(CONFIG, params, examples, settings, start="w", seed=3, folder=folder, emit=emit, **more)
+def run(params, folder, *, settings=SETTINGS, examples=EXAMPLES, emit=silent, start="w"):
+    return fit(CONFIG, params, examples, settings, start=start, seed=3, folder=folder, emit=emit)
 
 
 def assert_same_bits(result, expected):
@@ -193,7 +193,8 @@ def test_stopped_terminated_and_damaged_at_random_steps_it_learns_the_same_at_ev
 
 def test_a_folder_of_another_fit_is_refused(whole, params, tmp_path):
     shutil.copytree(whole[2], tmp_path / "copy")
-    for changed in ({"settings": replace(SETTINGS, learning_rate=1e-3)}, {"examples": EXAMPLES[1:]}):
+    slower = replace(SETTINGS, learning_rate=1e-3)
+    for changed in ({"settings": slower}, {"examples": EXAMPLES[1:]}, {"start": "other weights"}):
         with pytest.raises(UserError, match="other settings, seed, model or mixture"):
             run(params, tmp_path / "copy", **changed)
 
