@@ -7,6 +7,7 @@ import re
 from rest_jax.agents.actions import Finish, parse_action
 from rest_jax.agents.cot import answer_of
 from rest_jax.agents.endings import broken_off
+from rest_jax.agents.play import standing
 from rest_jax.agents.program import PROGRAM, printed, program_of
 from rest_jax.core.effects import ORACLE, Generated, Outcome, Role
 from rest_jax.core.trajectory import Call, Trajectory
@@ -52,12 +53,14 @@ def tries_again(trajectory: Trajectory) -> bool:
 
 def is_attempt(call: Call) -> bool:
     """Whether an actor's call is part of an attempt, rather than of looking back at one."""
-    return call.role is Role.ACTOR and (call.step in ("act", "write") or call.step in CHAINS)
+    return call.role is Role.ACTOR and (call.step in ("act", "play", "write") or call.step in CHAINS)
 
 
 def answered(trajectory: Trajectory, call: Call, place: int | None = None) -> str | None:
     """What an attempt's call answers by its chosen candidate, or by that in this place; None where it answers
-    nothing. A program that was run as it stands answers what it printed."""
+    nothing. A program that was run as it stands answers what it printed, a command what became of its game."""
+    if call.step == "play":
+        return next((standing(tool.data) for tool in trajectory.tool_calls if tool.after == call.index), None)
     chosen = call.chosen if place is None else place
     said = call.candidates[chosen]
     cue = "".join(segment.text for segment in call.segments[-1:])  # Act's is `Action:`

@@ -15,6 +15,7 @@ from rest_jax.agents import (
     cot_sc,
     critic,
     gates,
+    play,
     program,
     question_as_query,
     react,
@@ -303,6 +304,15 @@ _PROGRAMS = (
     ),
 )
 
+_PLAY = Method(
+    "play", play.play, "", react.CUE, play.play_lines, tools=play.TOOLS, steps="play.yaml", first="play", beside=()
+)
+_PLAYS = (
+    _PLAY,
+    replace(_PLAY, name="play_reflexion", run=reflexion.reflexion(play.play, play.won), beside=("reflect",)),
+    replace(_PLAY, name="play_resample", run=reflexion.resample(play.play, play.won)),
+)
+
 _METHODS: tuple[AnyMethod, ...] = (
     _REACT,
     Method("closed_book", closed_book.closed_book, "closed_book.txt", closed_book.CUE, closed_book.closed_book_lines),
@@ -334,6 +344,7 @@ _METHODS: tuple[AnyMethod, ...] = (
     *_retried(_COT, "cot_", "cot_reflexion.yaml"),
     *_RISE,
     *_PROGRAMS,
+    *_PLAYS,
 )
 NAMES = tuple(method.name for method in _METHODS)
 """Those that come with the package."""

@@ -198,6 +198,10 @@ learns one bit, and the trajectory shows that it did."""
 RIGHT = "right"
 WRONG = "wrong"
 
+WON = "won"
+LOST = "lost"
+"""How a game ended, by what it says itself: the answer of who played it."""
+
 
 def passages(data: Mapping[str, Any]) -> list[tuple[str, str]] | None:
     """What a search found: (title, text) of each of `data["results"]`, passages (`title`, `text`) or pages (`title`,

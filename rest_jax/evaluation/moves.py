@@ -39,7 +39,7 @@ def _states(trajectory: Trajectory) -> Iterator[str]:
 
 
 def _said(trajectory: Trajectory, call: Call) -> str:
-    in_one_call = is_attempt(call) and call.step != "act"
+    in_one_call = is_attempt(call) and call.step not in ("act", "play")
     silent = in_one_call and answered(trajectory, call) is None
     return f"{call.step} without an answer" if silent else call.step
 

@@ -14,6 +14,8 @@ from rest_jax.tasks.bamboogle import bamboogle, bamtwoogle
 from rest_jax.tasks.commongen_hard import commongen_hard
 from rest_jax.tasks.eli5 import eli5
 from rest_jax.tasks.fever import fever
+from rest_jax.tasks.games import SIZES as GAMES
+from rest_jax.tasks.games import games
 from rest_jax.tasks.gsm8k import gsm8k
 from rest_jax.tasks.hotpotqa import hotpotqa
 from rest_jax.tasks.hotpotqa_500 import hotpotqa_500
@@ -51,6 +53,8 @@ NAMES = {
     "humaneval": "HumanEval, 164 functions to write, run against tests in a sandbox: needs --data",
     "mbpp": "MBPP, 974 small programs, run against tests in a sandbox: needs --data",
     "commongen_hard": "CommonGen-Hard, texts with 20 to 30 given words, by coverage: needs --data",
+    "textworld": "text games made from seeds, to be won: needs tools.config and the extra `textworld`",
+    "alfworld": "ALFWorld's 134 unseen games, to be won: needs tools.config and the extra `alfworld`",
 }
 """Every task's name, with a line about it."""
 
@@ -88,6 +92,8 @@ def task(settings: TaskSettings, folder: Path | None = None) -> Task:
         made = atlas(folder) if settings.seed is None else atlas(folder, settings.seed)
     elif name == "arithmetic":
         made = arithmetic() if settings.seed is None else arithmetic(settings.seed)
+    elif name in GAMES:
+        made = games(name)
     elif name not in OF_FILES:
         raise UserError(f"task '{name}': there is none of this name; use one of {', '.join(NAMES)}")
     elif settings.seed is not None:

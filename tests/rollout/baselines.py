@@ -7,12 +7,14 @@ python tests/rollout/baselines.py      writes the pages and moves.json anew, for
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+import toy_game
 from rollout_world import ByteCodec
 
 from rest_jax.agents.limits import Limits
@@ -37,6 +39,7 @@ PASSAGES = [
     {"title": "Vell", "text": "Vell is a town on the Ume. Ada Orr founded it in 1204."},
     {"title": "Ada Orr", "text": "Ada Orr was born in Sarn."},
 ]
+GAME = Question("q", "Game 3", "won")
 QUESTION = Question("q", "Where was the founder of Vell born?", "Sarn")
 DOUBLE = Question("q", 'def double(x):\n    """Twice x."""\n', "def double(x):\n    return 2 * x")
 NUTS = Question("q", "Ada has 4 bags of 6 nuts. She eats 3 nuts. How many are left?", "21")
@@ -75,6 +78,14 @@ TIMES = " 4 bags of 6 are 4 * 6, not 4 + 6."
 SPELL = " The name is nuts."
 SURE = " 24 nuts less 3 are 21. The answer is right."
 KEPT = " 24 nuts less 3 are 21. The answer stands."
+
+
+BOX = " The key must be in the box. Action: open box"
+DOOR = " I have the key. Action: open door"
+SHUT = " I open it. Action: open door"
+PIT = " I look there. Action: go south"
+WAIT = " I do not know what to do."
+KEYLESS = " I had no key. Next time I open the box first."
 
 
 def chains(sarn: int, orr: int) -> list[str]:
@@ -173,6 +184,14 @@ SCRIPTS: Mapping[str, Sequence[str | Sequence[str]]] = {
     "pot_critic_without_tool/corrected": [ADDED, TIMES, LEFT, SURE, LEFT],
     "pot_critic_oracle/right_at_once": [LEFT],
     "pot_critic_oracle/corrected": [MISSPELT, SPELL, ADDED, TIMES, LEFT],
+    "play/won": [BOX, DOOR],
+    "play/lost": [BOX, PIT],
+    "play/malformed": [WAIT],
+    "play/turns_used_up": [SHUT, SHUT, SHUT],
+    "play_reflexion/won_at_once": [BOX, DOOR],
+    "play_reflexion/learned": [SHUT, SHUT, SHUT, KEYLESS, BOX, DOOR],
+    "play_reflexion/never_won": [PIT, " 1.", PIT, " 2.", WAIT, " 3.", SHUT, SHUT, SHUT, " 4.", PIT],
+    "play_resample/won_at_the_second": [PIT, BOX, DOOR],
 }
 """What the policy says call by call, for each method and branch; a list holds what each candidate of a call says."""
 
@@ -184,7 +203,7 @@ def prompt_of(name: str) -> Prompt:
 
 def asked(name: str) -> Question:
     """The question that a method's branches are asked."""
-    kinds = {"program": DOUBLE, "pot": NUTS}
+    kinds = {"program": DOUBLE, "pot": NUTS, "play": GAME}
     return kinds.get(name.split("_")[0], QUESTION)
 
 
@@ -202,7 +221,7 @@ def play(tools: Tools, branch: str, question: Question | None = None) -> Traject
     def write(context: str, request) -> tuple[str, bool]:
         said = SCRIPTS[branch][request.key.call]
         text = said if isinstance(said, str) else said[request.key.candidate]
-        return text, "Finish[" in text or "Answer:" in text
+        return text, "Finish[" in text or "Answer:" in text or text == DOOR
 
     policy = ScriptedPolicy(ByteCodec(), write)
     job = Job(question, 0, 0, 0, "toy", "report", name)
@@ -243,9 +262,12 @@ def scripted_moves(made: Sequence[Trajectory]) -> str:
 
 
 def write_tools(folder: Path) -> ToolsSettings:
-    """Search over the passages, and the sandbox that is the same on every Python."""
+    """Search over the passages, the sandbox that is the same on every Python, and a game; for an adapter that inherits
+    `folder` in its path."""
+    (folder / "sitecustomize.py").write_text(toy_game.REGISTER)
     (folder / "corpus.jsonl").write_text("".join(json.dumps(passage) + "\n" for passage in PASSAGES))
-    served = [{"kind": "corpus", "path": str(folder / "corpus.jsonl")}, {"kind": "python", "tier": "monty"}]
+    corpus = {"kind": "corpus", "path": str(folder / "corpus.jsonl")}
+    served = [corpus, {"kind": "python", "tier": "monty"}, {"kind": "toy_game"}]
     (folder / "tools.yaml").write_text(json.dumps({"tools": served}))
     return ToolsSettings(config=str(folder / "tools.yaml"))
 
@@ -253,6 +275,7 @@ def write_tools(folder: Path) -> ToolsSettings:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         settings = write_tools(Path(scratch))
+        sys.path.insert(0, scratch)
         with (
             adapter(settings, None, log=Path(scratch) / "log") as (url, token),
             ToolClient(url, settings, token) as client,

@@ -10,6 +10,7 @@ import pytest
 import toy_debate
 from baselines import (
     BROKEN,
+    DOOR,
     GUESS,
     HINT,
     MOVES,
@@ -58,6 +59,12 @@ from rest_jax.training.examples import examples_of
 def tools(tmp_path_factory):
     folder = tmp_path_factory.mktemp("baselines")
     settings = write_tools(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)  # the adapter inherits our path
+        yield from opened(folder, settings)
+
+
+def opened(folder, settings):
     with adapter(settings, None, log=folder / "log") as (url, token), ToolClient(url, settings, token) as client:
         client.check()
         yield client
@@ -188,6 +195,9 @@ def test_a_method_that_does_not_say_that_it_asks_the_oracle_is_not_answered(tool
         ("program_self_refine/refinement_is_empty", (SQUARE.strip(), None)),
         ("program_reflexion_self/learned", (SQUARE.strip(), BROKEN.strip(), TWICE.strip())),
         ("pot/fails", (None,)),
+        ("play/lost", ("lost",)),
+        ("play_reflexion/never_won", ("lost", "lost", None, None, "lost")),
+        ("play_resample/won_at_the_second", ("lost", "won")),
         ("pot_critic/correction_fails", ("7", None, "21", "21")),
     ],
 )
@@ -246,6 +256,7 @@ def test_who_might_have_tried_again_has_them(branch, tools):
         "program_self_refine/repaired",
         "program_reflexion_self/learned",
         "pot_critic/corrected",
+        "play_reflexion/learned",
     ],
 )
 def test_what_a_method_said_can_be_learned(branch, tools, tmp_path):
@@ -256,7 +267,7 @@ def test_what_a_method_said_can_be_learned(branch, tools, tmp_path):
     examples = examples_of(stored, codec, prompt="bare")
 
     def ended(call, text):
-        if "Finish[" in text or "Answer:" in text:
+        if "Finish[" in text or "Answer:" in text or text == DOOR:
             return text
         in_block = call.segments[-1].text.endswith(f"{FENCE}python\n")
         return text + ("`" if in_block else "\n")  # of a fence the first token is kept

@@ -20,7 +20,7 @@ from rest_jax.tasks.files import write_jsonl
 from rest_jax.tasks.hotpotqa_500 import DATASET, QUESTIONS, SUBSET, parse, react_splits
 from rest_jax.tasks.metrics import LABELS, Score, score_answer
 from rest_jax.tasks.published import Row
-from rest_jax.tasks.registry import NAMES, OF_FILES, task
+from rest_jax.tasks.registry import GAMES, NAMES, OF_FILES, task
 from rest_jax.tasks.splits import Split
 from rest_jax.tasks.task import Task
 from rest_jax.tasks.worked import worked_examples
@@ -284,7 +284,7 @@ def test_the_official_development_file_is_read_with_its_places_and_paragraphs(tm
 
 
 def test_every_task_has_a_name_and_the_other_way_round() -> None:
-    assert set(OF_FILES) | {"atlas", "arithmetic"} == set(NAMES)
+    assert set(OF_FILES) | set(GAMES) | {"atlas", "arithmetic"} == set(NAMES)
 
 
 @pytest.mark.parametrize("kind", ["qa", "strategyqa", "fever", "word_problems", "mathematics"])
