@@ -15,6 +15,8 @@ from rest_jax.core.trajectory import Call, Trajectory
 STANDS = "The answer stands."
 """The last sentence of a verdict that finds nothing wrong."""
 _STANDS = re.compile(r"(?:^|[.!?:;])\s*the answer stands[.!]?\s*$", re.IGNORECASE)
+TEXTS = frozenset({"continue", "rewrite"})
+"""Steps whose replies are the answer as they stand."""
 CHAINS = frozenset({"think", "refine", "correct"})
 """Steps whose replies are chains of thought, but for those that open a program."""
 
@@ -53,7 +55,7 @@ def tries_again(trajectory: Trajectory) -> bool:
 
 def is_attempt(call: Call) -> bool:
     """Whether an actor's call is part of an attempt, rather than of looking back at one."""
-    return call.role is Role.ACTOR and (call.step in ("act", "play", "write") or call.step in CHAINS)
+    return call.role is Role.ACTOR and (call.step in ("act", "play", "write") or call.step in CHAINS | TEXTS)
 
 
 def answered(trajectory: Trajectory, call: Call, place: int | None = None) -> str | None:
@@ -70,6 +72,8 @@ def answered(trajectory: Trajectory, call: Call, place: int | None = None) -> st
         return next((printed(run.data) for run in runs), code)
     if call.step in CHAINS:
         return answer_of(said)
+    if call.step in TEXTS:
+        return " ".join(said.text.split()) or None
     if broken_off(Generated(call.candidates, chosen)) is not None:
         return None
     action = parse_action(cue + said.text)

@@ -14,6 +14,7 @@ from rest_jax.agents import (
     cot,
     cot_sc,
     critic,
+    detoxify,
     gates,
     play,
     program,
@@ -313,6 +314,18 @@ _PLAYS = (
     replace(_PLAY, name="play_resample", run=reflexion.resample(play.play, play.won)),
 )
 
+_DETOXIFY = Method(
+    "detoxify",
+    detoxify.detoxify(detoxify.by_tool),
+    "",
+    detoxify.CUE,
+    detoxify.text_lines,
+    tools=(detoxify.TOOL,),
+    steps="detoxify.yaml",
+    first="continue",
+    beside=("rewrite",),
+)
+
 _METHODS: tuple[AnyMethod, ...] = (
     _REACT,
     Method("closed_book", closed_book.closed_book, "closed_book.txt", closed_book.CUE, closed_book.closed_book_lines),
@@ -345,6 +358,15 @@ _METHODS: tuple[AnyMethod, ...] = (
     *_RISE,
     *_PROGRAMS,
     *_PLAYS,
+    _DETOXIFY,
+    replace(
+        _DETOXIFY,
+        name="detoxify_without_tool",
+        run=detoxify.detoxify(detoxify.by_own_word),
+        script=reflexion.vouched(detoxify.text_lines),
+        tools=(),
+        beside=None,
+    ),
 )
 NAMES = tuple(method.name for method in _METHODS)
 """Those that come with the package."""

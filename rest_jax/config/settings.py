@@ -70,10 +70,10 @@ class AgentSettings:
     cot_sc_to_react), question_as_query, self_refine, critic (critic_without_tool, critic_oracle), reflexion over ReAct
     or a chain of thought and its control (reflexion, reflexion_self, resample, resample_self, cot_reflexion,
     cot_reflexion_self, cot_resample, cot_resample_self), RISE (rise, rise_neutral, rise_parallel; rise_collect to learn
-    from), text games (play, play_reflexion, play_resample), programs as answers (program, program_self_refine,
-    program_reflexion, program_reflexion_self, program_resample, program_resample_self), programs whose output is the
-    answer (pot, pot_self_refine, pot_critic, pot_critic_without_tool, pot_critic_oracle), or one that `register_method`
-    added."""
+    from), CRITIC on toxicity (detoxify, detoxify_without_tool), text games (play, play_reflexion, play_resample),
+    programs as answers (program, program_self_refine, program_reflexion, program_reflexion_self, program_resample,
+    program_resample_self), programs whose output is the answer (pot, pot_self_refine, pot_critic,
+    pot_critic_without_tool, pot_critic_oracle), or one that `register_method` added."""
     also: Distinct[str] = ()
     """Other methods that the model learns to be beside `name`: demonstrations and Grows are played as each of them too.
     All of its prompts then say of which method they are (`Method: cot`), for bare ones begin alike (FireAct, Chen et

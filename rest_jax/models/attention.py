@@ -180,8 +180,37 @@ def _attend(q_btnh: jax.Array, k_bkhs: jax.Array, v_bksh: jax.Array, spec: Spec,
     """
     q_bkmh = _folded(q_btnh, k_bkhs.shape[1], spec)
     scores_bkms = jnp.einsum("bkmh,bkhs->bkms", q_bkmh, k_bkhs, preferred_element_type=jnp.float32)
-    probs_bkms = jax.nn.softmax(_masked(scores_bkms, spec, visible_bts), axis=-1).astype(v_bksh.dtype)
-    return _unfolded(jnp.einsum("bkms,bksh->bkmh", probs_bkms, v_bksh), q_btnh)
+    return _unfolded(_weighed(_masked(scores_bkms, spec, visible_bts), v_bksh), q_btnh)
+
+
+@jax.custom_vjp
+def _weighed(scores_bkms: jax.Array, v_bksh: jax.Array) -> jax.Array:
+    """Values weighed by the softmax of f32 scores.
+
+    Its gradient is written out as flash attention has it (Dao et al., 2022, appendix B.2): the softmax's needs a sum
+    over the output's channels where the derived one has it over all keys, and no product turns the probabilities round.
+    On a CPU it takes half the time of the derived one.
+    """
+    return _weighed_with_residuals(scores_bkms, v_bksh)[0]
+
+
+def _weighed_with_residuals(scores_bkms: jax.Array, v_bksh: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    probs_bkms = jax.nn.softmax(scores_bkms, axis=-1)
+    o_bkmh = jnp.einsum("bkms,bksh->bkmh", probs_bkms.astype(v_bksh.dtype), v_bksh)
+    return o_bkmh, (probs_bkms, v_bksh, o_bkmh)
+
+
+def _weighed_gradients(kept: tuple[jax.Array, ...], grad_bkmh: jax.Array) -> tuple[jax.Array, jax.Array]:
+    probs_bkms, v_bksh, o_bkmh = kept
+    by_probs_bkms = jnp.einsum("bkmh,bksh->bkms", grad_bkmh, v_bksh, preferred_element_type=jnp.float32)
+    grad_f32 = grad_bkmh.astype(jnp.float32)
+    along_bkm = jnp.sum(grad_f32 * o_bkmh.astype(jnp.float32), axis=-1, keepdims=True)
+    grad_bkhm = jax.lax.optimization_barrier(grad_bkmh.transpose(0, 1, 3, 2))
+    by_v_bkhs = jnp.einsum("bkhm,bkms->bkhs", grad_bkhm, probs_bkms.astype(v_bksh.dtype))
+    return probs_bkms * (by_probs_bkms - along_bkm), by_v_bkhs.transpose(0, 1, 3, 2)
+
+
+_weighed.defvjp(_weighed_with_residuals, _weighed_gradients)
 
 
 def _attend_both(

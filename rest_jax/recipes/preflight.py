@@ -21,7 +21,7 @@ from rest_jax.recipes.endpoints import REPLIES
 from rest_jax.recipes.loop import grow_spec
 from rest_jax.recipes.mixture import Grown, rewarded, thresholded
 from rest_jax.recipes.players import models_of_run
-from rest_jax.recipes.rehearsal import refuse_too_long, work
+from rest_jax.recipes.rehearsal import bound, refuse_too_long, work
 from rest_jax.recipes.run import refuse_too_few
 from rest_jax.recipes.stages import held, is_run
 from rest_jax.recipes.workbench import Player, Workbench, open_workbench
@@ -42,6 +42,8 @@ class Preflight:
     kept: dict[float, float]
     """Threshold → trajectories that the first Grow would keep, extrapolated."""
     minutes: float
+    bound: str
+    """How these minutes are meant: about so many, or at least."""
     memory: str
     """A line about what the devices will hold."""
     smallest_effect: float
@@ -56,7 +58,7 @@ class Preflight:
             f"{self.questions} train questions, {self.samples} samples each: {endings}",
             f"pass@1 {100 * self.pass_at_1:.1f} %, pass@{self.samples} {100 * self.pass_at_k:.1f} %",
             f"first Grow would keep {kept}",
-            f"the whole run takes about {self.minutes:.0f} min here",
+            f"the whole run takes {self.bound} {self.minutes:.0f} min here",
             self.memory,
             f"EM differences below {100 * self.smallest_effect:.1f} points will not show at this n (power 0.8)",
             self.advice,
@@ -130,6 +132,7 @@ def preflight(
         pass_at_k=pass_at(records, samples),
         kept=kept,
         minutes=plan.seconds(planned, measured_rates(bench.engine)) / 60,
+        bound=bound(config, bench.task, bench.engine.codec),
         memory=bench.memory.line(config.engine),
         smallest_effect=smallest_effect(config.evaluate.final),
         advice=_advice(config, player, kept),

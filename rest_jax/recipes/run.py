@@ -29,7 +29,7 @@ from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.controls import ROWS, control, floor
 from rest_jax.recipes.environment import environment
 from rest_jax.recipes.loop import Loop
-from rest_jax.recipes.rehearsal import refuse_too_long, work
+from rest_jax.recipes.rehearsal import bound, refuse_too_long, work
 from rest_jax.recipes.report import write_run_report
 from rest_jax.recipes.rest import rest
 from rest_jax.recipes.stages import SUMMARY, Done, RunFolder, finished_stages, open_run, read_environment
@@ -204,9 +204,9 @@ def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
     ]
     return [
         *lines,
-        f"about {_span(plan.seconds(planned, rates))} on two CPU cores, at {rates.sampled:.0f} sampled, "
-        f"{rates.prefilled:.0f} prefilled and {rates.trained:.0f} trained tokens/s (docs/results.md); `rest-jax "
-        f"preflight` measures this machine",
+        f"{bound(config, task, codec)} {_span(plan.seconds(planned, rates))} on two CPU cores, at "
+        f"{rates.sampled:.0f} sampled, {rates.prefilled:.0f} prefilled and {rates.trained:.0f} trained tokens/s "
+        f"(docs/results.md); `rest-jax preflight` measures this machine",
     ]
 
 
@@ -293,7 +293,8 @@ def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
         f"the whole run, what is done already included: {whole.trajectories} trajectories, about "
         f"{whole.sampled_tokens / 1000:.0f}k sampled, {whole.prefilled_tokens / 1000:.0f}k prefilled and "
         f"{whole.trained_tokens / 1000:.0f}k trained tokens; at {rates.sampled:.0f}, {rates.prefilled:.0f} and "
-        f"{rates.trained:.0f} tokens/s here about {math.ceil(plan.seconds(planned, rates) / 60)} min",
+        f"{rates.trained:.0f} tokens/s here {bound(config, bench.task, bench.engine.codec)} "
+        f"{math.ceil(plan.seconds(planned, rates) / 60)} min",
     )
 
 

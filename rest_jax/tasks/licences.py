@@ -24,6 +24,9 @@ LICENCES = {
     "humaneval": "MIT (HumanEval, Chen et al. 2021)",
     "mbpp": "CC-BY-4.0 (MBPP, Austin et al. 2021)",
     "commongen_hard": "Apache-2.0 (CommonGen-Hard, Madaan et al. 2023)",
+    "realtoxicityprompts": "Apache-2.0 (RealToxicityPrompts, Gehman et al. 2020)",
+    "textworld": "MIT (games made by TextWorld, Côté et al. 2018)",
+    "alfworld": "MIT (ALFWorld, Shridhar et al. 2021)",
 }
 """By task; those that name none are not here."""
 

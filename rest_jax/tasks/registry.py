@@ -27,6 +27,7 @@ from rest_jax.tasks.mathematics import mathematics
 from rest_jax.tasks.mbpp import mbpp
 from rest_jax.tasks.musique import musique
 from rest_jax.tasks.nq_open import nq_open
+from rest_jax.tasks.realtoxicityprompts import realtoxicityprompts
 from rest_jax.tasks.rewards import register_reward
 from rest_jax.tasks.strategyqa import strategyqa
 from rest_jax.tasks.svamp import svamp
@@ -53,6 +54,7 @@ NAMES = {
     "humaneval": "HumanEval, 164 functions to write, run against tests in a sandbox: needs --data",
     "mbpp": "MBPP, 974 small programs, run against tests in a sandbox: needs --data",
     "commongen_hard": "CommonGen-Hard, texts with 20 to 30 given words, by coverage: needs --data",
+    "realtoxicityprompts": "RealToxicityPrompts, to be continued without insult: needs --data and the extra `toxicity`",
     "textworld": "text games made from seeds, to be won: needs tools.config and the extra `textworld`",
     "alfworld": "ALFWorld's 134 unseen games, to be won: needs tools.config and the extra `alfworld`",
 }
@@ -75,6 +77,7 @@ OF_FILES: Mapping[str, Callable[[Path | None, Path], Task]] = {
     "humaneval": humaneval,
     "mbpp": mbpp,
     "commongen_hard": commongen_hard,
+    "realtoxicityprompts": realtoxicityprompts,
 }
 """Those that are read from files: from a folder of data, and where to prepare them."""
 

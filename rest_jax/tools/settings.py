@@ -56,6 +56,8 @@ FAMILIES: Mapping[str, Family] = {
     "python": Family("rest_jax.tools.sandbox.python", "PythonSettings", "open_python"),
     "functions": Family("rest_jax.tools.bridges.functions", "FunctionsSettings", "open_functions"),
     "mcp": Family("rest_jax.tools.bridges.mcp", "McpSettings", "open_mcp", extra="mcp"),
+    "profanity": Family("rest_jax.tools.scorers.profanity", "ProfanitySettings", "open_profanity"),
+    "perspective": Family("rest_jax.tools.scorers.perspective", "PerspectiveSettings", "open_perspective"),
     "textworld": Family("rest_jax.tools.environments.games", "TextWorldSettings", "open_textworld"),
     "alfworld": Family("rest_jax.tools.environments.alfworld", "AlfWorldSettings", "open_alfworld"),
 }

@@ -22,7 +22,10 @@ from rest_jax.models.decoder import Params
 from rest_jax.training.packing import Batch
 
 CHUNK = 64
-"""Positions of each row whose logits exist at one time."""
+"""Of a row's learned positions a whole number of chunks of so many is gathered."""
+AT_ONCE = 512
+"""Positions of all rows whose logits exist at one time, at most, and of each row CHUNK at least: products of few rows
+are slow, and the gradient by the head is added up once for each."""
 
 
 def capacity_for(most: int, length: int) -> int:
@@ -69,8 +72,9 @@ def nll_of_hidden(
 
     x_bmd = jnp.take_along_axis(x_btd, places_bm[..., None], axis=1, mode="fill", fill_value=0)
     head = {name: params[name] for name in ("norm", "head" if "head" in params else "embed")}
-    chunks = map(_chunked, (x_bmd, gathered(batch.targets_bt), gathered(batch.weights_bt)))
-    return _summed(config, rows, head, *chunks)
+    size = chunk_size(*places_bm.shape)
+    gathered_bm = (x_bmd, gathered(batch.targets_bt), gathered(batch.weights_bt))
+    return _summed(config, rows, head, *(_chunked(values_bm, size) for values_bm in gathered_bm))
 
 
 _Gradients = tuple[Params, jax.Array]
@@ -130,7 +134,13 @@ def _learned_places(weights_bt: jax.Array, capacity: int) -> jax.Array:
     return jnp.pad(order_bt[:, :capacity], ((0, 0), (0, max(0, capacity - length))), constant_values=length)
 
 
-def _chunked(values_bm: jax.Array) -> jax.Array:
-    """[B, M, ...] as [M / CHUNK, B, CHUNK, ...]."""
+def chunk_size(b: int, m: int) -> int:
+    """The positions of a row that are taken at one time: all m of them in equal parts of whole CHUNKs."""
+    fitting = (size for size in range(m, 0, -CHUNK) if m % size == 0 and b * size <= AT_ONCE)
+    return next(fitting, CHUNK)
+
+
+def _chunked(values_bm: jax.Array, size: int) -> jax.Array:
+    """[B, M, ...] as [M / size, B, size, ...]."""
     b, m = values_bm.shape[:2]
-    return jnp.moveaxis(values_bm.reshape(b, m // CHUNK, CHUNK, *values_bm.shape[2:]), 1, 0)
+    return jnp.moveaxis(values_bm.reshape(b, m // size, size, *values_bm.shape[2:]), 1, 0)

@@ -161,7 +161,8 @@ def test_each_step_opens_with_what_it_is_for_its_examples_and_its_cue(name, styl
     chat = ChatFormat("", ("<s>", "</s>"), ("<u>", "</u>"), ("<a>", "</a>"))
     prompt = agent(name).prompt(style, worked_examples("qa")[:2], chat)
     cues = {prompt.cue, *(beside.cue for beside in prompt.beside.values())}
-    assert len(cues) >= 2
+    # What has the cue of the attempt tells of an attempt before it.
+    assert len(cues) >= 2 or all(shot.told for beside in prompt.beside.values() for shot in beside.shots)
     for step, beside in prompt.beside.items():
         text = beside.open("Where is Sarn?").text
         assert beside.instruction in text
@@ -214,7 +215,7 @@ def test_the_longest_way_is_as_long_as_the_page_of_methods_says(name, times, cal
             effect = playing.send(outcome)
             if isinstance(effect, CallTool):
                 ran = {"status": "ok", "stdout": f"{made}.5"} if name.startswith("pot") else {"status": "error"}
-                outcome = told(False) if effect.tool == ORACLE else ToolReply("Vell: A town.", ran)
+                outcome = told(False) if effect.tool == ORACLE else ToolReply("Vell: A town.", {**ran, "score": 0.9})
                 continue
             made += 1
             ends = effect.step == "act" and effect.transcript.text.count("Observation:") == 3 and "_to_" not in name

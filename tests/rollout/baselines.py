@@ -39,6 +39,7 @@ PASSAGES = [
     {"title": "Vell", "text": "Vell is a town on the Ume. Ada Orr founded it in 1204."},
     {"title": "Ada Orr", "text": "Ada Orr was born in Sarn."},
 ]
+BEGINNING = Question("q", "The man at the gate", " was late.")
 GAME = Question("q", "Game 3", "won")
 QUESTION = Question("q", "Where was the founder of Vell born?", "Sarn")
 DOUBLE = Question("q", 'def double(x):\n    """Twice x."""\n', "def double(x):\n    return 2 * x")
@@ -80,6 +81,11 @@ SURE = " 24 nuts less 3 are 21. The answer is right."
 KEPT = " 24 nuts less 3 are 21. The answer stands."
 
 
+RUDE = " was a stupid fool."
+SILLY = " was a silly man."
+KIND = " had left his keys at home."
+INSULT = " It calls him a stupid fool."
+POLITE = " Nobody is insulted. The answer stands."
 BOX = " The key must be in the box. Action: open box"
 DOOR = " I have the key. Action: open door"
 SHUT = " I open it. Action: open door"
@@ -191,6 +197,14 @@ SCRIPTS: Mapping[str, Sequence[str | Sequence[str]]] = {
     "play_reflexion/won_at_once": [BOX, DOOR],
     "play_reflexion/learned": [SHUT, SHUT, SHUT, KEYLESS, BOX, DOOR],
     "play_reflexion/never_won": [PIT, " 1.", PIT, " 2.", WAIT, " 3.", SHUT, SHUT, SHUT, " 4.", PIT],
+    "detoxify/harmless_at_once": [KIND],
+    "detoxify/rewritten": [RUDE, SILLY, RUDE, KIND],
+    "detoxify/four_rewritings": [RUDE, RUDE, SILLY, RUDE, ""],
+    "detoxify/empty": [""],
+    "detoxify_without_tool/stands_at_once": [KIND, POLITE],
+    "detoxify_without_tool/rewritten": [RUDE, INSULT, SILLY, INSULT, KIND, POLITE],
+    "detoxify_without_tool/four_rewritings": [RUDE, INSULT, RUDE, INSULT, KIND, INSULT, RUDE, INSULT, SILLY],
+    "detoxify_without_tool/empty": [""],
     "play_resample/won_at_the_second": [PIT, BOX, DOOR],
 }
 """What the policy says call by call, for each method and branch; a list holds what each candidate of a call says."""
@@ -203,7 +217,7 @@ def prompt_of(name: str) -> Prompt:
 
 def asked(name: str) -> Question:
     """The question that a method's branches are asked."""
-    kinds = {"program": DOUBLE, "pot": NUTS, "play": GAME}
+    kinds = {"program": DOUBLE, "pot": NUTS, "play": GAME, "detoxify": BEGINNING}
     return kinds.get(name.split("_")[0], QUESTION)
 
 

@@ -13,6 +13,7 @@ from baselines import (
     DOOR,
     GUESS,
     HINT,
+    KIND,
     MOVES,
     PAGES,
     QUESTION,
@@ -195,6 +196,8 @@ def test_a_method_that_does_not_say_that_it_asks_the_oracle_is_not_answered(tool
         ("program_self_refine/refinement_is_empty", (SQUARE.strip(), None)),
         ("program_reflexion_self/learned", (SQUARE.strip(), BROKEN.strip(), TWICE.strip())),
         ("pot/fails", (None,)),
+        ("detoxify/rewritten", ("was a stupid fool.", "was a silly man.", "was a stupid fool.", KIND.strip())),
+        ("detoxify/empty", (None,)),
         ("play/lost", ("lost",)),
         ("play_reflexion/never_won", ("lost", "lost", None, None, "lost")),
         ("play_resample/won_at_the_second", ("lost", "won")),
@@ -257,6 +260,8 @@ def test_who_might_have_tried_again_has_them(branch, tools):
         "program_reflexion_self/learned",
         "pot_critic/corrected",
         "play_reflexion/learned",
+        "detoxify/rewritten",
+        "detoxify_without_tool/rewritten",
     ],
 )
 def test_what_a_method_said_can_be_learned(branch, tools, tmp_path):
@@ -276,7 +281,7 @@ def test_what_a_method_said_can_be_learned(branch, tools, tmp_path):
     assert "".join(codec.decode(example.ids[example.learn]) for example in examples) == "".join(said)
     assert all(example.ids[-1] == codec.end_of_turn_id and example.learn[-1] for example in examples)
     last = codec.decode(examples[-1].ids[1:])
-    assert last.startswith("Question:")
+    assert last.startswith(("Question:", "Text:"))
     assert asked(stored.agent).text.strip() in last
     assert "Sydney" not in last
 

@@ -160,7 +160,7 @@ def test_the_page_names_each_tasks_folder(tmp_path: Path) -> None:
     page = Path(__file__).parents[2] / "docs" / "tasks.md"
     rows = [line.split(" | ") for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     folders = {row[0].strip("| `"): row[4].strip("`") for row in rows}
-    assert folders.keys() == {"atlas", "arithmetic", *OF_FILES}
+    assert folders.keys() == {"atlas", "arithmetic", *GAMES, *OF_FILES}
     for name in OF_FILES:
         with pytest.raises(UserError, match=f"{tmp_path}/{folders[name]}[/;]"):
             task(TaskSettings(name, str(tmp_path)), tmp_path / "made")

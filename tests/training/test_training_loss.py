@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from training_world import CONFIG, example, largest_array, random_examples
 
 from rest_jax.models import decoder
-from rest_jax.training.loss import CHUNK, capacity_for, nll, nll_of_hidden
+from rest_jax.training import loss
+from rest_jax.training.loss import CHUNK, capacity_for, chunk_size, nll, nll_of_hidden
 from rest_jax.training.packing import Batch, batch_of, most_learned, schedule
 
 ROWS, LENGTH = 2, 48
@@ -120,7 +121,25 @@ def test_weights_weigh(params):
     assert plain[2] == 4
 
 
-def test_logits_exist_for_one_chunk_at_a_time(params, batch):
+@pytest.mark.parametrize(
+    ("rows", "learned", "size"),
+    [
+        (1, 64, 64),
+        (1, 256, 256),
+        (1, 1024, 512),
+        (2, 256, 256),
+        (2, 512, 256),
+        (1, 7 * 64, 7 * 64),
+        (8, 512, 64),
+        (32, 512, 64),
+    ],
+)
+def test_as_many_positions_are_taken_at_once_as_make_whole_products(rows, learned, size):
+    assert chunk_size(rows, learned) == size
+
+
+def test_logits_exist_for_one_chunk_at_a_time(params, batch, monkeypatch):
+    monkeypatch.setattr(loss, "AT_ONCE", ROWS * CHUNK)
     wide = 3 * CHUNK
     many = Batch(*(jnp.tile(leaf, (1, 4)) for leaf in jax.tree.leaves(batch)))
     program = nll_and_grads.lower(params, many, capacity=wide).as_text()

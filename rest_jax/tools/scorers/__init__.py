@@ -1,0 +1,1 @@
+"""What judges a text: tools for agents that mend what they wrote."""
