@@ -109,10 +109,15 @@ def _with_gradients(
         logits_bcv = decoder.logits(config, head, decoder.final_norm(config, head, decoder.placed(x_bcd, rows)))
         return jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits_bcv, targets_bc) * weights_bc)
 
+    of_chunk = jax.value_and_grad(chunk_nll, argnums=(0, 1))
+
     def add(sums: tuple[jax.Array, Params], chunk: Sequence[jax.Array]) -> tuple[tuple[jax.Array, Params], jax.Array]:
-        total, (into_head, into_x_bcd) = jax.value_and_grad(chunk_nll, argnums=(0, 1))(head, *chunk)
+        total, (into_head, into_x_bcd) = of_chunk(head, *chunk)
         return jax.tree.map(jnp.add, sums, (total, into_head)), into_x_bcd
 
+    if len(x_nbcd) == 1:  # without a sum, of which a head's gradient would be a part as large as itself
+        total, (into_head, into_x_bcd) = of_chunk(head, x_nbcd[0], targets_nbc[0], weights_nbc[0])
+        return total, (into_head, into_x_bcd[None])
     nothing = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, head))
     (total, into_head), into_x_nbcd = jax.lax.scan(add, nothing, (x_nbcd, targets_nbc, weights_nbc))
     return total, (into_head, into_x_nbcd)

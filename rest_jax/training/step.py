@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any, cast
 
@@ -120,7 +120,9 @@ def make_step(
     def loss_of(trained: Params, frozen: Params, batch: Batch, learned: jax.Array) -> jax.Array:
         params = jax.tree.map(lambda leaf: leaf.astype(dtype), merged(frozen, trained, lora))
         params["embed"] = placed(params["embed"], table)
-        return nll(config, params, batch, capacity=capacity, rows=batches, remat=remat) / learned
+        # The weights are divided, not the sum: so the head's gradient, taken with the sum, needs no scaling.
+        batch = replace(batch, weights_bt=batch.weights_bt / learned)
+        return nll(config, params, batch, capacity=capacity, rows=batches, remat=remat)
 
     def loss_and_grads(trained: Params, frozen: Params, batch: Batch) -> tuple[jax.Array, Params]:
         of_part, learned = jax.value_and_grad(loss_of), jnp.sum(batch.weights_bt != 0)
