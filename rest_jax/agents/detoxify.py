@@ -80,7 +80,8 @@ def by_tool(
     """The tool's score decides: a rewriting counts where it lowers that."""
     found = yield CallTool(TOOL, {"text": words})
     if found.fault is not None:
-        return stopped(Status.TOOL_FAILURE, found.fault.message)
+        status = Status.TOOL_FAILURE if found.fault.kind.is_infrastructure else Status.MALFORMED
+        return stopped(status, found.fault.message)
     return Judged(words, found.content, found.data["score"], found.data["score"] < ENOUGH)
 
 

@@ -173,8 +173,9 @@ def likeliest(grown: Grown, sampled: Grown, kept: Sequence[Trajectory]) -> tuple
 
 def _as_many(grown: Grown, kept: Sequence[Trajectory]) -> Iterator[tuple[list[Trajectory], int]]:
     """For each method of what was kept: what of it may be learned and answered, and how many were kept."""
+    parts = by_method(grown)
     for name, count in Counter(t.agent for t in kept).items():
-        played = by_method(grown)[name]
+        played = parts[name]
         answered = [t for t in played.trajectories if t.status is Status.FINISHED]
         yield [t for t in answered if played.rewards[t.id] is not None], count
 

@@ -55,7 +55,7 @@ def work(config: RestConfig, task: Task, codec: TextCodec) -> list[Planned]:
     measures."""
 
     @cache
-    def of(method: str, candidates: int | None = None) -> Lengths:
+    def of(method: str, candidates: int | None) -> Lengths:
         settings = replace(config.agent, candidates=candidates or config.agent.candidates)
         return lengths(task, codec, as_method(settings, method))
 

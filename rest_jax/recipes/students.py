@@ -62,10 +62,10 @@ def _seated(config: RestConfig, bench: Workbench, student: ModelSettings, *, off
             f"students: the chat turns of '{student.name}' are not those of the run's model, from which it learns; "
             f"write agent.style: base"
         )
-    if config.engine.shared:
-        agent_prompt = prompt_of(config.agent, agent(config.agent.name), bench.task, model.codec)
-        laid_out(beginnings(agent_prompt, model.codec), config.engine.shared)
+    prompt = prompt_of(config.agent, agent(config.agent.name), bench.task, model.codec)
     try:
+        if config.engine.shared:
+            laid_out(beginnings(prompt, model.codec), config.engine.shared)
         held = room_for(folder, config.engine, dtype=student.dtype, improves=config.improves[-1:])
     except UserError as error:
         raise UserError(f"student {student.label}: {error}") from None

@@ -150,6 +150,15 @@ def test_an_attempt_that_says_nothing_of_the_policy_is_not_tried_again(name):
     assert len(asked) == 2
 
 
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [(DOWN, Status.TOOL_FAILURE), (ToolFault(ToolErrorKind.BAD_ARGUMENTS, "too long"), Status.MALFORMED)],
+)
+def test_a_text_that_is_not_scored_is_the_scorers_failure_or_the_agents_own(fault, status):
+    outcome, _ = run("detoxify", said(" was late."), ToolReply("", fault=fault))
+    assert (outcome.status, outcome.why) == (status, fault.message)
+
+
 def test_an_answer_stays_where_there_is_no_room_for_a_lesson():
     given = said(" Action: Finish[Orr]"), told(False), said(" I", Finish.CONTEXT)
     assert run("reflexion", *given)[0] == finished("Orr")
