@@ -1,6 +1,7 @@
 """What every agent method has prefilled, beside what no system could do without: a count, the same under any load.
 
-Not counted are those that write programs: how long these are would decide it, and no demonstration here says one.
+Not counted are those that write programs: how long these are would decide it, and no demonstration here says one; and
+those whose tools (a game, scorers) no search adapter has.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ OWN = 1024
 """Cached tokens of a row beside the worked examples: what the longest transcript of all methods takes."""
 TURN_TOKENS = 8
 """Of a reply; what is said is the script's, so they decide nothing that is counted here."""
+TOOLS = frozenset({"search", "lookup"})
+"""What this adapter has."""
 CANDIDATES = 4
 """Of each step, of methods that choose."""
 COLUMNS = {
@@ -54,8 +57,8 @@ def by_method(
 
 
 def counted() -> list[AnyMethod]:
-    """The methods that come with the package, but for those that write programs."""
-    methods = [agent(name) for name in NAMES]
+    """The methods that come with the package, but for those that write programs or need other tools."""
+    methods = [method for method in map(agent, NAMES) if TOOLS.issuperset(method.tools)]
     return [method for method in methods if not (isinstance(method, Method) and opens_block(method.cue))]
 
 
