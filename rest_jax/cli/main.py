@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from rest_jax import __version__
 from rest_jax.core.errors import UserError
+from rest_jax.core.huge_pages import start_in_huge_pages
 from rest_jax.core.termination import Terminated, terminable
 from rest_jax.core.text import printable
 
@@ -32,11 +33,13 @@ class Command:
     about: str
     resumes: bool = False
     """Whether the same command again goes on where this one stopped."""
+    trains: bool = False
+    """Whether it trains a model, for which the process starts in huge pages."""
 
 
 COMMANDS = (
-    Command("run", "run", "a whole run: prompted, pilot, generation 1, generation 2", resumes=True),
-    Command("preflight", "preflight", "in two minutes: is a run worth its hours?"),
+    Command("run", "run", "a whole run: prompted, pilot, generation 1, generation 2", resumes=True, trains=True),
+    Command("preflight", "preflight", "in two minutes: is a run worth its hours?", trains=True),
     Command("eval", "eval", "measure a model as an agent", resumes=True),
     Command("ask", "ask", "ask one question and watch the agent"),
     Command("generate", "generate", "continue prompts, with ids and log-probs"),
@@ -51,7 +54,11 @@ COMMANDS = (
         "judge", "judge", "have a judge compare a run's or an evaluation's answers with the gold ones", resumes=True
     ),
     Command(
-        "tables", "tables", "a paper's table beside our runs; runs what is missing (--show: nothing)", resumes=True
+        "tables",
+        "tables",
+        "a paper's table beside our runs; runs what is missing (--show: nothing)",
+        resumes=True,
+        trains=True,
     ),
     Command("config", "config", "show, validate or describe a configuration"),
     Command("models", "models", "get and list models"),
@@ -81,6 +88,8 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (2: something that the user can mend, said in one line on stderr)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and any(command.trains for command in COMMANDS if command.name == _wanted(given)):
+        start_in_huge_pages()
     options = argparse.Namespace()
     try:
         with terminable():
@@ -113,11 +122,16 @@ def _say(line: str, code: int) -> int:
     return code
 
 
+def _wanted(given: Sequence[str]) -> str | None:
+    """The command's name, as far as it was given."""
+    return next((word for word in given if not word.startswith("-")), None)
+
+
 def _parser(given: Sequence[str]) -> Parser:
     parser = Parser("rest-jax", description="Turn a prompted language model into a small, self-improved agent.")
     parser.add_argument("--version", action="version", version=f"rest_jax {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    wanted = next((word for word in given if not word.startswith("-")), None)
+    wanted = _wanted(given)
     names = [command.name for command in COMMANDS]
     if wanted is not None and wanted not in names:
         near = get_close_matches(wanted, names, n=1)
