@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ class Worker:
                     stdout=subprocess.PIPE,
                     stderr=errors,
                     cwd=Path(__file__).parents[1],
+                    # With huge pages torch is slower: 4.5 s a training step instead of 4.2.
+                    env={**os.environ, "GLIBC_TUNABLES": ""},
                     text=True,
                 )
         except OSError as why:

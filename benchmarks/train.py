@@ -395,5 +395,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    start_in_huge_pages()  # as `rest-jax run` does; torch is started from here, and so has them too
+    start_in_huge_pages()  # as `rest-jax run` does
     sys.exit(main())
