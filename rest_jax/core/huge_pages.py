@@ -22,8 +22,8 @@ def start_in_huge_pages() -> None:
     the environment already says whether to ask (`GLIBC_TUNABLES=glibc.malloc.hugetlb=0`: not)."""
     given = _GIVEN.read_text(encoding="ascii") if _GIVEN.is_file() else ""
     tunables = asking(os.environ, given)
-    if tunables is not None and sys.platform == "linux" and sys.executable:
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, _TUNABLES: tunables})
+    if tunables is not None and sys.executable:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, _TUNABLES: tunables})
 
 
 def asking(environment: Mapping[str, str], given: str) -> str | None:
