@@ -203,21 +203,17 @@ def test_a_step_that_is_another_is_not_timed(turn: Turn, what: str) -> None:
 
 
 def test_branches_that_a_model_takes_are_counted_beside_those_of_the_pages() -> None:
-    measured = {
-        "inputs": {"agent": {"name": "cot"}},
-        "task": "arithmetic",
+    told = {"task": "arithmetic", "em_any": None, "weights_digest": "w"}
+    few = {
+        **told,
         "n": 40,
         "em": 0.05,
-        "em_any": None,
-        "weights_digest": "w",
         "moves": {"question → think": 39, "think → finished": 39, "question → nothing": 1},
     }
+    more = {**told, "n": 9, "em": 0.0, "moves": {"question → think without an answer": 9}}
     scripted = json.loads(SCRIPTED.read_text(encoding="utf-8"))
-    row = branches(measured, scripted)
-    assert (row["taken"], row["scripted"], row["others"]) == (2, 5, 1)
-    assert row["missing"] == [
-        "question → think without an answer",
-        "think without an answer → malformed",
-        "think without an answer → token_limit",
-    ]
+    row = branches("cot", [more, few], scripted)
+    assert (row["n"], row["evaluations"]) == (40, 2)
+    assert (row["taken"], row["scripted"], row["others"]) == (3, 5, 1)
+    assert row["missing"] == ["think without an answer → malformed", "think without an answer → token_limit"]
     assert (row["em_percent"], row["em_any_percent"]) == (5.0, None)
