@@ -36,8 +36,8 @@ COLUMNS = {
 
 
 def branches(method: str, evaluations: Sequence[dict[str, Any]], scripted: dict[str, list[str]]) -> dict[str, Any]:
-    """The row of one method. KeyError for one without pages."""
-    wanted = set(scripted[method])
+    """The row of one method; one without pages has only moves that a model alone makes."""
+    wanted = set(scripted.get(method, ()))
     taken = {move for one in evaluations for move in one["moves"]}
     best = max(evaluations, key=lambda one: one["em"] or 0)
     return {
