@@ -88,7 +88,8 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (2: something that the user can mend, said in one line on stderr)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments is None and any(command.trains for command in COMMANDS if command.name == _wanted(given)):
+    wanted = _wanted(given)
+    if arguments is None and any(command.trains for command in COMMANDS if command.name == wanted):
         start_in_huge_pages()
     options = argparse.Namespace()
     try:
