@@ -319,7 +319,7 @@ class EvaluateSettings:
     last generation with one candidate a step; one or two samples of each question alone. Majority and likeliest answer
     do not go beside a teacher's Grow."""
     methods: Distinct[str] = ()
-    """Other methods that the pilot and each generation are measured as, a row of each: `METHOD: ROW`."""
+    """Other methods that the prompted model, the pilot and each generation are measured as: rows `METHOD: ROW`."""
     floors: Distinct[Literal["closed_book", "most_frequent", "question_as_query"]] = ()
     """Rows that no agent should fall below."""
 

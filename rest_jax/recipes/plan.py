@@ -81,10 +81,10 @@ def plan(config: RestConfig, of: Callable[[str, int | None], Lengths]) -> list[P
         tokens = round(trajectories * one.sampled), round(trajectories * one.prefilled)
         return Planned(name, trajectories, *tokens, rollouts=rollouts)
 
-    def as_methods(name: str, each: int) -> list[Planned]:
-        return [rolled(f"{name} as {method}", each, one=of(method, None)) for method in ev.methods]
+    def as_methods(name: str, each: int, rollouts: int = seeds) -> list[Planned]:
+        return [rolled(f"{name} as {method}", each, rollouts, of(method, None)) for method in ev.methods]
 
-    work = [rolled("evaluate prompted", ev.prompted, rollouts=1)]
+    work = [rolled("evaluate prompted", ev.prompted, rollouts=1), *as_methods("prompted", ev.prompted, rollouts=1)]
     if ev.teacher:
         work.append(Planned("evaluate teacher", ev.teacher))
     # A script speaks for the model in demonstrations: they cost the tools' time alone.

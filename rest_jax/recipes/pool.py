@@ -127,7 +127,8 @@ def _joined(first: Evidence, other: Evidence) -> Evidence:
 
 def _once(name: str) -> bool:
     """Whether a row is measured once for all seeds: pooled runs have it once each, of the same model."""
-    return name in ONCE or (name.startswith("student ") and name.endswith(PROMPTED))
+    of_base = name.endswith(": prompted")  # as another method
+    return name in ONCE or of_base or (name.startswith("student ") and name.endswith(PROMPTED))
 
 
 def _plain(measured: Measured) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from rest_jax.recipes.environment import environment
 from rest_jax.recipes.loop import Loop
 from rest_jax.recipes.rehearsal import bound, refuse_too_long, work
 from rest_jax.recipes.report import write_run_report
-from rest_jax.recipes.rest import rest
+from rest_jax.recipes.rest import as_methods, rest
 from rest_jax.recipes.stages import SUMMARY, Done, RunFolder, finished_stages, open_run, read_environment
 from rest_jax.recipes.summary import Measured, summarise
 from rest_jax.recipes.supported import supported
@@ -125,7 +125,8 @@ def measure(config: RestConfig, folder: RunFolder, bench: Bench, seated: student
     """Every measurement of a run, in the table's order: all of its stages, done or found done."""
     shared = Loop(config, config.seeds[0], folder, bench)
     gates = feedback.gates(shared)  # once: a judge near the gate would count in one seed and not in another
-    measured = [shared.measured("prompted", "prompted", bench.base, config.evaluate.prompted)]
+    prompted = shared.measured("prompted", "prompted", bench.base, config.evaluate.prompted)
+    measured = [prompted, *as_methods(shared, prompted, bench.base, config.evaluate.prompted)]
     if n := config.evaluate.teacher:
         measured.append(shared.measured("teacher", "teacher", bench.base, n, policy="teacher"))
     for seed in config.seeds:

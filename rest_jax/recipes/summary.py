@@ -13,7 +13,7 @@ from rest_jax.evaluation.statistics import compare
 from rest_jax.evaluation.table import row, to_json
 
 COMPARED = ("em", "em_well_formed", "em_grounded")
-COMPARED_AS_METHODS = ("em", "em_majority")
+COMPARED_AS_METHODS = ("em", "em_majority", "em_any")
 
 
 @dataclass(frozen=True)

@@ -102,10 +102,13 @@ def test_what_a_teacher_samples_costs_no_tokens_here() -> None:
 
 
 def test_plan_counts_policies_as_other_methods_play_them() -> None:
-    config = RestConfig(seeds=(0, 1), evaluate=EvaluateSettings(pilot=10, generations=20, final=30, methods=("rise",)))
+    config = RestConfig(
+        seeds=(0, 1), evaluate=EvaluateSettings(prompted=5, pilot=10, generations=20, final=30, methods=("rise",))
+    )
     work = plan(config, lambda method, _: Lengths(50, 90) if method == "rise" else Lengths(10, 30))
     as_rise = {one.name: (one.sampled_tokens, one.prefilled_tokens) for one in work if one.name.endswith("as rise")}
     assert as_rise == {
+        "prompted as rise": (5 * 50, 5 * 90),
         "pilot as rise": (2 * 10 * 50, 2 * 10 * 90),
         "generation 1 as rise": (2 * 20 * 50, 2 * 20 * 90),
         "generation 2 as rise": (2 * 30 * 50, 2 * 30 * 90),

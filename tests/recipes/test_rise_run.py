@@ -61,7 +61,9 @@ def test_policies_are_measured_as_other_methods_that_know_no_gold(run: Path) -> 
     assert ("rise_neutral: gen 1", "rise_neutral: pilot", "em") in compared
     assert not any("rise" in note for note in summary["warnings"])
     methods = ("rise", "rise_neutral", "rise_parallel")
-    assert [name for name in rows if ": " in name] == [f"{m}: {row}" for row in ("pilot", "gen 1") for m in methods]
+    assert [name for name in rows if ": " in name] == [
+        f"{m}: {row}" for row in ("prompted", "pilot", "gen 1") for m in methods
+    ]
     for method in methods:
         row = rows[f"{method}: gen 1"]
         assert (row["n"], row["trials_per_trajectory"], row["waves"]) == (2, 5.0, 5.0)

@@ -48,7 +48,7 @@ def written(folder: Path, config: Path, run: Path, row: str = "prompted") -> Pat
 def rows_of(config: RestConfig) -> set[str]:
     generations = (f"gen {number}" for number, _ in enumerate(config.generations, 1))
     policies = {"prompted", "pilot", *generations}
-    others = {f"{method}: {row}" for method in config.evaluate.methods for row in policies - {"prompted"}}
+    others = {f"{method}: {row}" for method in config.evaluate.methods for row in policies}
     return {*policies, *others, *(ROWS[control] for control in config.evaluate.controls)}
 
 
