@@ -58,13 +58,12 @@ def is_attempt(call: Call) -> bool:
     return call.role is Role.ACTOR and (call.step in ("act", "play", "write") or call.step in CHAINS | TEXTS)
 
 
-def answered(trajectory: Trajectory, call: Call, place: int | None = None) -> str | None:
-    """What an attempt's call answers by its chosen candidate, or by that in this place; None where it answers
-    nothing. A program that was run as it stands answers what it printed, a command what became of its game."""
+def answered(trajectory: Trajectory, call: Call) -> str | None:
+    """What an attempt's call answers by its chosen candidate; None where it answers nothing. A program that was run as
+    it stands answers what it printed, a command what became of its game."""
     if call.step == "play":
         return next((standing(tool.data) for tool in trajectory.tool_calls if tool.after == call.index), None)
-    chosen = call.chosen if place is None else place
-    said = call.candidates[chosen]
+    said = call.candidates[call.chosen]
     cue = "".join(segment.text for segment in call.segments[-1:])  # Act's is `Action:`
     if cue.endswith(PROGRAM):
         code = program_of(said)
@@ -74,7 +73,7 @@ def answered(trajectory: Trajectory, call: Call, place: int | None = None) -> st
         return answer_of(said)
     if call.step in TEXTS:
         return " ".join(said.text.split()) or None
-    if broken_off(Generated(call.candidates, chosen)) is not None:
+    if broken_off(Generated(call.candidates, call.chosen)) is not None:
         return None
     action = parse_action(cue + said.text)
     return action.answer if isinstance(action, Finish) else None

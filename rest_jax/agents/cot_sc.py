@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rest_jax.agents.cot import answer_of, think, unanswered
-from rest_jax.agents.endings import broken_off
+from rest_jax.agents.endings import broken_off, spoiled
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Prompt
 from rest_jax.core.answers import Vote, majority
@@ -38,13 +38,11 @@ def poll(question: Question, prompt: Prompt, limits: Limits) -> Generator[Effect
     """Ask for the chains and count their answers; a chain without one has no voice."""
     asked = think(question, prompt, limits)
     reply: Generated = yield replace(asked, n=SAMPLES, choose=majoritys_first, sampling=SAMPLING)
-    broken = [broken_off(Generated(reply.candidates, at)) for at in range(len(reply.candidates))]
-    for outcome in broken:
-        if outcome is not None and outcome.status.is_masked:  # a vote of the others would be another method's
-            return Poll(outcome)
+    if (outcome := spoiled(reply)) is not None:
+        return Poll(outcome)
     vote = _vote(reply.candidates)
     if vote is None:
-        return Poll(broken[0] or unanswered(reply))
+        return Poll(broken_off(reply) or unanswered(reply))
     return Poll(finished(answer_of(reply.candidates[vote.first]) or ""), vote.count)
 
 

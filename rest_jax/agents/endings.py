@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rest_jax.core.effects import Finish, Generated, Outcome, Status, stopped
 
@@ -22,6 +22,13 @@ def broken_off(reply: Generated) -> Outcome | None:
         case Finish.NONFINITE:
             return stopped(Status.NONFINITE, reply.reply.why or "the model produced a NaN")
     return None
+
+
+def spoiled(reply: Generated) -> Outcome | None:
+    """The outcome of a reply one of whose candidates says nothing of the policy: to choose among the others would be
+    another method's."""
+    each = (broken_off(replace(reply, chosen=place)) for place in range(len(reply.candidates)))
+    return next((outcome for outcome in each if outcome is not None and outcome.status.is_masked), None)
 
 
 def malformed(reply: Generated, why: str) -> Outcome:

@@ -8,18 +8,19 @@ Each attempt opens a transcript of its own, so each is a training sequence in wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rest_jax.agents.attempt import Attempt
 from rest_jax.agents.attempts import latest
 from rest_jax.agents.cot import answer_of, concluded, cot_lines, think
-from rest_jax.agents.endings import broken_off
+from rest_jax.agents.endings import broken_off, spoiled
 from rest_jax.agents.gates import gold
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Line, Prompt, Told
 from rest_jax.core.demonstration import Demonstration
-from rest_jax.core.effects import Agent, Effect, Generated, Outcome, finished
+from rest_jax.core.effects import Agent, Candidate, Effect, Generated, Outcome, finished
 from rest_jax.core.trajectory import Question
 
 ATTEMPTS = 5
@@ -59,15 +60,17 @@ def rise(verdict: str, memory: int | None = None) -> Callable[[Question, Prompt,
 
 def rise_collect(question: Question, prompt: Prompt, limits: Limits) -> Agent:
     """A trajectory to learn from: where the oracle says that the first attempt is wrong, `agent.candidates` second ones
-    are drawn, and the first that it finds right is the outcome (best-of-N self-distillation)."""
+    are drawn, and the first that it finds right is the outcome and the reply (best-of-N self-distillation); the first
+    that answers at all, where none is right."""
     first: Generated = yield think(question, prompt, limits)
     outcome = concluded(first)
     if broken_off(first) is not None or (yield from gold(question, prompt, limits, Attempt(0, outcome))):
         return outcome
     told = [((prompt.cue, first.text), (VERDICT, AGAIN))]
-    second: Generated = yield think(
-        question, _telling(prompt, told, None), limits, trial=COLLECTED - 1, n=limits.candidates
-    )
+    drawing = think(question, _telling(prompt, told, None), limits, trial=COLLECTED - 1, n=limits.candidates)
+    second: Generated = yield replace(drawing, choose=_first_answered)
+    if (nothing := spoiled(second)) is not None:
+        return nothing
     found = yield from _first_right(question, prompt, limits, second)
     return found or latest(outcome, concluded(second))
 
@@ -86,7 +89,12 @@ def _first_right(
     question: Question, prompt: Prompt, limits: Limits, reply: Generated
 ) -> Generator[Effect, Any, Outcome | None]:
     """The first candidate that is right, each answer asked about once."""
-    for answer in dict.fromkeys(map(answer_of, reply.candidates)):
+    answers = [answer_of(candidate) for candidate in reply.candidates]
+    for answer in dict.fromkeys(answers):
         if answer is not None and (yield from gold(question, prompt, limits, Attempt(1, finished(answer)))):
-            return finished(answer)
+            return finished(answer, answers.index(answer))
     return None
+
+
+def _first_answered(chains: Sequence[Candidate]) -> int:
+    return next((place for place, chain in enumerate(chains) if answer_of(chain) is not None), 0)

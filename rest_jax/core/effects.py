@@ -258,10 +258,13 @@ class Outcome:
     status: Status
     answer: str | None = None
     why: str = ""
+    candidate: int | None = None
+    """Which candidate of the last call that drew several gave the answer, where an agent learned it only after its
+    choice; None: the chosen one."""
 
 
-def finished(answer: str) -> Outcome:
-    return Outcome(Status.FINISHED, answer)
+def finished(answer: str, candidate: int | None = None) -> Outcome:
+    return Outcome(Status.FINISHED, answer, candidate=candidate)
 
 
 def stopped(status: Status, why: str = "") -> Outcome:

@@ -14,7 +14,7 @@ from statistics import mean
 
 from rest_jax.agents.attempts import answered, is_attempt
 from rest_jax.config.improve import WeightingSettings
-from rest_jax.core.trajectory import Call, Trajectory, rechosen
+from rest_jax.core.trajectory import Call, Trajectory
 
 Weight = Callable[[Call], float]
 Worth = Callable[[Trajectory, str], float]
@@ -25,16 +25,15 @@ NO_ANSWER = -1.0
 def weighted(
     mixture: Sequence[Trajectory], settings: WeightingSettings | None, worth: Worth
 ) -> list[tuple[Trajectory, Weight]]:
-    """Each trajectory with the weight of its calls; where one has several candidates, the best of them is its target.
+    """Each trajectory with the weight of its calls.
 
     What is no attempt (a reflection, feedback) counts 1, and so does all of it without settings.
     """
     if settings is None:
         return [(trajectory, lambda call: 1.0) for trajectory in mixture]
-    best = [_with_best_targets(trajectory, worth) for trajectory in mixture]
-    worths = [_worths(trajectory, worth) for trajectory in best]
+    worths = [_worths(trajectory, worth) for trajectory in mixture]
     of_question = defaultdict(list)
-    for trajectory, each in zip(best, worths, strict=True):
+    for trajectory, each in zip(mixture, worths, strict=True):
         of_question[trajectory.question_id] += each.values()
     average = {id: mean(each) if each and settings.centred else 0.0 for id, each in of_question.items()}
 
@@ -46,17 +45,7 @@ def weighted(
 
         return of
 
-    return [(trajectory, weight(trajectory, of_trial)) for trajectory, of_trial in zip(best, worths, strict=True)]
-
-
-def _with_best_targets(trajectory: Trajectory, worth: Worth) -> Trajectory:
-    def best(call: Call) -> int:
-        if len(call.candidates) == 1 or not is_attempt(call):
-            return call.chosen
-        order = [call.chosen, *(place for place in range(len(call.candidates)) if place != call.chosen)]
-        return max(order, key=lambda place: _worth(trajectory, answered(trajectory, call, place), worth))
-
-    return rechosen(trajectory, best)
+    return [(trajectory, weight(trajectory, of_trial)) for trajectory, of_trial in zip(mixture, worths, strict=True)]
 
 
 def _worths(trajectory: Trajectory, worth: Worth) -> dict[int, float]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from rest_jax.core.effects import Candidate, Generate, Generated, Score, Scored, choose
+from rest_jax.core.effects import Candidate, Generate, Generated, Outcome, Score, Scored, choose
 from rest_jax.core.policy import TextCodec
 from rest_jax.core.trajectory import Call, ScoreCall
 from rest_jax.core.transcript import Segment, Source, Transcript, segment_of
@@ -95,6 +95,14 @@ class Recording:
         chosen = choose(candidates, effect.choose)
         self.calls[index] = replace(self.calls[index], candidates=candidates, chosen=chosen)
         return Generated(candidates, chosen)
+
+    def ended(self, outcome: Outcome) -> tuple[Call, ...]:
+        """The calls of an agent that came to this; one that raised may have begun others."""
+        made = [call for call in self.calls if call.candidates]
+        drew_several = [place for place, call in enumerate(made) if len(call.candidates) > 1]
+        if drew_several and outcome.candidate is not None:
+            made[drew_several[-1]] = replace(made[drew_several[-1]], chosen=outcome.candidate)
+        return tuple(made)
 
     def begin_score(self, effect: Score, after: int) -> tuple[ScoreCall, tuple[int, ...]]:
         """Record a score call that has no log-probs yet; returns it with the ids of its whole transcript."""

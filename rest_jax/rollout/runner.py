@@ -331,8 +331,7 @@ class _Runner:
             status=outcome.status,
             answer=outcome.answer,
             why=outcome.why,
-            # An agent that raised may have begun calls that were never made.
-            calls=tuple(call for call in episode.recording.calls if call.candidates),
+            calls=episode.recording.ended(outcome),
             tool_calls=tuple(episode.tool_calls),
             scores=tuple(episode.recording.scores),
             tokenizer_digest=self._actor.codec.digest,

@@ -41,19 +41,6 @@ def test_an_attempt_counts_as_the_released_code_has_it() -> None:
     assert weights([made], None) == [[1.0, 1.0, 1.0]]
 
 
-def test_the_best_candidate_is_the_target() -> None:
-    """The first of the right ones; where none is right, one that answers; of equals the one that was chosen."""
-    made = [
-        collected("a", attempt(0, WRONG_ONE), attempt(1, WRONG_ONE, NONE, RIGHT_ONE, RIGHT_ONE)),
-        collected("b", attempt(0, WRONG_ONE), attempt(1, NONE, WRONG_ONE)),
-        collected("c", attempt(0, NONE), attempt(1, NONE, NONE)),
-    ]
-    taught = weighted(made, WeightingSettings(temperature=1.0), worth)
-    assert [one.calls[1].chosen for one, _ in taught] == [2, 1, 0]
-    assert [weight(one.calls[1]) for one, weight in taught] == pytest.approx([math.e, 1.0, 1 / math.e])
-    assert [one.calls[1].chosen for one, _ in weighted(made, None, worth)] == [0, 0, 0]
-
-
 def test_centring_is_by_question() -> None:
     """Of question a the attempts of two trajectories are worth 0, 1 and 1, of b one is worth 0."""
     made = [

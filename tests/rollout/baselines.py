@@ -160,6 +160,7 @@ SCRIPTS: Mapping[str, Sequence[str | Sequence[str]]] = {
     "rise_collect/right_at_once": [THOUGHT],
     "rise_collect/right_among_the_second": [GUESS, [GUESS, LOST, THOUGHT]],
     "rise_collect/no_answer_is_wrong": [LOST, [THOUGHT, GUESS, THOUGHT]],
+    "rise_collect/nobody_answers": [GUESS, [LOST, LOST, LOST]],
     "rise_collect/never_right": [GUESS, [LOST, GUESS, " Answer: Orr"]],
     "program/answered": [TWICE],
     "program/cut_short": [TWICE * 6],
