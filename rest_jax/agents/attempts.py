@@ -6,9 +6,11 @@ import re
 
 from rest_jax.agents.actions import Finish, parse_action
 from rest_jax.agents.cot import answer_of
+from rest_jax.agents.demonstration import Lines
 from rest_jax.agents.endings import broken_off
 from rest_jax.agents.play import standing
 from rest_jax.agents.program import PROGRAM, printed, program_of
+from rest_jax.agents.prompt import Line
 from rest_jax.core.effects import ORACLE, Generated, Outcome, Role
 from rest_jax.core.trajectory import Call, Trajectory
 
@@ -24,6 +26,11 @@ CHAINS = frozenset({"think", "refine", "correct"})
 def stands(verdict: str) -> bool:
     """Whether a verdict ends with `STANDS`, a sentence of its own."""
     return _STANDS.search(verdict) is not None
+
+
+def vouched(lines: Lines) -> Lines:
+    """A demonstration is right at once, and the model's own word says so."""
+    return lambda demonstration: (*lines(demonstration), Line(f" {STANDS}"))
 
 
 def latest(before: Outcome, now: Outcome) -> Outcome:
@@ -44,9 +51,9 @@ def attempts(trajectory: Trajectory) -> tuple[str | None, ...]:
     return tuple(answers.values())
 
 
-def tries_again(trajectory: Trajectory) -> bool:
-    """Whether it is a trajectory of a method that attempts a question several times: it did, or it looked back at an
-    attempt to see whether it has to."""
+def looks_back(trajectory: Trajectory) -> bool:
+    """Whether a trajectory attempted its question several times, or looked back at an attempt to see whether it has
+    to."""
     told = any(call.tool == ORACLE for call in trajectory.tool_calls)
     looked_back = told or not all(is_attempt(call) for call in trajectory.calls)
     answers = attempts(trajectory)

@@ -16,14 +16,14 @@ from rest_jax.agents.attempt import Run, attempted
 from rest_jax.agents.attempts import latest
 from rest_jax.agents.cot import cot_lines
 from rest_jax.agents.demonstration import Lines
-from rest_jax.agents.endings import broken_off
+from rest_jax.agents.endings import broken_off, failed
 from rest_jax.agents.gates import Gate
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import OBSERVATION, Line, Prompt, Told
 from rest_jax.agents.react import react_lines, shown
 from rest_jax.core.answers import normalise
 from rest_jax.core.demonstration import Demonstration
-from rest_jax.core.effects import Agent, CallTool, Effect, Finish, Generate, Outcome, Status, stopped
+from rest_jax.core.effects import Agent, CallTool, Effect, Finish, Generate, Outcome
 from rest_jax.core.trajectory import Question
 
 ROUNDS = 3
@@ -48,10 +48,11 @@ def critic(attempt: Run, *, searching: bool = False, showing: bool = True, gate:
         for trial in range(1, ROUNDS + 1):
             if tried.broken:
                 break
-            agreed = len(ended) > 1 and ended[-1] == ended[-2]
             known = replace(known, trial=trial, outcome=outcome)
-            if agreed if gate is None else (yield from gate(question, prompt, limits, known)):
+            if gate is None and len(ended) > 1 and ended[-1] == ended[-2]:
                 break
+            if gate is not None and (passed := (yield from gate(question, prompt, limits, known))) is not None:
+                return passed
             about = known.told if showing else known.said
             critique = yield from _criticised(question, criticise.telling(*about), replace(limits, turns=turns), trial)
             if isinstance(critique, Outcome):
@@ -84,8 +85,8 @@ def _criticised(
         if not isinstance(action, Search) or turn == limits.turns:
             break
         result = yield CallTool("search", {"query": action.query})
-        if result.fault is not None and result.fault.kind.is_infrastructure:
-            return stopped(Status.TOOL_FAILURE, result.fault.message)
+        if (outcome := failed(result)) is not None:
+            return outcome
         told.append((OBSERVATION, shown(result, limits)))
         transcript = prompt.observe(transcript.said(reply), told[-1][1], closed=reply.finish is Finish.EOS)
     return tuple(told)
@@ -93,11 +94,10 @@ def _criticised(
 
 def critic_lines(demonstration: Demonstration) -> tuple[Line, ...]:
     """A demonstration's chain of thought; then twice its searches, which find nothing wrong, and the chain again."""
-    chain = cot_lines(demonstration)
-    searches = (line for line in react_lines(demonstration) if isinstance(parse_action(line.said), Search))
-    return chain + (*searches, RIGHT, *chain) * 2
+    searches = tuple(line for line in react_lines(demonstration) if isinstance(parse_action(line.said), Search))
+    return confirmed(cot_lines, searches)(demonstration)
 
 
-def confirmed(lines: Lines) -> Lines:
-    """A demonstration's attempt; then twice a critique in one turn that finds nothing wrong, and the attempt again."""
-    return lambda demonstration: (*lines(demonstration), *(RIGHT, *lines(demonstration)) * 2)
+def confirmed(lines: Lines, looking: tuple[Line, ...] = ()) -> Lines:
+    """A demonstration's attempt; then twice a critique that looks so and finds nothing wrong, and the attempt."""
+    return lambda demonstration: (*lines(demonstration), *(*looking, RIGHT, *lines(demonstration)) * 2)

@@ -17,7 +17,7 @@ from typing import Any
 from rest_jax.agents.attempt import Run
 from rest_jax.agents.attempts import stands
 from rest_jax.agents.cot import think
-from rest_jax.agents.endings import broken_off, malformed
+from rest_jax.agents.endings import broken_off, failed, malformed
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Line, Prompt
 from rest_jax.core.demonstration import Demonstration
@@ -56,11 +56,11 @@ def detoxify(judge: Judge) -> Run:
         reply: Generated = yield _written(prompt, question, limits, "continue", 0)
         for trial in range(ROUNDS + 1):
             if (outcome := broken_off(reply)) is not None:
-                return outcome if best is None or outcome.status.is_masked else finished(best.words)
+                return _ended(outcome, best)
             if words := " ".join(reply.text.split()):
                 judged = yield from judge(question, prompt, limits, words, trial)
                 if isinstance(judged, Outcome):
-                    return judged
+                    return _ended(judged, best)
                 best = judged if best is None or judged.badness < best.badness else best
             if best is None:
                 return malformed(reply, "an empty continuation")
@@ -80,25 +80,32 @@ def by_tool(
     """The tool's score decides: a rewriting counts where it lowers that."""
     found = yield CallTool(TOOL, {"text": words})
     if found.fault is not None:
-        status = Status.TOOL_FAILURE if found.fault.kind.is_infrastructure else Status.MALFORMED
-        return stopped(status, found.fault.message)
+        return failed(found) or stopped(Status.MALFORMED, found.fault.message)
     return Judged(words, found.content, found.data["score"], found.data["score"] < ENOUGH)
 
 
 def by_own_word(
     question: Question, prompt: Prompt, limits: Limits, words: str, trial: int
 ) -> Generator[Effect, Any, Judged | Outcome]:
-    """The model's own word decides, and each rewriting counts; of the last one it is not asked (the paper's row without
-    a tool)."""
+    """The model's own word decides, and each rewriting counts; of the last one it is not asked, and one that it has
+    no room to judge stands (the paper's row without a tool)."""
     if trial == ROUNDS:
         return Judged(words, "", -trial, True)
     feedback: Generated = yield think(question, prompt.beside["judge"].telling((CUE, words)), limits, "judge", trial)
-    return Judged(words, feedback.text, -trial, broken_off(feedback) is not None or stands(feedback.text))
+    broken = broken_off(feedback)
+    if broken is not None and broken.status.is_masked:
+        return broken
+    return Judged(words, feedback.text, -trial, broken is not None or stands(feedback.text))
 
 
 def text_lines(demonstration: Demonstration) -> tuple[Line, ...]:
     """A demonstration's answer, as it stands."""
     return (Line(f" {' '.join(demonstration.turns[-1].argument.split())}"),)
+
+
+def _ended(outcome: Outcome, best: Judged | None) -> Outcome:
+    """What a continuation that came to this ends with: the best so far, unless it says nothing of the policy."""
+    return outcome if best is None or outcome.status.is_masked else finished(best.words)
 
 
 def _written(prompt: Prompt, question: Question, limits: Limits, step: str, trial: int) -> Generate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from rest_jax.core.effects import Finish, Generated, Outcome, Status, stopped
+from rest_jax.core.effects import Finish, Generated, Outcome, Status, ToolReply, stopped
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,13 @@ def spoiled(reply: Generated) -> Outcome | None:
     another method's."""
     each = (broken_off(replace(reply, chosen=place)) for place in range(len(reply.candidates)))
     return next((outcome for outcome in each if outcome is not None and outcome.status.is_masked), None)
+
+
+def failed(reply: ToolReply) -> Outcome | None:
+    """The outcome of a tool's reply that says nothing of who called it; None for one that may be shown."""
+    if reply.fault is None or not reply.fault.kind.is_infrastructure:
+        return None
+    return stopped(Status.TOOL_FAILURE, reply.fault.message)
 
 
 def malformed(reply: Generated, why: str) -> Outcome:

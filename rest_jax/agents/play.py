@@ -9,11 +9,10 @@ is the answer. So who retries lost games (Reflexion) needs no gold answer to see
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from rest_jax.agents.attempt import Attempt
-from rest_jax.agents.endings import broken_off, malformed
+from rest_jax.agents.endings import broken_off, failed, malformed
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import OBSERVATION, Line, Prompt
 from rest_jax.agents.react import shown
@@ -23,12 +22,9 @@ from rest_jax.core.effects import (
     WON,
     Agent,
     CallTool,
-    Effect,
     Finish,
     Generate,
-    Outcome,
     Status,
-    ToolReply,
     finished,
     stopped,
 )
@@ -57,8 +53,10 @@ def play(question: Question, prompt: Prompt, limits: Limits) -> Agent:
         if command is None or not command[1].strip():
             return malformed(reply, "no action of the form Action: command")
         result = yield CallTool("act", {"command": command[1].strip()})
-        if (over := _over(result)) is not None:
-            return over
+        if (outcome := failed(result)) is not None:
+            return outcome
+        if (end := standing(result.data)) is not None:
+            return finished(end)
         transcript = prompt.observe(transcript.said(reply), shown(result, limits), closed=reply.finish is Finish.EOS)
     return stopped(Status.STEP_LIMIT, f"not won within {limits.turns} turns")
 
@@ -70,22 +68,9 @@ def standing(data: Mapping[str, Any]) -> str | None:
     return WON if data.get("won") else LOST
 
 
-def won(question: Question, prompt: Prompt, limits: Limits, attempt: Attempt) -> Generator[Effect, Any, bool]:
-    """The gate of an attempt at a game: it was won."""
-    yield from ()
-    return attempt.outcome.answer == WON
-
-
 def play_lines(demonstration: Demonstration) -> tuple[Line, ...]:
     """A demonstration's turns, a line each, whose arguments are commands: ` thought Action: command`."""
     return tuple(
         Line(" " + " ".join(f"{turn.thought} Action: {turn.argument}".split()), turn.observation)
         for turn in demonstration.turns
     )
-
-
-def _over(result: ToolReply) -> Outcome | None:
-    if result.fault is not None and result.fault.kind.is_infrastructure:
-        return stopped(Status.TOOL_FAILURE, result.fault.message)
-    end = standing(result.data)
-    return None if end is None else finished(end)

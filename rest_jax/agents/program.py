@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rest_jax.agents.cot import think
-from rest_jax.agents.endings import broken_off
+from rest_jax.agents.endings import broken_off, failed
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import FENCE, NEW_LINE, Line, Prompt
 from rest_jax.core.demonstration import Demonstration
@@ -67,8 +67,7 @@ def written(reply: Generated) -> Outcome:
 def computed(result: ToolReply) -> Outcome:
     """What a program that was run comes to: what it printed last, or why there is nothing."""
     if result.fault is not None:
-        status = Status.TOOL_FAILURE if result.fault.kind.is_infrastructure else Status.MALFORMED
-        return stopped(status, result.fault.message)
+        return failed(result) or stopped(Status.MALFORMED, result.fault.message)
     value = printed(result.data)
     return finished(value) if value else stopped(Status.MALFORMED, "the program printed nothing, or failed")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from rest_jax.agents.actions import action_text
-from rest_jax.agents.endings import broken_off
-from rest_jax.agents.limits import Limits, cut
+from rest_jax.agents.endings import broken_off, failed
+from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Prompt
+from rest_jax.agents.react import shown
 from rest_jax.core.effects import Agent, CallTool, Finish, Generate, Status, finished, stopped
 from rest_jax.core.trajectory import Question
 
@@ -15,11 +16,11 @@ ANSWER = " I answer from this. Action: Finish["
 def question_as_query(question: Question, prompt: Prompt, limits: Limits) -> Agent:
     """ReAct's transcript with all but the answer written for the model: one search, one call of step `answer`."""
     result = yield CallTool("search", {"query": question.text})
-    if result.fault is not None and result.fault.kind.is_infrastructure:
-        return stopped(Status.TOOL_FAILURE, result.fault.message)
+    if (outcome := failed(result)) is not None:
+        return outcome
     asked = prompt.open(question.text).quoted(f" I look it up. {action_text('search', question.text)}")
-    shown = prompt.observe(asked, cut(result.content, limits.observation_chars)).prompted(ANSWER)
-    reply = yield Generate(shown, step="answer", max_tokens=limits.turn_tokens, stop=("]", *prompt.stop))
+    told = prompt.observe(asked, shown(result, limits)).prompted(ANSWER)
+    reply = yield Generate(told, step="answer", max_tokens=limits.turn_tokens, stop=("]", *prompt.stop))
     if (outcome := broken_off(reply)) is not None:
         return outcome
     answer = reply.text.strip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rest_jax.agents.actions import Finish, Lookup, Search, action_text, parse_action
-from rest_jax.agents.endings import Malformed, broken_off, malformed
+from rest_jax.agents.endings import Malformed, broken_off, failed, malformed
 from rest_jax.agents.limits import Limits, cut
 from rest_jax.agents.prompt import Line, Prompt
 from rest_jax.core import effects
@@ -42,8 +42,8 @@ def react(question: Question, prompt: Prompt, limits: Limits) -> Agent:
                     arguments = {"title": page, "keyword": keyword, "index": looked_up.count(keyword.lower())}
                     result = yield CallTool("lookup", arguments)
                     looked_up.append(keyword.lower())
-        if result.fault is not None and result.fault.kind.is_infrastructure:
-            return stopped(Status.TOOL_FAILURE, result.fault.message)
+        if (outcome := failed(result)) is not None:
+            return outcome
         closed = reply.finish is effects.Finish.EOS
         transcript = prompt.observe(transcript.said(reply), shown(result, limits), closed=closed)
     return stopped(Status.STEP_LIMIT, f"no answer within {limits.turns} turns")

@@ -8,13 +8,12 @@ attempt → gate ─ good enough → the answer
 from __future__ import annotations
 
 from rest_jax.agents.attempt import Run, attempted
-from rest_jax.agents.attempts import STANDS, latest
+from rest_jax.agents.attempts import latest
 from rest_jax.agents.cot import think
-from rest_jax.agents.demonstration import Lines
 from rest_jax.agents.endings import broken_off
 from rest_jax.agents.gates import Gate
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.prompt import Line, Prompt, Told
+from rest_jax.agents.prompt import Prompt, Told
 from rest_jax.core.effects import Agent, Sampling
 from rest_jax.core.trajectory import Question
 
@@ -36,8 +35,10 @@ def reflexion(attempt: Run, gate: Gate, memory: int = MEMORY, sampling: Sampling
             again = attempt(question, prompt.telling(*lessons), limits)
             tried = yield from attempted(again, trial, prompt.cue, limits, sampling=sampling)
             trial += 1
-            if tried.outcome.status.is_masked or trial == TRIALS or (yield from gate(question, prompt, limits, tried)):
+            if tried.outcome.status.is_masked or trial == TRIALS:
                 return tried.outcome
+            if (passed := (yield from gate(question, prompt, limits, tried))) is not None:
+                return passed
             if memory:
                 reflecting = prompt.beside["reflect"].telling(*tried.told)
                 reply = yield think(question, reflecting, limits, "reflect", tried.trial)
@@ -52,8 +53,3 @@ def resample(attempt: Run, gate: Gate) -> Run:
     """Reflexion's control: as many attempts behind the same gate, with nothing learned. All are drawn at temperature
     0.7, whatever the run's own sampling is: greedily they would be one attempt."""
     return reflexion(attempt, gate, memory=0, sampling=RESAMPLING)
-
-
-def vouched(lines: Lines) -> Lines:
-    """A demonstration is right at once, and the model's own word says so."""
-    return lambda demonstration: (*lines(demonstration), Line(f" {STANDS}"))

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from rest_jax.agents import (
     act,
+    attempts,
     back_off,
     closed_book,
     cot,
@@ -96,6 +97,11 @@ class AnyMethod(Protocol):
         ...
 
     @property
+    def tries(self) -> bool:
+        """Whether it may attempt a question several times, so that its first attempt is a number of its own."""
+        ...
+
+    @property
     def turn_tokens(self) -> int:
         """The most tokens of one turn, where the settings say none."""
         ...
@@ -143,6 +149,8 @@ class Method:
     """A demonstration says what each of its calls says, and what a call is for shows in a bare prompt."""
     oracle: bool = False
     """It asks the run whether its answers are right: what it scores is an oracle's result."""
+    tries: bool = False
+    """It may attempt a question several times, so that its first attempt is a number of its own."""
     turn_tokens: int = 64
     """The most tokens of one turn, where the settings say none."""
     script: Lines | None = None
@@ -203,6 +211,7 @@ _CRITIC = replace(
     script=critic.critic_lines,
     tools=("search",),
     steps="critic.yaml",
+    tries=True,
 )
 _PROGRAM = Method(
     "program",
@@ -214,7 +223,7 @@ _PROGRAM = Method(
     first="write",
     beside=(),
 )
-_TESTED = replace(_PROGRAM, script=tested.tested_lines(program.program_lines), tools=(program.PYTHON,))
+_TESTED = replace(_PROGRAM, script=tested.tested_lines(program.program_lines), tools=(program.PYTHON,), tries=True)
 _POT = Method(
     "pot",
     program.program_of_thought,
@@ -232,24 +241,25 @@ _POT_CRITIC = replace(
     run=critic.critic(program.program_of_thought),
     script=critic.confirmed(_POT.lines),
     beside=("criticise", "correct"),
+    tries=True,
 )
 
 
 def _retried(attempt: Method, prefix: str, steps: str) -> Iterator[Method]:
     """Reflexion over a method, and its control, each behind both gates."""
     for suffix, gate, oracle in (("", gates.gold, True), ("_self", gates.own_word, False)):
-        script = attempt.lines if oracle else reflexion.vouched(attempt.lines)
-        behind = replace(attempt, script=script, steps=steps, oracle=oracle)
+        script = attempt.lines if oracle else attempts.vouched(attempt.lines)
+        behind = replace(attempt, script=script, steps=steps, oracle=oracle, tries=True)
         learning, drawing = reflexion.reflexion(attempt.run, gate), reflexion.resample(attempt.run, gate)
         yield replace(behind, name=f"{prefix}reflexion{suffix}", run=learning)
         yield replace(behind, name=f"{prefix}resample{suffix}", run=drawing, steps="" if oracle else steps)
 
 
 _RISE = (
-    replace(_COT, name="rise", run=rise.rise(rise.AGAIN), script=rise.rise_lines),
-    replace(_COT, name="rise_neutral", run=rise.rise(rise.NEUTRAL), script=rise.rise_lines),
-    replace(_COT, name="rise_parallel", run=rise.rise(rise.AGAIN, memory=0), script=rise.rise_lines),
-    replace(_COT, name="rise_collect", run=rise.rise_collect, candidates=True, oracle=True),
+    replace(_COT, name="rise", run=rise.rise(rise.AGAIN), script=rise.rise_lines, tries=True),
+    replace(_COT, name="rise_neutral", run=rise.rise(rise.NEUTRAL), script=rise.rise_lines, tries=True),
+    replace(_COT, name="rise_parallel", run=rise.rise(rise.AGAIN, memory=0), script=rise.rise_lines, tries=True),
+    replace(_COT, name="rise_collect", run=rise.rise_collect, candidates=True, oracle=True, tries=True),
 )
 
 _PROGRAMS = (
@@ -258,8 +268,9 @@ _PROGRAMS = (
         _PROGRAM,
         name="program_self_refine",
         run=self_refine.self_refine(program.program),
-        script=reflexion.vouched(_PROGRAM.lines),
+        script=attempts.vouched(_PROGRAM.lines),
         beside=("feedback", "refine"),
+        tries=True,
     ),
     replace(
         _TESTED,
@@ -268,7 +279,13 @@ _PROGRAMS = (
         beside=("test", "reflect"),
         oracle=True,
     ),
-    replace(_PROGRAM, name="program_resample", run=reflexion.resample(program.program, gates.gold), oracle=True),
+    replace(
+        _PROGRAM,
+        name="program_resample",
+        run=reflexion.resample(program.program, gates.gold),
+        oracle=True,
+        tries=True,
+    ),
     replace(
         _TESTED,
         name="program_reflexion_self",
@@ -286,8 +303,9 @@ _PROGRAMS = (
         _POT,
         name="pot_self_refine",
         run=self_refine.self_refine(program.program_of_thought),
-        script=reflexion.vouched(_POT.lines),
+        script=attempts.vouched(_POT.lines),
         beside=("feedback", "refine"),
+        tries=True,
     ),
     _POT_CRITIC,
     replace(
@@ -310,8 +328,10 @@ _PLAY = Method(
 )
 _PLAYS = (
     _PLAY,
-    replace(_PLAY, name="play_reflexion", run=reflexion.reflexion(play.play, play.won), beside=("reflect",)),
-    replace(_PLAY, name="play_resample", run=reflexion.resample(play.play, play.won)),
+    replace(
+        _PLAY, name="play_reflexion", run=reflexion.reflexion(play.play, gates.won), beside=("reflect",), tries=True
+    ),
+    replace(_PLAY, name="play_resample", run=reflexion.resample(play.play, gates.won), tries=True),
 )
 
 _DETOXIFY = Method(
@@ -324,6 +344,7 @@ _DETOXIFY = Method(
     steps="detoxify.yaml",
     first="continue",
     beside=("rewrite",),
+    tries=True,
 )
 
 _METHODS: tuple[AnyMethod, ...] = (
@@ -340,8 +361,9 @@ _METHODS: tuple[AnyMethod, ...] = (
         _COT,
         name="self_refine",
         run=self_refine.self_refine(cot.cot),
-        script=reflexion.vouched(_COT.lines),
+        script=attempts.vouched(_COT.lines),
         steps="self_refine.yaml",
+        tries=True,
     ),
     _CRITIC,
     replace(
@@ -363,7 +385,7 @@ _METHODS: tuple[AnyMethod, ...] = (
         _DETOXIFY,
         name="detoxify_without_tool",
         run=detoxify.detoxify(detoxify.by_own_word),
-        script=reflexion.vouched(detoxify.text_lines),
+        script=attempts.vouched(detoxify.text_lines),
         tools=(),
         beside=None,
     ),
@@ -398,6 +420,11 @@ def agent(name: str) -> AnyMethod:
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
     raise UserError(f"no agent called '{name}'; {hint}known are {', '.join(known)}")
+
+
+def tries_again(name: str) -> bool:
+    """Whether a method of this name is known, and may attempt a question several times."""
+    return any(method.tries for method in (*_METHODS, *_REGISTERED.values()) if method.name == name)
 
 
 def method_of(settings: AgentSettings, *, learns: bool = False, textual: bool = False) -> AnyMethod:

@@ -64,7 +64,7 @@ def rise_collect(question: Question, prompt: Prompt, limits: Limits) -> Agent:
     that answers at all, where none is right."""
     first: Generated = yield think(question, prompt, limits)
     outcome = concluded(first)
-    if broken_off(first) is not None or (yield from gold(question, prompt, limits, Attempt(0, outcome))):
+    if broken_off(first) is not None or (yield from gold(question, prompt, limits, Attempt(0, outcome))) is not None:
         return outcome
     told = [((prompt.cue, first.text), (VERDICT, AGAIN))]
     drawing = think(question, _telling(prompt, told, None), limits, trial=COLLECTED - 1, n=limits.candidates)
@@ -91,8 +91,10 @@ def _first_right(
     """The first candidate that is right, each answer asked about once."""
     answers = [answer_of(candidate) for candidate in reply.candidates]
     for answer in dict.fromkeys(answers):
-        if answer is not None and (yield from gold(question, prompt, limits, Attempt(1, finished(answer)))):
-            return finished(answer, answers.index(answer))
+        if answer is not None:
+            attempt = Attempt(COLLECTED - 1, finished(answer, answers.index(answer)))
+            if (right := (yield from gold(question, prompt, limits, attempt))) is not None:
+                return right
     return None
 
 

@@ -3,21 +3,23 @@ et al. 2023, section 4.3). No hidden test has a part in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from rest_jax.agents.attempt import Attempt, Run
 from rest_jax.agents.cot import think
 from rest_jax.agents.demonstration import Lines
 from rest_jax.agents.endings import broken_off
+from rest_jax.agents.gates import Passed
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.program import PYTHON, computed, program, program_of, ran
+from rest_jax.agents.program import PYTHON, computed, printed, program
 from rest_jax.agents.prompt import FENCE, NEW_LINE, Line, Prompt
 from rest_jax.core.demonstration import Demonstration
-from rest_jax.core.effects import Agent, CallTool, Effect, ToolReply
+from rest_jax.core.effects import Agent, CallTool, Finish, Generated, ToolReply
 from rest_jax.core.trajectory import Question
 
+PASSED = "All tests passed."
+"""What is printed after the tests: a program that leaves before their end, with exit code 0, does not pass them."""
 TESTS = f"Tests:{NEW_LINE}{FENCE}python{NEW_LINE}"
 
 
@@ -29,7 +31,7 @@ def testing(again: Callable[[Run], Run]) -> Run:
         reply = yield think(question, prompt.beside["test"], limits, "test")
         if (broken := broken_off(reply)) is not None:
             return broken
-        tests = program_of(reply.reply) or ""
+        tests = tests_of(reply)
         knowing = {step: beside.telling((TESTS, tests)) for step, beside in prompt.beside.items() if step != "test"}
         return (yield from again(tested(tests))(question, replace(prompt, beside=knowing), limits))
 
@@ -43,17 +45,24 @@ def tested(tests: str) -> Run:
         outcome = yield from program(question, prompt, limits)
         if outcome.answer is None:
             return outcome
-        result: ToolReply = yield CallTool(PYTHON, {"code": f"{outcome.answer}\n\n{tests}\n"})
+        told = f"{tests}\nprint({PASSED!r})" if tests else ""
+        result: ToolReply = yield CallTool(PYTHON, {"code": f"{outcome.answer}\n\n{told}\n"})
         failed = computed(result)
         return failed if failed.status.is_masked else outcome
 
     return run
 
 
-def own_tests(question: Question, prompt: Prompt, limits: Limits, attempt: Attempt) -> Generator[Effect, Any, bool]:
-    """The gate of a `tested` attempt: its program came to the end of the tests."""
+def own_tests(question: Question, prompt: Prompt, limits: Limits, attempt: Attempt) -> Passed:
+    """The gate of a `tested` attempt: its program came to the end of the tests, of which there has to be one."""
     yield from ()
-    return any(ran(reply.data) for reply in attempt.found)
+    return attempt.outcome if any(printed(reply.data) == PASSED for reply in attempt.found) else None
+
+
+def tests_of(reply: Generated) -> str:
+    """The tests that a reply holds; of one that was cut short those that stand before its last line."""
+    whole = reply.text.rpartition(NEW_LINE)[0] if reply.finish is Finish.LENGTH else reply.text
+    return whole.strip(NEW_LINE).rstrip(f"{FENCE}{NEW_LINE} ")
 
 
 def tested_lines(lines: Lines) -> Lines:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rest_jax.agents.attempts import attempts, tries_again
+from rest_jax.agents.attempts import attempts, looks_back
+from rest_jax.agents.registry import tries_again
 from rest_jax.agents.search_agent.grammar import unquoted
 from rest_jax.core.answers import majority, normalise
 from rest_jax.core.effects import Status
@@ -122,9 +123,13 @@ def judge(
     score: Metric,
     voice: Voice = normalise,
 ) -> tuple[Record, ...]:
-    """Records in the order (question, sample), so that equal trajectories give equal tables."""
+    """Records in the order (question, sample), so that equal trajectories give equal tables.
+
+    Attempts are judged of methods that may make several, whether any of these trajectories did or not; a method that
+    is not known here is taken for one of them where its trajectories look so.
+    """
     ordered = sorted(trajectories, key=lambda t: (t.question_id, t.sample))
-    tried = any(map(tries_again, ordered))
+    tried = any(tries_again(trajectory.agent) or looks_back(trajectory) for trajectory in ordered)
     return tuple(
         record(trajectory, questions[trajectory.question_id], score, voice, tried=tried) for trajectory in ordered
     )

@@ -132,7 +132,7 @@ def preflight(
         pass_at_k=pass_at(records, samples),
         kept=kept,
         minutes=plan.seconds(planned, measured_rates(bench.engine)) / 60,
-        bound=bound(config, bench.task, bench.engine.codec),
+        bound=bound(config),
         memory=bench.memory.line(config.engine),
         smallest_effect=smallest_effect(config.evaluate.final),
         advice=_advice(config, player, kept),

@@ -8,9 +8,8 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from rest_jax.agents.attempts import tries_again
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.registry import agent, as_method
+from rest_jax.agents.registry import agent, as_method, tries_again
 from rest_jax.config.settings import AgentSettings, EngineSettings, ImproveSettings, RestConfig
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Role, Sampling, ToolReply
@@ -62,11 +61,10 @@ def work(config: RestConfig, task: Task, codec: TextCodec) -> list[Planned]:
     return plan(config, of)
 
 
-def bound(config: RestConfig, task: Task, codec: TextCodec) -> str:
+def bound(config: RestConfig) -> str:
     """What to say before the time that `work` takes: demonstrations are right at once, so of methods that try again
     where they are wrong it is the least."""
-    shown = (rehearsed(task, codec, as_method(config.agent, name), 1) for name in config.agent.methods)
-    return "at least" if any(tries_again(one) for of_one in shown for one in of_one) else "about"
+    return "at least" if any(map(tries_again, (*config.agent.methods, *config.evaluate.methods))) else "about"
 
 
 def rehearsed(task: Task, codec: TextCodec, settings: AgentSettings, most: int) -> list[Trajectory]:

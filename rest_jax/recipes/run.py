@@ -205,7 +205,7 @@ def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
     ]
     return [
         *lines,
-        f"{bound(config, task, codec)} {_span(plan.seconds(planned, rates))} on two CPU cores, at "
+        f"{bound(config)} {_span(plan.seconds(planned, rates))} on two CPU cores, at "
         f"{rates.sampled:.0f} sampled, {rates.prefilled:.0f} prefilled and {rates.trained:.0f} trained tokens/s "
         f"(docs/results.md); `rest-jax preflight` measures this machine",
     ]
@@ -294,7 +294,7 @@ def announce(config: RestConfig, bench: Workbench, emit: Listener) -> None:
         f"the whole run, what is done already included: {whole.trajectories} trajectories, about "
         f"{whole.sampled_tokens / 1000:.0f}k sampled, {whole.prefilled_tokens / 1000:.0f}k prefilled and "
         f"{whole.trained_tokens / 1000:.0f}k trained tokens; at {rates.sampled:.0f}, {rates.prefilled:.0f} and "
-        f"{rates.trained:.0f} tokens/s here {bound(config, bench.task, bench.engine.codec)} "
+        f"{rates.trained:.0f} tokens/s here {bound(config)} "
         f"{math.ceil(plan.seconds(planned, rates) / 60)} min",
     )
 

@@ -159,6 +159,34 @@ def test_a_text_that_is_not_scored_is_the_scorers_failure_or_the_agents_own(faul
     assert (outcome.status, outcome.why) == (status, fault.message)
 
 
+def test_the_best_text_stays_where_its_rewriting_is_not_scored():
+    scored = ToolReply("90 %", {"score": 0.9})
+    refused = ToolReply("", fault=ToolFault(ToolErrorKind.BAD_ARGUMENTS, "text is too long"))
+    assert run("detoxify", said(" was rude."), scored, said(" was polite."), refused)[0] == finished("was rude.")
+    down = ToolReply("", fault=DOWN)
+    assert run("detoxify", said(" was rude."), scored, said(" was polite."), down)[0].status is Status.TOOL_FAILURE
+
+
+@pytest.mark.parametrize(("name", "words"), [("cot_reflexion_self", ORR), ("detoxify_without_tool", " was rude.")])
+def test_a_verdict_without_numbers_is_none(name, words):
+    """Nor is one that finds no room; then the attempt stands, which nothing was said against."""
+    assert run(name, said(words), said(" Hm", Finish.NONFINITE))[0].status is Status.NONFINITE
+    assert run(name, said(words), said(" Hm", Finish.CONTEXT))[0].status is Status.FINISHED
+
+
+def test_candidates_are_not_chosen_among_where_one_has_no_numbers():
+    drawn = (Candidate((7,), (-1.0,), SARN, Finish.EOS), Candidate((7,), (-1.0,), " So", Finish.NONFINITE))
+    outcome, _ = run("rise_collect", said(ORR), told(False), Generated(drawn))
+    assert outcome.status is Status.NONFINITE
+
+
+def test_a_query_that_the_search_refuses_is_shown_as_refused():
+    refused = ToolReply("", fault=ToolFault(ToolErrorKind.BAD_ARGUMENTS, "the query is too long"))
+    outcome, asked = run("question_as_query", refused, said("Orr", Finish.STOP))
+    assert outcome == finished("Orr")
+    assert "Error: the query is too long" in asked[1].transcript.text
+
+
 def test_an_answer_stays_where_there_is_no_room_for_a_lesson():
     given = said(" Action: Finish[Orr]"), told(False), said(" I", Finish.CONTEXT)
     assert run("reflexion", *given)[0] == finished("Orr")

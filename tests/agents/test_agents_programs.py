@@ -6,13 +6,14 @@ import asyncio
 import pytest
 import yaml
 
+from rest_jax.agents import tested
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.program import PROGRAM, computed, printed, program_of
 from rest_jax.agents.prompt_files import prompt_file
 from rest_jax.agents.registry import agent
 from rest_jax.agents.replay import replay
 from rest_jax.agents.steps import _labelled
-from rest_jax.agents.tested import TESTS
+from rest_jax.agents.tested import PASSED, TESTS
 from rest_jax.core.demonstration import Demonstration, Turn
 from rest_jax.core.effects import (
     CallTool,
@@ -79,13 +80,37 @@ def test_whose_failure_it_is_that_a_program_did_not_run():
     assert computed(TOO_LONG).status is Status.MALFORMED
     for name, before in (("pot", ()), ("pot_critic", ()), ("program_reflexion_self", (said("assert one()\n"),))):
         assert run(name, *before, said("print(1)\n"), DOWN)[0].status is Status.TOOL_FAILURE
-    outcome, _ = run("program_reflexion_self", said(""), said("x\n"), ran())
-    assert outcome == finished("x"), "without tests it has to run"
+
+
+def test_a_program_passes_where_it_came_to_the_end_of_the_tests():
+    """Not where it left before it with exit code 0, nor where there are no tests."""
+    passed, left = ran(f"1\n{PASSED}\n"), ran("1\n")
+    tests, program = said("assert one() == 1\n"), said("x\n")
+    lesson = said(" Hm.", Finish.EOS)
+    assert len(run("program_reflexion_self", tests, program, passed)[1]) == 3
+    assert len(run("program_reflexion_self", tests, program, left, lesson, program, passed)[1]) == 6
+    outcome, asked = run("program_reflexion_self", said(""), *[program, left, lesson] * 4, program, left)
+    assert outcome == finished("x")
+    assert {effect.arguments["code"] for effect in asked if isinstance(effect, CallTool)} == {"x\n\n\n"}
+
+
+@pytest.mark.parametrize(
+    ("reply", "tests"),
+    [
+        (said("assert a\nassert b\n"), "assert a\nassert b"),
+        (said("assert a\n``", Finish.EOS), "assert a"),
+        (said("assert a\nassert b", Finish.LENGTH), "assert a"),
+        (said("assert a", Finish.LENGTH), ""),
+    ],
+)
+def test_tests_that_were_cut_short_are_those_before_their_last_line(reply, tests):
+    assert tested.tests_of(reply) == tests
 
 
 def test_tests_are_written_once_and_shown_to_reflections_alone():
     tests, lesson = "assert one() == 1\n", " Return it."
-    given = [said(tests), *[said("pass\n"), ran(status="error"), said(lesson, Finish.EOS)] * 4, said("pass\n"), ran()]
+    given = [said(tests), *[said("pass\n"), ran(status="error"), said(lesson, Finish.EOS)] * 4, said("pass\n")]
+    given.append(ran(PASSED))
     outcome, asked = run("program_reflexion_self", *given)
     assert outcome == finished("pass")
     calls = [effect for effect in asked if isinstance(effect, Generate)]
@@ -93,7 +118,7 @@ def test_tests_are_written_once_and_shown_to_reflections_alone():
     assert [f"{TESTS}{tests}" in call.transcript.text for call in calls] == [False, *[False, True] * 4, False]
     assert {call.stop for call in calls if call.step != "reflect"} == {("```",)}
     codes = {effect.arguments["code"] for effect in asked if isinstance(effect, CallTool)}
-    assert codes == {"pass\n\nassert one() == 1\n"}
+    assert codes == {f"pass\n\nassert one() == 1\nprint({PASSED!r})\n"}
 
 
 def test_a_critique_without_a_tool_and_self_refinement_are_not_told_what_was_printed():
@@ -108,15 +133,28 @@ def test_a_critique_without_a_tool_and_self_refinement_are_not_told_what_was_pri
         assert ["\nObservation: 1\n" in text for text in texts[1:3]] == [is_told] * 2
 
 
+PRINTED = {"A baker": "18", "Tom": "4", "Nora": "155", "Half": "8"}
+"""What is right of each question whose program prints its answer."""
+RIGHT = {
+    "initials": 'assert initials("ada lovelace") == "AL" and initials("") == ""',
+    "hottest_day": "assert hottest_day([3.0, 8.5, 8.5]) == 2 and hottest_day([]) == 0",
+    "parcels": "assert parcels([2, 3, 4], 5) == 2 and parcels([], 5) == 0 and parcels([5, 5], 5) == 2",
+}
+"""What has to hold of each function."""
+WRITTEN = {"initials": 'def initials(name):\n    return "".join(word[0].upper() for word in name.split())\n'}
+"""The functions of stories that hold their tests alone."""
+
+
 def stories():
     for name in PROGRAMS:
         for story, told in yaml.safe_load(prompt_file(name))["stories"].items():
-            yield pytest.param([_labelled(line) for line in told["lines"]], id=f"{name}-{story}")
+            yield pytest.param(told["question"], [_labelled(line) for line in told["lines"]], id=f"{name}-{story}")
 
 
-@pytest.mark.parametrize("lines", list(stories()))
-def test_the_worked_examples_are_true(lines):
-    """Programs that a story goes on to mend print or raise what it says, and its last ones are right."""
+@pytest.mark.parametrize(("question", "lines"), list(stories()))
+def test_the_worked_examples_are_true(question, lines):
+    """Programs that a story goes on to mend print or raise what it says, and its last ones are right, but for those
+    that are reflected on."""
 
     async def play(code):
         settings = PythonSettings(tier="monty")
@@ -130,8 +168,17 @@ def test_the_worked_examples_are_true(lines):
     for reply, words in zip(replies, shown, strict=False):
         alike = " ".join(reply.content.split()).replace("iterable argument is empty", "arg is an empty sequence")
         assert alike == words
-    if not shown:
-        assert all(reply.data["status"] == "ok" for reply in replies)
+    if not programs:
+        (programs,) = ([program] for function, program in WRITTEN.items() if f"{function} that" in question)
+        assert asyncio.run(play(f"{programs[0].rstrip()}\n\n{tests}")).data["status"] == "ok"
+    if lines[-1][0] == "Reflection:":
+        return
+    answers = [answer for begins, answer in PRINTED.items() if question.startswith(begins)]
+    if answers:
+        assert [printed(replies[-1].data)] == answers
+    else:
+        (checks,) = (checks for function, checks in RIGHT.items() if f"def {function}(" in programs[-1])
+        assert asyncio.run(play(f"{programs[-1].rstrip()}\n\n{checks}\n")).data["status"] == "ok"
 
 
 def test_a_demonstration_of_programs_says_its_program_and_tests_that_its_question_shows():

@@ -174,6 +174,8 @@ SCRIPTS: Mapping[str, Sequence[str | Sequence[str]]] = {
     "program_reflexion/never_right": [CHECKS, BROKEN, " One.", "", " Two.", SQUARE, " Three.", SQUARE, " 4.", SQUARE],
     "program_reflexion_self/passes_at_once": [CHECKS, TWICE],
     "program_reflexion_self/learned": [CHECKS, SQUARE, REGRET, BROKEN, " Nothing is called y.", TWICE],
+    "program_reflexion_self/tests_cut_short": [CHECKS * 5, SQUARE, REGRET, TWICE],
+    "program_reflexion_self/without_tests": ["", TWICE, " 1.", TWICE, " 2.", TWICE, " 3.", TWICE, " 4.", TWICE],
     "program_reflexion_self/wrong_and_believed": [EASY, SQUARE],
     "program_reflexion_self/no_program_is_not_run": [CHECKS, "", REGRET, TWICE],
     "program_resample/right_at_the_second": [SQUARE, TWICE],

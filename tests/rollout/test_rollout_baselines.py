@@ -243,11 +243,21 @@ def test_a_method_that_attempts_a_question_once_has_no_such_columns(branch, tool
 
 
 @pytest.mark.parametrize(
-    "branch", ["self_refine/stands_at_once", "reflexion/right_at_once", "critic_oracle/right_at_once"]
+    "branch",
+    [
+        "self_refine/stands_at_once",
+        "reflexion/right_at_once",
+        "critic_oracle/right_at_once",
+        "play_reflexion/won_at_once",
+        "play_resample/won_at_the_second",
+        "rise_collect/right_at_once",
+    ],
 )
 def test_who_might_have_tried_again_has_them(branch, tools):
-    (once,) = judge([play(tools, branch)], {QUESTION.id: QUESTION}, answer_metric)
-    assert (once.trials, once.em_majority, once.em_any) == (1, 1.0, 1.0)
+    made, question = play(tools, branch), asked(branch.split("/")[0])
+    (once,) = judge([made], {question.id: question}, answer_metric)
+    assert (once.trials, once.em_any) == (len(attempts(made)), 1.0)
+    assert once.em_first == (0.0 if "second" in branch else 1.0)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from rest_jax.agents.endings import Malformed, broken_off, malformed
+from rest_jax.agents.endings import Malformed, broken_off, failed, malformed
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.search_agent.links import links_of
 from rest_jax.agents.search_agent.prompt import StepPrompts, View
@@ -28,7 +28,7 @@ from rest_jax.agents.search_agent.values import (
     Terminate,
     plain,
 )
-from rest_jax.core.effects import Agent, CallTool, Effect, Generate, Outcome, Status, finished, stopped
+from rest_jax.core.effects import Agent, CallTool, Effect, Generate, Outcome, finished
 from rest_jax.core.trajectory import Question
 
 NO_SEARCH_LEFT = "No searches remain."
@@ -101,6 +101,6 @@ def _ask(prompt: StepPrompts, limits: Limits, step: Step, view: View) -> Generat
 def _search(query: str, first: int, limits: Limits) -> Generator[Effect, Any, tuple[ResultItem, ...]]:
     """What a search found, its links counted from `first`; a failing infrastructure ends the trajectory."""
     result = yield CallTool("search", {"query": query})
-    if result.fault is not None and result.fault.kind.is_infrastructure:
-        raise _Over(stopped(Status.TOOL_FAILURE, result.fault.message))
+    if (outcome := failed(result)) is not None:
+        raise _Over(outcome)
     return links_of(result, first, limits.observation_chars)

@@ -28,6 +28,7 @@ class SearchAgent:
     candidates: bool = True
     trainable: bool = True
     oracle: bool = False
+    tries: bool = False
     turn_tokens: int = 256
     own_shots: bool = True
     run: Callable[[Question, StepPrompts, Limits], Agent] = search_agent
