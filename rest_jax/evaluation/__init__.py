@@ -1,1 +1,1 @@
-"""Honest numbers: one record per trajectory, rows with intervals, comparisons paired and clustered by question."""
+"""Honest numbers: one record per trajectory, rows with intervals, comparisons paired by question and seed."""

@@ -1,7 +1,12 @@
-"""Intervals and comparisons by the bootstrap, clustered by question.
+"""Intervals and comparisons by the bootstrap over questions and, of rows that have enough of them, seeds.
 
-Trajectories of one question are not independent (over samples, over seeds), so questions are resampled, never
-trajectories. Every metric here is a ratio of two sums over trajectories; a plain mean has 1 as its denominator.
+Trajectories of one question are not independent, nor are those of one seed, which share all that their training came
+to. So trajectories are never resampled: questions are drawn with replacement, and so are seeds, independently, and what
+is measured is where the drawn ones cross (the pigeonhole bootstrap, Owen 2007, Annals of Applied Statistics 1(2)). Its
+variance holds that between questions, that between S seeds times (S - 1) / S, and what is a cell's own up to three
+times. So an interval is rather too wide; but too narrow where few seeds are nearly all that differs.
+
+Every metric here is a ratio of two sums over trajectories; a plain mean has 1 as its denominator.
 """
 
 from __future__ import annotations
@@ -16,6 +21,8 @@ from rest_jax.core.effects import Status
 from rest_jax.evaluation.records import Record
 
 RESAMPLES = 10_000
+FEWEST_SEEDS = 3
+"""Rows of fewer seeds keep them as they are: one seed shows nothing of their spread, two next to nothing."""
 
 METRICS: dict[str, tuple[Callable[[Record], float], Callable[[Record], float]]] = {
     "em": (lambda r: r.em, lambda r: 1.0),
@@ -75,14 +82,15 @@ def value(records: Iterable[Record], metric: str) -> float:
 
 
 def interval(records: Sequence[Record], metric: str, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Percentile bootstrap interval of a metric over question clusters; (NaN, NaN) without records."""
+    """Percentile bootstrap interval of a metric over questions, and over seeds where there are `FEWEST_SEEDS` or more;
+    (NaN, NaN) without records."""
     kept = [record for record in records if not record.masked]
     ids = sorted({record.question_id for record in kept})
     if not ids:
         return (math.nan, math.nan)
-    sums = _clustered(kept, ids, metric)
-    draws = _resampled_counts(len(ids), seed) @ sums
-    return _quantiles(_ratios(draws), confidence)
+    cells = _cells(kept, ids, _drawn_seeds(kept), metric)
+    (values,) = _resampled([cells], seed)
+    return _quantiles(values, confidence)
 
 
 def compare(
@@ -95,30 +103,31 @@ def compare(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Comparison:
-    """Paired bootstrap of a difference: the same resampled questions for both sides.
+    """Paired bootstrap of a difference: the same drawn questions and seeds for both sides.
 
-    Only questions that both sides have (unmasked) take part.
+    Only questions that both sides have (unmasked) take part. Seeds are drawn of a side that has `FEWEST_SEEDS` or more;
+    the other side keeps its own. A difference that is the same in every cell has no width: no resample shows what one
+    more question or seed might.
     """
-    kept_a = [record for record in records_a if not record.masked]
-    kept_b = [record for record in records_b if not record.masked]
-    ids = sorted({r.question_id for r in kept_a} & {r.question_id for r in kept_b})
-    if not ids:
+    asked_a, asked_b = ({r.question_id for r in records if not r.masked} for records in (records_a, records_b))
+    both = asked_a & asked_b
+    if not both:
         return Comparison(a, b, metric, math.nan, (math.nan, math.nan), 0, ())
-    sums_a, sums_b = _clustered(kept_a, ids, metric), _clustered(kept_b, ids, metric)
-    counts = _resampled_counts(len(ids), seed)
-    ci = _quantiles(_ratios(counts @ sums_a) - _ratios(counts @ sums_b), confidence)
+    kept_a = [record for record in records_a if not record.masked and record.question_id in both]
+    kept_b = [record for record in records_b if not record.masked and record.question_id in both]
+    drawn = sorted({*_drawn_seeds(kept_a), *_drawn_seeds(kept_b)})
+    cells_a, cells_b = (_cells(kept, sorted(both), drawn, metric) for kept in (kept_a, kept_b))
+    values_a, values_b = _resampled([cells_a, cells_b], seed)
     seeds = sorted({r.seed for r in kept_a} & {r.seed for r in kept_b})
-    known = set(ids)
     return Comparison(
         a=a,
         b=b,
         metric=metric,
-        difference=_ratio(*sums_a.sum(0)) - _ratio(*sums_b.sum(0)),
-        ci=ci,
-        questions=len(ids),
+        difference=value(kept_a, metric) - value(kept_b, metric),
+        ci=_quantiles(values_a - values_b, confidence),
+        questions=len(both),
         per_seed=tuple(
-            value([r for r in kept_a if r.seed == s and r.question_id in known], metric)
-            - value([r for r in kept_b if r.seed == s and r.question_id in known], metric)
+            value([r for r in kept_a if r.seed == s], metric) - value([r for r in kept_b if r.seed == s], metric)
             for s in seeds
         ),
     )
@@ -179,19 +188,39 @@ def _sums(records: Sequence[Record], metric: str) -> np.ndarray:
     return np.array([(top(record), bottom(record)) for record in records], np.float64).reshape(-1, 2)
 
 
-def _clustered(records: Sequence[Record], ids: Sequence[str], metric: str) -> np.ndarray:
-    """[questions, 2]: numerator and denominator summed within each question."""
-    place = {question_id: row for row, question_id in enumerate(ids)}
-    kept = [record for record in records if record.question_id in place]
-    clustered = np.zeros((len(ids), 2))
-    np.add.at(clustered, [place[record.question_id] for record in kept], _sums(kept, metric))
-    return clustered
+def _drawn_seeds(records: Sequence[Record]) -> list[int]:
+    """The seeds of a row that are resampled: all, or none where they are too few."""
+    seeds = sorted({record.seed for record in records})
+    return seeds if len(seeds) >= FEWEST_SEEDS else []
 
 
-def _resampled_counts(questions: int, seed: int) -> np.ndarray:
-    """[RESAMPLES, questions]: how often each question was drawn."""
+def _cells(records: Sequence[Record], ids: Sequence[str], drawn: Sequence[int], metric: str) -> np.ndarray:
+    """[seeds, questions, 2]: numerator and denominator summed within each cell of a drawn seed and a question.
+
+    A row whose own seeds are not drawn has the sums over all of them in each, so that whichever are drawn leave it
+    alone; where none are drawn there is one.
+    """
+    place = {question_id: column for column, question_id in enumerate(ids)}
+    own = {seed: drawn.index(seed) for seed in _drawn_seeds(records)}
+    cells = np.zeros((max(1, len(drawn)), len(ids), 2))
+    where = [own.get(record.seed, 0) for record in records], [place[record.question_id] for record in records]
+    np.add.at(cells, where, _sums(records, metric))
+    return cells if own else np.broadcast_to(cells[0], cells.shape)
+
+
+def _resampled(sides: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
+    """Of the cells [seeds, questions, 2] of each side: its metric in every resample, [RESAMPLES]; all sides have the
+    same draws."""
     rng = np.random.default_rng(seed)
-    return rng.multinomial(questions, np.full(questions, 1 / questions), size=RESAMPLES).astype(np.float64)
+    seeds, questions, _ = sides[0].shape
+    questions_drawn, seeds_drawn = _resampled_counts(rng, questions), _resampled_counts(rng, seeds)
+    by_seed = (np.tensordot(questions_drawn, cells, (1, 1)) for cells in sides)  # [RESAMPLES, seeds, 2] each
+    return [_ratios(np.einsum("rs,rsk->rk", seeds_drawn, sums)) for sums in by_seed]
+
+
+def _resampled_counts(rng: np.random.Generator, n: int) -> np.ndarray:
+    """[RESAMPLES, n]: how often each of n was drawn, n times with replacement."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
 
 
 def _ratio(top: float, bottom: float) -> float:

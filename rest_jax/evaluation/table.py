@@ -69,7 +69,7 @@ def row(
     kept_fraction: float = math.nan,
     remark: str = "",
 ) -> Row:
-    """Summarise records; the interval is a 95 % bootstrap over questions."""
+    """Summarise records; the interval is `statistics.interval` at 95 %."""
     counted = [record for record in records if not record.masked]
     return Row(
         name=name,

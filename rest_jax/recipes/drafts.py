@@ -30,7 +30,7 @@ class Checked:
     before: Row
     """Of the drafts."""
     gain: Comparison
-    """The answers' EM less the drafts', paired by question."""
+    """The answers' EM less the drafts', paired by question and seed."""
 
 
 def checked_answers(run: Path, name: str) -> Checked:

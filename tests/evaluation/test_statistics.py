@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rest_jax.evaluation import statistics
 from rest_jax.evaluation.records import Record
 from rest_jax.evaluation.statistics import (
     Discordance,
@@ -128,6 +129,72 @@ def test_bootstrap_of_two_questions_is_worked_out_by_hand() -> None:
     records = [made(0, 1.0), made(1, 0.0)]
     assert interval(records, "em") == (0.0, 1.0)
     assert interval(records, "em", confidence=0.4) == (0.5, 0.5), "between the quantiles 0.3 and 0.7"
+
+
+def of_seeds(*rates: float, questions: int = 20) -> list[Record]:
+    """Each seed has its own rate, the same of every question."""
+    return [made(i, rate, seed=s) for s, rate in enumerate(rates) for i in range(questions)]
+
+
+def test_where_questions_do_not_differ_seeds_alone_do() -> None:
+    """One seed of three right, so the resampled mean is 0, 1/3, 2/3 or 1 in 8, 12, 6 and 1 of 27 draws."""
+    records = of_seeds(0.0, 0.0, 1.0)
+    assert interval(records, "em") == (0.0, 1.0), "more than 0.975 is reached at 1 alone"
+    assert interval(records, "em", confidence=0.9) == (0.0, pytest.approx(2 / 3)), "8/27 is beyond 0.05, 26/27 0.95"
+    assert interval(records, "em", confidence=0.2) == (pytest.approx(1 / 3), pytest.approx(1 / 3)), "20/27 beyond 0.6"
+
+
+def test_two_seeds_are_not_drawn() -> None:
+    assert interval(of_seeds(0.0, 1.0), "em") == (0.5, 0.5)
+    assert compare("a", "b", "em", of_seeds(0.0, 1.0), of_seeds(0.0, 0.0)).ci == (0.5, 0.5)
+
+
+def test_variances_of_seeds_and_questions_add_up() -> None:
+    """Of y = a_s + b_q the mean has the variance var(a)/S + var(b)/Q: here 2/3 · 0.2²/40 and as much again."""
+    steps = (-0.2, 0.0, 0.2)
+    records = [made(q, 0.5 + steps[s % 3] + steps[q % 3], seed=s) for s in range(39) for q in range(39)]
+    half = 1.96 * math.sqrt(2 * (2 / 3 * 0.2**2) / 39)
+    assert interval(records, "em") == (pytest.approx(0.5 - half, abs=0.003), pytest.approx(0.5 + half, abs=0.003))
+
+
+def test_pairing_by_seed_removes_what_both_sides_share() -> None:
+    a, b = of_seeds(0.4, 0.6, 0.9), of_seeds(0.1, 0.3, 0.6)
+    paired = compare("a", "b", "em", a, b)
+    assert paired.ci == (pytest.approx(0.3), pytest.approx(0.3))
+    assert paired.per_seed == (pytest.approx(0.3),) * 3
+    others = [replace(record, seed=record.seed + 7) for record in b]
+    low, high = compare("a", "b", "em", a, others).ci
+    assert low < 0.2 < 0.4 < high, "of other seeds nothing is shared"
+
+
+def test_beside_one_seed_those_of_the_other_side_are_drawn() -> None:
+    """As in `test_where_questions_do_not_differ_seeds_alone_do`, 0.5 lower, and the other way round."""
+    several, one = of_seeds(0.0, 0.0, 1.0), of_seeds(0.5)
+    below = compare("several", "one", "em", several, one, confidence=0.9)
+    assert below.difference == pytest.approx(1 / 3 - 0.5)
+    assert below.ci == (pytest.approx(-0.5), pytest.approx(2 / 3 - 0.5))
+    above = compare("one", "several", "em", one, several, confidence=0.9)
+    assert above.ci == (pytest.approx(0.5 - 2 / 3), pytest.approx(0.5))
+
+
+def test_the_interval_covers_where_seeds_differ_and_that_over_questions_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """200 tables of 5 seeds × 40 questions: the share right of a cell is 0.5 + N(0, 0.1) of its seed + U(-0.3, 0.3) of
+    its question. A share of 200 is two binomial deviations below 0.95 at 0.919."""
+    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
+    rng = np.random.default_rng(0)
+    covered = {"questions": 0, "both": 0}
+    for _ in range(200):
+        right = 0.5 + 0.1 * rng.standard_normal((5, 1)) + rng.uniform(-0.3, 0.3, 40)
+        em = (rng.random((5, 40)) < right).astype(float)
+        records = [made(q, em[s, q], seed=s) for s in range(5) for q in range(40)]
+        fixed = [replace(record, seed=0) for record in records]
+        for over, table in (("questions", fixed), ("both", records)):
+            low, high = interval(table, "em")
+            covered[over] += low <= 0.5 <= high
+    assert covered["both"] / 200 >= 0.919
+    assert covered["questions"] / 200 < 0.919
 
 
 @pytest.mark.parametrize(
