@@ -42,6 +42,9 @@ METRICS: dict[str, tuple[Callable[[Record], float], Callable[[Record], float]]] 
 }
 """Name → (numerator, denominator) of one record."""
 
+COUNTS = frozenset({"searches_per_trajectory", "trials_per_trajectory", "calls_per_trajectory"})
+"""The metrics that are no rates in [0, 1]."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -83,12 +86,18 @@ def value(records: Iterable[Record], metric: str) -> float:
 
 def interval(records: Sequence[Record], metric: str, *, confidence: float = 0.95, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap interval of a metric over questions, and over seeds where there are `FEWEST_SEEDS` or more;
-    (NaN, NaN) without records."""
+    (NaN, NaN) without records.
+
+    A rate that is 0 or 1 in every question has the bounds of Clopper and Pearson (1934) for so many questions, because
+    no resample of it differs from it.
+    """
     kept = [record for record in records if not record.masked]
     ids = sorted({record.question_id for record in kept})
     if not ids:
         return (math.nan, math.nan)
     cells = _cells(kept, ids, _drawn_seeds(kept), metric)
+    if metric not in COUNTS and (bounds := _bounds_at_an_end(cells.sum(0), confidence)):
+        return bounds
     (values,) = _resampled([cells], seed)
     return _quantiles(values, confidence)
 
@@ -221,6 +230,16 @@ def _resampled(sides: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
 def _resampled_counts(rng: np.random.Generator, n: int) -> np.ndarray:
     """[RESAMPLES, n]: how often each of n was drawn, n times with replacement."""
     return rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+
+
+def _bounds_at_an_end(sums: np.ndarray, confidence: float) -> tuple[float, float] | None:
+    """Clopper-Pearson's bounds of a rate that is 0, or 1, in every question by its sums, [questions, 2]; else None."""
+    top, bottom = sums.T
+    n = np.count_nonzero(bottom)
+    if not n or not (np.array_equal(top, bottom) or not top.any()):
+        return None
+    within = float(((1 - confidence) / 2) ** (1 / n))
+    return (within, 1.0) if top.any() else (0.0, 1 - within)
 
 
 def _ratio(top: float, bottom: float) -> float:

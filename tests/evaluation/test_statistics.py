@@ -198,6 +198,29 @@ def test_the_interval_covers_where_seeds_differ_and_that_over_questions_does_not
 
 
 @pytest.mark.parametrize(
+    ("n", "em", "expected"),
+    [(100, 0.0, (0.0, 0.036217)), (10, 1.0, (0.691503, 1.0)), (1, 0.0, (0.0, 0.975)), (2, 1.0, (0.158114, 1.0))],
+)
+def test_at_0_and_1_the_bounds_are_clopper_pearsons(n: int, em: float, expected: tuple[float, float]) -> None:
+    """1 - 0.025^(1/n) is that rate of which n questions are all wrong once in 40 times; of one question it is 0.975."""
+    assert interval([made(i, em) for i in range(n)], "em") == pytest.approx(expected, abs=1e-6)
+    seeds = [made(i, em, seed=s) for i in range(n) for s in range(5)]
+    assert interval(seeds, "em") == pytest.approx(expected, abs=1e-6), "a question's seeds are no further questions"
+
+
+def test_clopper_pearson_counts_the_questions_that_the_metric_has() -> None:
+    records = [made(0, 0.0), made(1, 0.0), made(2, 1.0, well_formed=False)]
+    assert interval(records, "em_well_formed") == pytest.approx((0.0, 1 - math.sqrt(0.025)))
+
+
+def test_what_is_no_rate_or_stands_elsewhere_has_no_bounds_of_a_rate() -> None:
+    records = [replace(made(i, 0.25), searches=1) for i in range(10)]
+    assert interval(records, "f1") == (0.25, 0.25)
+    assert interval(records, "searches_per_trajectory") == (1.0, 1.0)
+    assert math.isnan(interval(records, "em_first")[0]), "nobody has made an attempt"
+
+
+@pytest.mark.parametrize(
     ("only_a", "only_b", "p"),
     [(0, 0, 1.0), (1, 0, 1.0), (5, 0, 2 / 32), (4, 1, 2 * 6 / 32), (3, 3, 1.0), (1, 9, 2 * 11 / 1024)],
 )
