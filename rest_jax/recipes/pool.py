@@ -26,6 +26,8 @@ from rest_jax.recipes.summary import Measured, summarise
 from rest_jax.recipes.verify import walked
 
 SCHEMA_VERSION = 1
+_SAID_OF_INTERVALS = "; intervals: 95 % bootstrap over questions"
+"""How a note of evidence ended before the pooled summary said it, which knows of how many seeds."""
 _FIELDS = tuple(field.name for field in fields(Record))
 
 
@@ -150,7 +152,8 @@ def _read(path: Path) -> Evidence:
         raise UserError(f"{path}: evidence of schema version {version}, this rest_jax reads {SCHEMA_VERSION}")
     try:
         measured = tuple(map(_measured, lines))
-        return Evidence(**about, measured=measured)
+        said = tuple(note.removesuffix(_SAID_OF_INTERVALS) for note in about.pop("notes"))
+        return Evidence(**about, notes=said, measured=measured)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); write it again from its runs") from None
 

@@ -338,7 +338,7 @@ def notes(config: RestConfig, task: Task) -> list[str]:
     found = supported(task, measured_on(config, task), played(config), config.tools, closed_book=True)
     drawn = f"temperature {warmth:g}" if warmth else "greedy"
     return [
-        f"{task.name}, split {config.evaluate.split}, {drawn}; intervals: 95 % bootstrap over questions",
+        f"{task.name}, split {config.evaluate.split}, {drawn}",
         *([about_search(task, config.tools)] if any(agent(name).tools for name in played(config)) else []),
         *told_by_oracle(config.agent),
         *(

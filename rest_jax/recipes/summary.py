@@ -9,9 +9,10 @@ from itertools import combinations
 from typing import Any
 
 from rest_jax.evaluation.records import Record
-from rest_jax.evaluation.statistics import compare
+from rest_jax.evaluation.statistics import FEWEST_SEEDS, compare
 from rest_jax.evaluation.table import row, to_json
 
+SCHEMA_VERSION = 2
 COMPARED = ("em", "em_well_formed", "em_grounded")
 COMPARED_AS_METHODS = ("em", "em_majority", "em_any")
 
@@ -57,7 +58,7 @@ def summarise(
     as_methods = [(f"{one}: {last}", f"{one}: pilot") for last in final for one in methods]
     as_methods += [(f"{a}: {last}", f"{b}: {last}") for last in final for a, b in combinations(methods, 2)]
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "title": title,
         "task": dict(described),
         "rows": [to_json(_row(name, entries, task)) for name, entries in pooled.items()],
@@ -67,7 +68,7 @@ def summarise(
             for a, b in compared
             for metric in metrics
         ],
-        "notes": [f"seeds {', '.join(map(str, seeds))}", *notes],
+        "notes": [f"seeds {', '.join(map(str, seeds))}; intervals: 95 % bootstrap over {_over(len(seeds))}", *notes],
         "warnings": list(warnings),
     }
 
@@ -75,6 +76,13 @@ def summarise(
 def curve(summary: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The rows that form the curve over generations."""
     return [r for r in summary["rows"] if r["name"] in ("prompted", "pilot") or r["name"].startswith("gen ")]
+
+
+def _over(seeds: int) -> str:
+    """What the intervals of a run of so many seeds are over. Some of its rows are measured once for all seeds."""
+    if seeds < FEWEST_SEEDS:
+        return "questions; these seeds fixed"
+    return f"questions and seeds (a row of fewer than {FEWEST_SEEDS} seeds: over questions; these seeds fixed)"
 
 
 def _row(name: str, entries: Sequence[Measured], task: str) -> Any:

@@ -29,7 +29,7 @@ from rest_jax.recipes.improve import MODEL
 from rest_jax.recipes.loop import RECORDS, REWARDS
 from rest_jax.recipes.run import measure, read_summary, summary_of
 from rest_jax.recipes.stages import Done, RunFolder, Work, changed, finished_stages
-from rest_jax.recipes.summary import Measured
+from rest_jax.recipes.summary import SCHEMA_VERSION, Measured
 from rest_jax.recipes.workbench import HEARD, TRAJECTORIES, Player, RolloutSpec
 from rest_jax.rollout import store
 from rest_jax.rollout.episode import Job
@@ -67,7 +67,11 @@ def verify(run: Path) -> Verified:
     with walked(run) as walk:
         anew = json.loads(json.dumps(summary_of(walk.config, walk.task, walk.measured, summary["warnings"])))
     audit = walk.audit
-    audit.tell("summary.json", _unlike(_timeless(summary), _timeless(anew)))
+    if (version := summary.get("schema_version")) == SCHEMA_VERSION:
+        audit.tell("summary.json", _unlike(_timeless(summary), _timeless(anew)))
+    else:
+        written = f"of schema version {version}, this rest_jax writes {SCHEMA_VERSION}: `rest-jax run` writes it anew"
+        audit.tell("summary.json", [written])
     return Verified(run_digest(run), len(audit.stages), audit.trajectories, tuple(audit.differences))
 
 

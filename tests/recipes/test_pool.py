@@ -13,6 +13,7 @@ import rest_jax
 from rest_jax.cli.main import main
 from rest_jax.core.errors import UserError
 from rest_jax.evaluation.records import OF_ATTEMPTS
+from rest_jax.evaluation.statistics import interval
 from rest_jax.recipes.pool import evidence_of, pooled, summary, write_evidence
 
 TIMELESS = ("rows", "comparisons", "notes", "task", "title")
@@ -30,6 +31,11 @@ def untimed(found: dict) -> dict:
     return {**{key: found[key] for key in TIMELESS}, "rows": rows}
 
 
+def unfolded(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, whatever the width of the terminal."""
+    return " ".join(capsys.readouterr().out.split())
+
+
 def test_seeds_of_two_runs_are_the_table_of_one(
     finished_run: Path, other_seed: Path, tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -41,7 +47,7 @@ def test_seeds_of_two_runs_are_the_table_of_one(
     out, together = tmp_path / "out.json", tmp_path / "together.jsonl"
     assert main(["pool", *map(str, files), "--json", str(out), "--evidence", str(together)]) == 0
     assert untimed(json.loads(out.read_text())) == untimed(both)
-    assert "seeds 0, 1" in capsys.readouterr().out
+    assert "seeds 0, 1; intervals: 95 % bootstrap over questions; these seeds fixed" in unfolded(capsys)
     assert untimed(summary(pooled([together]))) == untimed(both)
 
 
@@ -76,6 +82,31 @@ def test_evidence_that_was_written_before_records_told_of_attempts_is_read(finis
         assert all(not any(line["records"].pop(name)) for name in OF_ATTEMPTS)
     file.write_text("\n".join(map(json.dumps, [about, *lines])))
     assert summary(evidence_of(file)) == summary(evidence)
+
+
+def test_what_older_evidence_says_of_intervals_is_left_to_the_pooled_summary(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    evidence, file = evidence_of(finished_run), tmp_path / "evidence.jsonl"
+    first, *others = evidence.notes
+    write_evidence(file, replace(evidence, notes=(f"{first}; intervals: 95 % bootstrap over questions", *others)))
+    assert summary(evidence_of(file)) == summary(evidence)
+
+
+def test_three_seeds_and_more_are_resampled(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the published five: what was measured once for all seeds is over questions, and all of it was wrong."""
+    published = sorted((Path(__file__).parents[2] / "docs" / "evidence" / "atlas_proof").glob("*.jsonl"))
+    found = summary(pooled(published))
+    rows = {row["name"]: row for row in found["rows"]}
+    wrong = [0.0, pytest.approx(1 - 0.025 ** (1 / 100))]
+    assert (rows["prompted"]["seeds"], rows["prompted"]["em_ci"]) == (1, wrong)
+    fixed = [replace(r, seed=0) for one in pooled(published).measured if one.name == "gen 2" for r in one.records]
+    (low, high), (inner_low, inner_high) = rows["gen 2"]["em_ci"], interval(fixed, "em")
+    assert low < inner_low < inner_high < high
+    assert main(["pool", *map(str, published)]) == 0
+    said = unfolded(capsys)
+    assert "bootstrap over questions and seeds (a row of fewer than 3 seeds: over questions; these seeds fixed)" in said
+    assert said.count("bootstrap") == 1
 
 
 def test_what_cannot_be_pooled(finished_run: Path, other_seed: Path, tmp_path: Path) -> None:

@@ -44,6 +44,12 @@ def test_a_run_that_nobody_touched(finished_run: Path, capsys: pytest.CaptureFix
     assert {path: path.read_bytes() for path in finished_run.rglob("*.json")} == before
 
 
+def test_a_summary_of_another_version(run: Path) -> None:
+    edit(run / "summary.json", lambda content: content.update(schema_version=1, rows=[]))
+    (line,) = verify(run).differences
+    assert line == "summary.json: of schema version 1, this rest_jax writes 2: `rest-jax run` writes it anew"
+
+
 def test_another_digest_than_was_told(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(finished_run), "--digest", "abc"]) == 1
     assert f"differs: run digest: {run_digest(finished_run)}, not abc" in capsys.readouterr().out
