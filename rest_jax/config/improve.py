@@ -70,7 +70,7 @@ class ImproveSettings:
     per_question: Positive | None = 4
     """The most trajectories kept of one question (ReST-EM's cut-off); null keeps all."""
     weighting: WeightingSettings | None = None
-    """How much each attempt of what is kept counts; null: all the same. Of several candidates the best is learned."""
+    """How much each attempt of what is kept counts; null: all the same."""
     include_seed: bool = True
     """Keep the pilot's demonstrations in the mixture."""
     start: Literal["base", "previous"] = "previous"

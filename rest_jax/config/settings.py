@@ -369,14 +369,6 @@ class RestConfig:
         yield from control_conflicts(self)
         if self.policies.judge is None and self.judge is not None:
             yield "policies", "no judge, who is to be asked; say where it is: judge: {url: …, model: …}"
-        if self.judge is not None and self.judge.ranking is not None:
-            for place, one in enumerate(self.generations):
-                if one.improve.weighting is not None:
-                    yield (
-                        f"generations.{place}.improve",
-                        "weighting learns the best candidate by the task's metric, and judge.ranking by its own word; "
-                        "leave one of the two out",
-                    )
         labels = [student.label for student in self.students]
         if len(set(labels)) < len(labels):
             yield "students", f"expected different names, got {labels}; stages and rows are called after them"

@@ -21,7 +21,7 @@ from rest_jax.recipes.endpoints import REPLIES
 from rest_jax.recipes.loop import grow_spec
 from rest_jax.recipes.mixture import Grown, rewarded, thresholded
 from rest_jax.recipes.players import models_of_run
-from rest_jax.recipes.rehearsal import bound, refuse_too_long, work
+from rest_jax.recipes.rehearsal import bound, rehearse, work
 from rest_jax.recipes.run import refuse_too_few
 from rest_jax.recipes.stages import held, is_run
 from rest_jax.recipes.workbench import Player, Workbench, open_workbench
@@ -100,7 +100,7 @@ def estimate(
         opened as bench,
         tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch,
     ):
-        refuse_too_long(config, task, bench.engine.codec)
+        rehearse(config, task, bench.engine.codec)
         return preflight(config, bench, Path(scratch), bench.base, questions=questions, samples=samples)
 
 

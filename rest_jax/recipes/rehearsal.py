@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from rest_jax.agents.attempts import is_attempt
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.registry import agent, as_method, tries_again
 from rest_jax.config.settings import AgentSettings, EngineSettings, ImproveSettings, RestConfig
@@ -88,9 +89,10 @@ def rehearsed(task: Task, codec: TextCodec, settings: AgentSettings, most: int) 
     )
 
 
-def refuse_too_long(config: RestConfig, task: Task, codec: TextCodec) -> None:
+def rehearse(config: RestConfig, task: Task, codec: TextCodec) -> None:
     """Raise UserError where none of a method's rehearsed demonstrations has room, with the prompt that is shown there:
-    in the sampler's widest cache, or in a packed row of an Improve. A run would notice after its Grow.
+    in the sampler's widest cache, or in a packed row of an Improve; and where there is nothing in them that
+    `improve.weighting` could weight. A run would notice after its Grow.
 
     What searches show beyond the demonstrated passage is not counted, so what passes may still turn out too long.
     """
@@ -107,6 +109,7 @@ def refuse_too_long(config: RestConfig, task: Task, codec: TextCodec) -> None:
         _refuse_long_contexts(config.engine, _longest_contexts(played), 0)
     for name in config.agent.methods:
         played = rehearsed(task, codec, as_method(config.agent, name), REHEARSED)
+        _refuse_weightless(config, name, played)
         _refuse_long_method(config, codec, played, min(map(len, shown(name)), default=0))
 
 
@@ -121,7 +124,7 @@ def _shared(config: RestConfig) -> Iterator[Sequence[str]]:
 
 
 def _refuse_long_method(config: RestConfig, codec: TextCodec, played: Sequence[Trajectory], begun: int) -> None:
-    """`refuse_too_long` for one method that is learned, whose shortest beginning has so many tokens."""
+    """`rehearse` for one method that is learned, whose shortest beginning has so many tokens."""
     contexts = _longest_contexts(played)
     examples = [len(example.ids) for one in played for example in examples_of(one, codec, prompt="bare")]
     bare = config.agent.bare
@@ -136,6 +139,18 @@ def _refuse_long_method(config: RestConfig, codec: TextCodec, played: Sequence[T
         learned = before if improve.prompt == "same" else 0
         _refuse_long_examples(f"generations.{place}.improve", improve, examples, learned)
         bare = (config.agent.bare if improve.start == "base" else bare) or improve.prompt == "bare"
+
+
+def _refuse_weightless(config: RestConfig, method: str, played: Sequence[Trajectory]) -> None:
+    if any(is_attempt(call) for one in played for call in one.calls):
+        return
+    for place, generation in enumerate(config.generations):
+        if generation.improve.weighting is not None:
+            raise UserError(
+                f"generations.{place}.improve.weighting: no call of agent '{method}' is an attempt that could be "
+                f"weighted, so all would count the same; leave weighting out, or take one that attempts a question, "
+                f"such as rise_collect or cot"
+            )
 
 
 def _longest_contexts(played: Sequence[Trajectory]) -> list[int]:

@@ -29,7 +29,7 @@ from rest_jax.recipes.calibrate import measured_rates
 from rest_jax.recipes.controls import ROWS, control, floor
 from rest_jax.recipes.environment import environment
 from rest_jax.recipes.loop import Loop
-from rest_jax.recipes.rehearsal import bound, refuse_too_long, work
+from rest_jax.recipes.rehearsal import bound, rehearse, work
 from rest_jax.recipes.report import write_run_report
 from rest_jax.recipes.rest import as_methods, rest
 from rest_jax.recipes.stages import SUMMARY, Done, RunFolder, finished_stages, open_run, read_environment
@@ -100,7 +100,7 @@ def _played(
             group=group,
             plays=played(config),
         ) as bench:
-            refuse_too_long(config, task, bench.engine.codec)
+            rehearse(config, task, bench.engine.codec)
             seated = students.seated(config, bench, offline=offline)  # before the bench has rows: they take turns
             announce(config, bench, folder.emit)
             measured = measure(config, folder, bench, seated)
@@ -193,7 +193,7 @@ def dry_run(config: RestConfig, *, offline: bool = False) -> list[str]:
     refuse_too_few(config, task)
     folder = catalog.resolve(config.model.name, offline=offline)
     codec = tokenizer.load(folder)
-    refuse_too_long(config, task, codec)
+    rehearse(config, task, codec)
     for student in config.students:
         catalog.resolve(student.name, offline=offline)
     planned = work(config, task, codec)

@@ -15,7 +15,7 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.policy import TextCodec
 from rest_jax.models import tokenizer
 from rest_jax.recipes.plan import Lengths
-from rest_jax.recipes.rehearsal import lengths, refuse_too_long, work
+from rest_jax.recipes.rehearsal import lengths, rehearse, work
 from rest_jax.recipes.run import refuse_too_few
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.task import Task
@@ -46,17 +46,24 @@ def atlas(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Task:
 def test_the_documented_preset_over_the_quickstart_has_room(example: Path, atlas: Task, codec: TextCodec) -> None:
     config = load(example, RestConfig).value
     refuse_too_few(config, atlas)
-    refuse_too_long(config, atlas, codec)
+    rehearse(config, atlas, codec)
 
 
 def test_what_a_run_shares_has_room_whoever_plays_it(example: Path, atlas: Task, codec: TextCodec) -> None:
     """The prompted model's own beginning has room; those of a row's method are shared where the pilot keeps its
     prompt."""
     measured = ["engine.shared=480", "evaluate.methods=[self_refine]", "engine.widths=[640]"]
-    refuse_too_long(load(example, RestConfig, measured).value, atlas, codec)
+    rehearse(load(example, RestConfig, measured).value, atlas, codec)
     keeping = [*measured, "pilot.improve.prompt=same", "pilot.improve.length=1024"]
     with pytest.raises(UserError, match=r"engine\.shared is 480, but the beginnings that transcripts share have \d+"):
-        refuse_too_long(load(example, RestConfig, keeping).value, atlas, codec)
+        rehearse(load(example, RestConfig, keeping).value, atlas, codec)
+
+
+def test_weighting_is_refused_where_no_call_is_an_attempt(example: Path, atlas: Task, codec: TextCodec) -> None:
+    weighted = ["generations.0.improve.weighting={}"]
+    rehearse(load(example, RestConfig, weighted).value, atlas, codec)
+    with pytest.raises(UserError, match=r"generations\.0\.improve\.weighting: no call of agent 'closed_book' is an"):
+        rehearse(load(example, RestConfig, [*weighted, "agent.name=closed_book"]).value, atlas, codec)
 
 
 def test_where_nothing_is_demonstrated_a_trajectory_is_as_long_as_it_may_be(
@@ -66,7 +73,7 @@ def test_where_nothing_is_demonstrated_a_trajectory_is_as_long_as_it_may_be(
         example, RestConfig, ["pilot.demonstrations=0", "agent.shots=0", "agent.turns=5", "agent.turn_tokens=40"]
     ).value
     bare = replace(atlas, sources={}, examples=())
-    refuse_too_long(config, bare, codec)
+    rehearse(config, bare, codec)
     assert lengths(bare, codec, config.agent) == Lengths(
         sampled=40 * config.agent.turns, prefilled=40 * config.agent.turns
     )
@@ -96,13 +103,13 @@ def test_what_has_no_room_is_refused_before_anything_is_sampled(
     overrides: list[str], why: str, example: Path, atlas: Task, codec: TextCodec
 ) -> None:
     with pytest.raises(UserError, match=why):
-        refuse_too_long(load(example, RestConfig, overrides).value, atlas, codec)
+        rehearse(load(example, RestConfig, overrides).value, atlas, codec)
 
 
 def test_who_was_trained_bare_is_shown_no_worked_examples(example: Path, atlas: Task, codec: TextCodec) -> None:
     """So they take no room of what it says, neither while it grows nor in an example with its prompt as sampled; who
     starts from the base model and is trained with that prompt is shown them again."""
     bare = ["engine.shared=0", "generations.1.improve.prompt=same"]
-    refuse_too_long(load(example, RestConfig, bare).value, atlas, codec)
+    rehearse(load(example, RestConfig, bare).value, atlas, codec)
     with pytest.raises(UserError, match=r"engine\.widths"):
-        refuse_too_long(load(example, RestConfig, [*bare, "generations.0.improve.prompt=same"]).value, atlas, codec)
+        rehearse(load(example, RestConfig, [*bare, "generations.0.improve.prompt=same"]).value, atlas, codec)
