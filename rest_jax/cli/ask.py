@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-STYLES = {"model": ("thinks", "cyan"), "tool": ("observes", "yellow"), "answer": ("answers", "bold green")}
+STYLES = {
+    "model": ("thinks", "cyan"),
+    "tool": ("observes", "yellow"),
+    "answer": ("answers", "bold green"),
+    "source": ("cites", "magenta"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

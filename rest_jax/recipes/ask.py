@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from rest_jax.agents.registry import agent, as_method
+from rest_jax.agents.search_agent.readings import attributions
 from rest_jax.config.settings import ModelSettings, RestConfig
 from rest_jax.core.effects import Agent, CallTool, Effect, Generate, Generated, Outcome, ToolReply
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener
 from rest_jax.core.text import valid_unicode
-from rest_jax.core.trajectory import Question
+from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.models import catalog
 from rest_jax.recipes.agent_file import agent_of, at_url, tools_of
 from rest_jax.recipes.players import config_of_run, model_of
@@ -26,7 +27,7 @@ from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.task import Task
 
 Tell = Callable[[str, str], None]
-"""Told (kind, text) for everything that happens; kind is model, tool or answer."""
+"""Told (kind, text) for everything that happens; kind is model, tool, answer or source."""
 
 
 def ask(
@@ -86,14 +87,22 @@ def ask(
             offline=offline,
             any_corpus=corpus is None,
         )
-        watch = partial(narrated, tell=partial(tell, who))
-        _play(opened, RolloutSpec([Question("asked", question, "")], "asked", watch=watch))
+        listen = partial(tell, who)
+        spec = RolloutSpec([Question("asked", question, "")], "asked", watch=partial(narrated, tell=listen))
+        for trajectory in _played(opened, spec):
+            cite(trajectory, listen)
 
 
-def _play(opened: AbstractContextManager[Workbench], spec: RolloutSpec) -> None:
+def _played(opened: AbstractContextManager[Workbench], spec: RolloutSpec) -> list[Trajectory]:
     """The bench is gone when this returns, so that the next has its memory."""
     with opened as bench, tempfile.TemporaryDirectory(prefix="rest_jax-") as scratch:
-        bench.play(Path(scratch), bench.base, spec)
+        return bench.play(Path(scratch), bench.base, spec)
+
+
+def cite(trajectory: Trajectory, tell: Tell) -> None:
+    """Tell the passages that an answer of the search agent cites."""
+    for link in attributions(trajectory):
+        tell("source", f"{link.link_text}: {link.snippet}" if link.link_text else link.snippet)
 
 
 def narrated(playing: Agent, tell: Tell) -> Agent:

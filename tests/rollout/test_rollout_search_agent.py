@@ -33,6 +33,7 @@ from rest_jax.core.transcript import Source
 from rest_jax.evaluation.records import is_grounded
 from rest_jax.models import tokenizer
 from rest_jax.policies.scripted import ScriptedPolicy
+from rest_jax.recipes.ask import cite
 from rest_jax.rollout import store
 from rest_jax.rollout.episode import Job
 from rest_jax.rollout.recording import encoder
@@ -120,6 +121,14 @@ def test_the_draft_and_the_links_of_the_answer_are_read_from_the_calls(demonstra
         (link,) = attributions(trajectory)
         last = gold[trajectory.question_id].turns[-2].observation
         assert f"{link.link_text}: {link.snippet}" == last
+
+
+def test_what_an_answer_cites_is_told(demonstrated, atlas):
+    gold = {one.question.id: one for one in atlas.sources["gold"]}
+    told: list[tuple[str, str]] = []
+    for trajectory in demonstrated:
+        cite(trajectory, lambda kind, text: told.append((kind, text)))
+    assert told == [("source", gold[one.question_id].turns[-2].observation) for one in demonstrated]
 
 
 def test_a_stored_trajectory_replays(demonstrated, atlas):
