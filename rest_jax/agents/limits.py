@@ -1,29 +1,33 @@
-"""How long an agent may go on, how much it is shown at once, and among how many replies it chooses."""
+"""How long an agent may go on, how much it is shown at once, and how it chooses among replies and answers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, fields
 
 from rest_jax.config.settings import AgentSettings
+from rest_jax.core.answers import normalise
 
 ELLIPSIS = " …"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """An agent's limits, as `AgentSettings` has them."""
+    """An agent's limits, as `AgentSettings` has them, and its task's voice."""
 
     turns: int
     turn_tokens: int
     observation_chars: int
     candidates: int = 1
     memory: int | None = None
+    voice: Callable[[str], Hashable] = normalise
+    """What makes two answers one in a vote (`Task.voice`)."""
 
     @staticmethod
-    def of(settings: AgentSettings, turn_tokens: int) -> Limits:
+    def of(settings: AgentSettings, turn_tokens: int, voice: Callable[[str], Hashable] = normalise) -> Limits:
         """The limits of these settings; `turn_tokens` are the method's own, for settings that say none."""
-        said = {field.name: getattr(settings, field.name) for field in fields(Limits)}
-        return Limits(**{**said, "turn_tokens": settings.turn_tokens or turn_tokens})
+        said = {field.name: getattr(settings, field.name) for field in fields(Limits) if field.name != "voice"}
+        return Limits(**{**said, "turn_tokens": settings.turn_tokens or turn_tokens}, voice=voice)
 
 
 def cut(text: str, chars: int) -> str:

@@ -17,6 +17,7 @@ from rest_jax.agents import (
     critic,
     detoxify,
     gates,
+    parallel,
     play,
     program,
     question_as_query,
@@ -299,6 +300,13 @@ _PROGRAMS = (
         beside=("test",),
     ),
     _POT,
+    replace(
+        _POT,
+        name="pot_parallel",
+        run=parallel.parallel(program.program_of_thought),
+        script=parallel.each_time(_POT.lines),
+        tries=True,
+    ),
     replace(
         _POT,
         name="pot_self_refine",

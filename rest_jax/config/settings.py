@@ -72,7 +72,7 @@ class AgentSettings:
     cot_reflexion_self, cot_resample, cot_resample_self), RISE (rise, rise_neutral, rise_parallel; rise_collect to learn
     from), CRITIC on toxicity (detoxify, detoxify_without_tool), text games (play, play_reflexion, play_resample),
     programs as answers (program, program_self_refine, program_reflexion, program_reflexion_self, program_resample,
-    program_resample_self), programs whose output is the answer (pot, pot_self_refine, pot_critic,
+    program_resample_self), programs whose output is the answer (pot, pot_parallel, pot_self_refine, pot_critic,
     pot_critic_without_tool, pot_critic_oracle), or one that `register_method` added."""
     also: Distinct[str] = ()
     """Other methods that the model learns to be beside `name`: demonstrations and Grows are played as each of them too.

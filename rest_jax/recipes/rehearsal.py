@@ -75,7 +75,7 @@ def rehearsed(task: Task, codec: TextCodec, settings: AgentSettings, most: int) 
     """
     method, some = agent(settings.name), (task.sources.get("gold") or task.examples)[:most]
     prompt = method.prompt_for(AgentSettings(name=settings.name, also=settings.also, bare=True))
-    limits = Limits.of(settings, method.turn_tokens)
+    limits = Limits.of(settings, method.turn_tokens, task.voice)
     jobs = [Job(demonstration.question, 0, 0, 0, task.name, "train", method.name) for demonstration in some]
     recalled = _Recalled({job.key: demonstration for job, demonstration in zip(jobs, some, strict=True)})
     return list(

@@ -222,7 +222,10 @@ class Workbench:
 
     def _roll(self, folder: Path, policy: Policy, cast: Cast, spec: RolloutSpec) -> list[Trajectory]:
         settings = replace(self.agent, candidates=spec.candidates or self.agent.candidates)
-        limits = {name: Limits.of(as_method(settings, name), method.turn_tokens) for name, (method, _) in cast.items()}
+        limits = {
+            name: Limits.of(as_method(settings, name), method.turn_tokens, self.task.voice)
+            for name, (method, _) in cast.items()
+        }
         sampling = spec.sampling or Sampling(self.agent.warmth())
         names = tuple(cast)
         jobs = [

@@ -3,6 +3,7 @@ how attempts are drawn, and what one's own may be made of."""
 
 import contextlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from rest_jax.agents.reflexion import LESSON, reflexion
 from rest_jax.agents.registry import NAMES, Method, agent
 from rest_jax.agents.replay import replay
 from rest_jax.agents.steps import steps_of
+from rest_jax.core.answers import normalise
 from rest_jax.core.chat import ChatFormat
 from rest_jax.core.effects import (
     ORACLE,
@@ -32,8 +34,10 @@ from rest_jax.core.effects import (
     ToolFault,
     ToolReply,
     finished,
+    stopped,
 )
 from rest_jax.core.trajectory import Question
+from rest_jax.tasks.numbers import number_voice
 from rest_jax.tasks.worked import worked_examples
 
 QUESTION = Question("q1", "Who founded Vell?", "")
@@ -128,6 +132,29 @@ def test_only_the_control_has_a_temperature_of_its_own(name, sampling):
         CallTool(ORACLE, {"answer": "Orr"}),
         CallTool(ORACLE, {"answer": "Sarn"}),
     ]
+
+
+def printed(number):
+    return ToolReply(number, {"status": "ok", "stdout": f"{number}\n"})
+
+
+@pytest.mark.parametrize(("voice", "answer"), [(normalise, "7"), (number_voice, "21.0")])
+def test_independent_attempts_vote_as_their_task_compares(voice, answer):
+    """As words 21.0, 21 and 21.00 are three answers, and 7 has most voices; as numbers they are one."""
+    method = agent("pot_parallel")
+    given = [one for number in ("21.0", "7", "21", "7", "21.00") for one in (said("print(x)"), printed(number))]
+    playing = method.run(QUESTION, method.prompt("base").bare(), replace(LIMITS, voice=voice))
+    outcome, asked = replay(playing, given)
+    assert outcome == finished(answer)
+    calls = [effect for effect in asked if isinstance(effect, Generate)]
+    assert [(call.trial, call.sampling) for call in calls] == [(n, Sampling(temperature=0.7)) for n in range(5)]
+    assert len({call.transcript for call in calls}) == 1, "none is told of another"
+
+
+def test_a_vote_without_one_of_its_attempts_is_masked():
+    assert run("pot_parallel", said("print(7)"), printed("7"), said("print(7)"), ToolReply("", fault=DOWN))[0] == (
+        stopped(Status.TOOL_FAILURE, DOWN.message)
+    )
 
 
 @pytest.mark.parametrize("memory", [1, 2, 3])

@@ -128,7 +128,7 @@ def test_a_reply_that_was_broken_off_is_not_read(name, finish, status):
     before = (found("Vell", "By Orr."),) if name == "question_as_query" or name.startswith("play") else ()
     broken = said(" Action: Finish[Orr] Answer: Orr", finish)
     # Where one part of a method has no room another is tried: the other method, the lesson, the next attempt.
-    more = 4 * ("resample" in name) + ("_to_" in name) + ("reflexion" in name)
+    more = 4 * ("resample" in name or name == "pot_parallel") + ("_to_" in name) + ("reflexion" in name)
     if finish is Finish.NONFINITE or "test" in method.prompt("base").beside:  # no room for tests is none for a program
         more = 0
     play = method.run(Question("q7", "Who founded Vell in 7?", "Orr"), method.prompt("base").bare(), LIMITS)

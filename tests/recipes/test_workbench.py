@@ -11,12 +11,14 @@ from pathlib import Path
 import jax
 import pytest
 
+from rest_jax.agents import registry
+from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Prompt
 from rest_jax.agents.registry import agent
 from rest_jax.config.policies import EndpointSettings, PoliciesSettings
 from rest_jax.config.settings import AgentSettings, EngineSettings, ModelSettings, TaskSettings, ToolsSettings
 from rest_jax.core.demonstration import Demonstration, Turn
-from rest_jax.core.effects import Agent, Status, ToolErrorKind
+from rest_jax.core.effects import Agent, Status, ToolErrorKind, finished
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import silent
 from rest_jax.core.trajectory import Question
@@ -90,6 +92,26 @@ def test_a_file_of_tools_serves_the_run(tiny_model: Path, atlas: Task, tmp_path:
     assert set(bench.versions) == {"search", "lookup"}
     assert [(t.answer, t.tool_calls) for t in by_file] == [(t.answer, t.tool_calls) for t in plain]
     assert {call.tool_version for t in by_file for call in t.tool_calls} == {bench.versions["search"]}
+
+
+def test_agents_vote_as_their_task_compares(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def one_voice(question: Question, prompt: Prompt, limits: Limits) -> Agent:
+        yield from ()
+        return finished(str(limits.voice("$2.50") == limits.voice("2.5")))
+
+    monkeypatch.setitem(registry._REGISTERED, "one_voice", replace(agent("cot"), name="one_voice", run=one_voice))
+    task = open_task(TaskSettings("arithmetic"))
+    opened = open_workbench(
+        task,
+        model=ModelSettings(str(tiny_model)),
+        agent_settings=AgentSettings("one_voice"),
+        engine=ENGINE,
+        tools=ToolsSettings(),
+        emit=silent,
+    )
+    with opened as bench:
+        (made,) = bench.demonstrate(tmp_path / "stage", task.demonstrations("gold", 1, seed=0), "train")
+    assert made.answer == "True", "arithmetic compares numbers"
 
 
 def test_an_adapter_without_the_agents_tools_is_refused(

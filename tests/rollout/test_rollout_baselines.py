@@ -204,6 +204,7 @@ def test_a_method_that_does_not_say_that_it_asks_the_oracle_is_not_answered(tool
         ("play_reflexion/never_won", ("lost", "lost", None, None, "lost")),
         ("play_resample/won_at_the_second", ("lost", "won")),
         ("pot_critic/correction_fails", ("7", None, "21", "21")),
+        ("pot_parallel/majority", ("7", "21", None, "21", None)),
     ],
 )
 def test_what_each_attempt_answered(branch, answers, tools):
@@ -271,6 +272,7 @@ def test_who_might_have_tried_again_has_them(branch, tools):
         "program_self_refine/repaired",
         "program_reflexion_self/learned",
         "pot_critic/corrected",
+        "pot_parallel/majority",
         "play_reflexion/learned",
         "detoxify/rewritten",
         "detoxify_without_tool/rewritten",
