@@ -22,7 +22,7 @@ def execute(options: argparse.Namespace) -> int:
     table = load(options.config, TableConfig).value
     from rich.console import Console
 
-    from rest_jax.recipes.tables import beside, footnotes, run_missing, runs_of
+    from rest_jax.recipes.tables import beside, controlled, footnotes, run_missing, runs_of
     from rest_jax.reporting.paper import paper_table
     from rest_jax.reporting.terminal import Terminal
 
@@ -35,5 +35,5 @@ def execute(options: argparse.Namespace) -> int:
     title = f"{paper.title} (arXiv {paper.arxiv}), {paper.table}{section}"
     remark = [paper.remark] if paper.remark else []
     notes = [f"paper: {paper.metric}; n: {paper.n}", *remark, *footnotes(table, runs)]
-    Console(highlight=False).print(paper_table(title, beside(table, runs), notes))
+    Console(highlight=False).print(paper_table(title, beside(table, runs), controlled(table, runs), notes))
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 
 from rest_jax.config.loader import Loaded, load
 from rest_jax.config.plain import as_plain, differing
-from rest_jax.config.settings import RestConfig
+from rest_jax.config.settings import AgentSettings, RestConfig
 from rest_jax.config.tables import TableConfig, TableRow
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, notice
 from rest_jax.core.files import write_json
 from rest_jax.evaluation.records import Record
-from rest_jax.evaluation.statistics import Comparison, interval
+from rest_jax.evaluation.statistics import Comparison, compare, discordance, interval
 from rest_jax.evaluation.table import to_json
 from rest_jax.recipes.drafts import checked_answers
 from rest_jax.recipes.evaluate import Given, Wanted, evaluate_model
@@ -24,6 +25,7 @@ from rest_jax.recipes.loop import RECORDS
 from rest_jax.recipes.players import evaluations
 from rest_jax.recipes.run import read_summary, run
 from rest_jax.recipes.stages import SUMMARY, discard, made_otherwise, other_settings
+from rest_jax.reporting.table import comparison_line
 
 NOT_RUN = "not run"
 NO_COUNTERPART = "nothing of ours"
@@ -41,6 +43,10 @@ class Beside:
     interval: tuple[float, float] | None
     """In %."""
     differs: str
+    calls: float | None = None
+    """Of the model, a trajectory; None where a method attempts a question once, and where this answer took fewer."""
+    tokens: float | None = None
+    """Sampled, a trajectory; None where this answer took fewer."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +57,36 @@ class OfTable:
     folder: Path
     agent: str | None = None
     """As which method the model is evaluated; None: it is the run."""
+    temperature: float | None = None
+    """Of an evaluation, where its table says one."""
 
     @property
     def file(self) -> Path:
         """What holds its rows."""
         if self.agent is None:
             return self.folder / SUMMARY
-        return self.folder.with_name(f"{self.folder.name}-{self.agent}.json")
+        drawn = "" if self.temperature is None else f"-at-{self.temperature:g}"
+        return self.folder.with_name(f"{self.folder.name}-{self.agent}{drawn}.json")
 
     @property
     def finished(self) -> bool:
         return self.file.is_file()
 
     @property
+    def player(self) -> AgentSettings:
+        """The settings of an evaluation's agent."""
+        agent = self.loaded.value.agent
+        warmth = agent.temperature if self.temperature is None else self.temperature
+        return replace(agent, name=self.agent or agent.name, temperature=warmth)
+
+    @property
     def decisive(self) -> Mapping[str, Any]:
-        """The settings that an evaluation is a function of, beside its method."""
+        """The settings that an evaluation is a function of."""
         config, ev = self.loaded.value, self.loaded.value.evaluate
         return {
             "task": config.task,
             "model": config.model,
-            "agent": replace(config.agent, name=self.agent or config.agent.name),
+            "agent": self.player,
             "engine": config.engine,
             "tools": config.tools,
             "seeds": config.seeds[:1],
@@ -114,7 +130,8 @@ def runs_of(table: TableConfig, home: Path, overrides: Sequence[str] = ()) -> di
     found = {}
     for entry in table.runs:
         loaded = load(home / entry.config, RestConfig, overrides)
-        found[entry.name] = OfTable(loaded, Path(entry.folder or Path("runs") / loaded.value.name), entry.agent)
+        folder = Path(entry.folder or Path("runs") / loaded.value.name)
+        found[entry.name] = OfTable(loaded, folder, entry.agent, entry.temperature)
         found[entry.name].refuse_another()
     return found
 
@@ -128,11 +145,12 @@ def run_missing(runs: Mapping[str, OfTable], *, offline: bool, emit: Listener) -
         if entry.agent is None:
             run(entry.loaded, entry.folder, offline=offline, emit=emit)
         else:
-            _evaluate(entry, _wanted(entry.loaded.value, entry.agent, offline=offline), emit)
+            _evaluate(entry, _wanted(entry, offline=offline), emit)
 
 
-def _wanted(config: RestConfig, agent: str, *, offline: bool) -> Wanted:
-    """The evaluation of a run's model before the run, prompted as this method, on the questions of its last row."""
+def _wanted(entry: OfTable, *, offline: bool) -> Wanted:
+    """The evaluation of a run's model before the run, prompted as a method, on the questions of its last row."""
+    config = entry.loaded.value
     task, ev = config.task, config.evaluate
     return Wanted(
         config.model.name,
@@ -140,13 +158,13 @@ def _wanted(config: RestConfig, agent: str, *, offline: bool) -> Wanted:
         data=task.data,
         task_seed=task.seed,
         split=ev.split,
-        agent=agent,
+        agent=entry.agent,
         shots=config.agent.shots,
         seed=config.seeds[0],
         limit=ev.final,
         closed_book=ev.closed_book,
         offline=offline,
-        given=Given(config.agent, config.tools, config.engine, config.model.dtype),
+        given=Given(entry.player, config.tools, config.engine, config.model.dtype),
     )
 
 
@@ -162,6 +180,18 @@ def beside(table: TableConfig, runs: Mapping[str, OfTable]) -> list[Beside]:
     """The table's lines, from what finished runs hold. Raises UserError for a row that a finished run does not have."""
     summaries = {name: entry.summary() for name, entry in runs.items() if entry.finished}
     return [_line(row, runs, summaries) for row in table.rows]
+
+
+def controlled(table: TableConfig, runs: Mapping[str, OfTable]) -> list[str]:
+    """A line for each row and each of those that it is against: their difference, of what has finished.
+
+    McNemar's test stands beside it where each question has one record a side. Raises UserError for two rows that have
+    no question in common.
+    """
+    rows = {row.name: row for row in table.rows}
+    finished = {name for name, entry in runs.items() if entry.finished}
+    pairs = ((row, rows[name]) for row in table.rows for name in row.against)
+    return [_difference(*pair, runs) for pair in pairs if {one.run for one in pair} <= finished]
 
 
 def footnotes(table: TableConfig, runs: Mapping[str, OfTable]) -> list[str]:
@@ -187,20 +217,22 @@ def _line(row: TableRow, runs: Mapping[str, OfTable], summaries: Mapping[str, Ma
     if row.answer == "draft":
         checked = checked_answers(runs[row.run].folder, ours["name"])
         ours, gained = to_json(checked.before), told(checked.gain)
-    elif row.answer != "checked":
-        metric = f"em_{row.answer}"
-        if ours.get(metric) is None:
-            raise UserError(f"'{row.name}': {ours['name']} attempts a question once; leave answer: {row.answer} out")
-        ours = {**ours, "em": ours[metric], "em_ci": interval(runs[row.run].records(ours["name"]), metric)}
-    em, ci = ours["em"], ours["em_ci"]
+    metric = _shown(row)
+    if metric not in ("em", "f1") and ours.get(metric) is None:
+        raise UserError(f"'{row.name}': {ours['name']} attempts a question once; leave answer: {row.answer} out")
+    rate = ours[metric]
+    low, high = ours["em_ci"] if metric == "em" else interval(runs[row.run].records(ours["name"]), metric)
+    took_all = row.answer in ("checked", "majority", "any")
     weights = f"weights {ours['weights_digest'][:8]}" if ours["weights_digest"] else ""
     return Beside(
         row.name,
         paper,
-        "–" if em is None else f"{100 * em:.1f}",
+        "–" if rate is None else f"{'F1 ' if metric == 'f1' else ''}{100 * rate:.1f}",
         ours["n"],
-        None if None in ci else (100 * ci[0], 100 * ci[1]),
+        None if low is None or math.isnan(low) else (100 * low, 100 * high),
         "; ".join(text for text in (row.differs, gained, ours["remark"], weights) if text),
+        calls=ours.get("calls_per_trajectory") if took_all else None,
+        tokens=ours["tokens_per_trajectory"] if took_all else None,
     )
 
 
@@ -208,6 +240,37 @@ def told(gain: Comparison) -> str:
     """What the checks add to a draft, in points, with its interval."""
     low, high = (100 * end for end in gain.ci)
     return f"the checks add {100 * gain.difference:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
+def _shown(row: TableRow) -> str:
+    """What of a record a row shows."""
+    return f"em_{row.answer}" if row.answer in ("first", "majority", "any") else row.metric
+
+
+def _difference(row: TableRow, control: TableRow, runs: Mapping[str, OfTable]) -> str:
+    """A row less one that controls it, in words."""
+    ours, theirs = _judged(row, runs), _judged(control, runs)
+    found = compare(row.name, control.name, row.metric, ours, theirs)
+    if not found.questions:
+        raise UserError(f"'{row.name}' is against '{control.name}', and no question was asked of both; take it out")
+    line = comparison_line(to_json(found))
+    if row.metric != "em" or _several(ours) or _several(theirs):
+        return line
+    alone = discordance(ours, theirs)
+    return f"{line}; right alone {alone.only_a} : {alone.only_b}, McNemar's exact p {alone.p:.3g}"
+
+
+def _judged(row: TableRow, runs: Mapping[str, OfTable]) -> list[Record]:
+    """The records of a finished row, each with the EM of the answer that the row shows."""
+    records = runs[row.run or ""].records(row.row or "")
+    if row.metric != "em":
+        return records
+    return [replace(one, em=em) for one in records if (em := getattr(one, _shown(row))) is not None]
+
+
+def _several(records: Sequence[Record]) -> bool:
+    """Whether a question has several records: those of its seeds are not independent."""
+    return len({record.question_id for record in records}) < len(records)
 
 
 def _row(row: TableRow, summary: Mapping[str, Any]) -> Mapping[str, Any]:
