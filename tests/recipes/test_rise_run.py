@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from rest_jax.core.effects import ORACLE
 from rest_jax.core.errors import UserError
 from rest_jax.recipes.players import evaluations
 from rest_jax.recipes.stages import finished_stages
-from rest_jax.recipes.tables import beside, runs_of
+from rest_jax.recipes.tables import beside, controlled, runs_of
 from rest_jax.recipes.verify import verify
 from rest_jax.rollout import store
 
@@ -77,12 +78,22 @@ def test_policies_are_measured_as_other_methods_that_know_no_gold(run: Path) -> 
 
 
 def test_papers_metrics_are_read_from_its_rows(run: Path) -> None:
-    """m5@t1, m1@t5 and p1@t5 of `docs/methods.md`, with the intervals of their records."""
+    """m5@t1, m1@t5 and p1@t5 of `docs/methods.md`, with the intervals of their records, and m1@t5 less m5@t1."""
     entries = [("rise_parallel", "majority"), ("rise", "majority"), ("rise", "any"), ("rise", "first")]
     rows = [TableRow(f"{name} {answer}", 50.0, None, "run", f"{name}: gen 1", answer) for name, answer in entries]
+    rows[1] = replace(rows[1], against=(rows[0].name,))
     table = TableConfig(
         PaperSettings("A paper", "1", "Table 1", "EM"), tuple(rows), (TableRun("run", "rise.yaml", str(run)),)
     )
+    (told,) = controlled(table, runs_of(table, run.parent))
+    compared = json.loads((run / "summary.json").read_text())["comparisons"]
+    (same,) = (
+        one
+        for one in compared
+        if (one["a"], one["b"], one["metric"]) == ("rise: gen 1", "rise_parallel: gen 1", "em_majority")
+    )
+    assert told.startswith(f"rise majority − rise_parallel majority, em: {100 * same['difference']:+.1f} points [")
+    assert "2 questions; right alone " in told
     summary = {row["name"]: row for row in json.loads((run / "summary.json").read_text())["rows"]}
     for line, (name, answer) in zip(beside(table, runs_of(table, run.parent)), entries, strict=True):
         assert line.ours == f"{100 * summary[f'{name}: gen 1'][f'em_{answer}']:.1f}"
