@@ -7,7 +7,7 @@ attempt → criticise ⇄ search → correct ─┐
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from rest_jax.agents.gates import Gate
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import OBSERVATION, Line, Prompt, Told
 from rest_jax.agents.react import react_lines, shown
-from rest_jax.core.answers import normalise
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, CallTool, Effect, Finish, Generate, Outcome
 from rest_jax.core.trajectory import Question
@@ -44,7 +43,7 @@ def critic(attempt: Run, *, searching: bool = False, showing: bool = True, gate:
         criticise, correct = prompt.beside["criticise"], prompt.beside["correct"]
         turns = limits.turns if searching else 1
         tried = yield from attempted(attempt(question, prompt, limits), 0, prompt.cue, limits)
-        outcome, known, ended = tried.outcome, tried, list[str]()
+        outcome, known, ended = tried.outcome, tried, list[Hashable]()
         for trial in range(1, ROUNDS + 1):
             if tried.broken:
                 break
@@ -62,7 +61,7 @@ def critic(attempt: Run, *, searching: bool = False, showing: bool = True, gate:
             if tried.outcome.answer is not None:  # else the next round is about the latest attempt that had one
                 known = tried
             outcome = latest(outcome, tried.outcome)
-            ended.append(normalise(outcome.answer or ""))
+            ended.append(limits.voice(outcome.answer or ""))
         return outcome
 
     return run

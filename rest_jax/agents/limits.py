@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass, fields
 
 from rest_jax.config.settings import AgentSettings
-from rest_jax.core.answers import normalise
+from rest_jax.core.answers import Voice, normalise
 
 ELLIPSIS = " …"
 
@@ -20,11 +19,10 @@ class Limits:
     observation_chars: int
     candidates: int = 1
     memory: int | None = None
-    voice: Callable[[str], Hashable] = normalise
-    """What makes two answers one in a vote (`Task.voice`)."""
+    voice: Voice = normalise
 
     @staticmethod
-    def of(settings: AgentSettings, turn_tokens: int, voice: Callable[[str], Hashable] = normalise) -> Limits:
+    def of(settings: AgentSettings, turn_tokens: int, voice: Voice = normalise) -> Limits:
         """The limits of these settings; `turn_tokens` are the method's own, for settings that say none."""
         said = {field.name: getattr(settings, field.name) for field in fields(Limits) if field.name != "voice"}
         return Limits(**{**said, "turn_tokens": settings.turn_tokens or turn_tokens}, voice=voice)

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
+Voice = Callable[[str], Hashable]
+"""What makes two answers one in a vote (`Task.voice`)."""
+
 
 def normalise(answer: str) -> str:
     """Lower case, then ASCII punctuation out, then the articles out, then single spaces: in this order, as HotpotQA's
@@ -28,7 +31,7 @@ class Vote:
     """How many said it."""
 
 
-def majority(answers: Sequence[str | None], voice: Callable[[str], Hashable] = normalise) -> Vote | None:
+def majority(answers: Sequence[str | None], voice: Voice = normalise) -> Vote | None:
     """The vote of answers (None: no answer, and no voice); of equals the one said first. None when nobody answered.
 
     Answers are one when their `voice` is: normalised words, unless a task compares otherwise.

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rest_jax.agents.attempts import attempts, looks_back
 from rest_jax.agents.registry import tries_again
 from rest_jax.agents.search_agent.grammar import unquoted
-from rest_jax.core.answers import majority, normalise
+from rest_jax.core.answers import Voice, majority, normalise
 from rest_jax.core.effects import Status
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.core.transcript import Source
 from rest_jax.tasks.metrics import Metric, is_conclusion
-
-Voice = Callable[[str], Hashable]
-"""What makes two answers one in a vote (`Task.voice`)."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ last generation's policy without a choice among candidates.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from rest_jax.config.controls import SAMPLES
 from rest_jax.core import answers
-from rest_jax.core.answers import normalise
+from rest_jax.core.answers import Voice, normalise
 from rest_jax.core.effects import Status
 from rest_jax.core.trajectory import Trajectory
 from rest_jax.evaluation.records import OF_ATTEMPTS, Record
@@ -91,7 +91,7 @@ def floor(loop: Loop, name: str) -> Measured:
     return read_measured(done, floors.MOST_FREQUENT, "")
 
 
-def majority(records: Sequence[Record], voice: Callable[[str], Hashable] = normalise) -> tuple[Record, ...]:
+def majority(records: Sequence[Record], voice: Voice = normalise) -> tuple[Record, ...]:
     """For each question the first sample whose answer (by `voice`) is the commonest, at the cost of all its samples.
 
     Ties go to the lowest sample. A question that no sample answered is represented by its first sample, the masked

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rest_jax.core.answers import normalise
+from rest_jax.core.answers import Voice, normalise
 from rest_jax.core.canonical import digest_file, digest_lines
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.errors import UserError
@@ -44,7 +44,7 @@ class Task:
     """How an answer is scored; the default reward is made of it."""
     slow_metric: bool = False
     """Whether the metric runs programs, for seconds."""
-    voice: Callable[[str], Hashable] = normalise
+    voice: Voice = normalise
     """What makes two answers one in a vote: words would make one of 2.5 and 25."""
     version: str = "1"
     """Rises when the same files would give other questions."""

@@ -9,7 +9,7 @@ from rest_jax.agents.limits import Limits
 from rest_jax.agents.prompt import Prompt
 from rest_jax.agents.registry import agent
 from rest_jax.agents.replay import replay
-from rest_jax.core.answers import Vote, majority
+from rest_jax.core.answers import Vote, majority, normalise
 from rest_jax.core.chat import ChatFormat
 from rest_jax.core.effects import (
     Candidate,
@@ -25,6 +25,7 @@ from rest_jax.core.effects import (
     finished,
 )
 from rest_jax.core.trajectory import Question
+from rest_jax.tasks.numbers import number_voice
 from rest_jax.tasks.worked import worked_examples
 
 QUESTION = Question("q1", "Who founded Vell?", "Orr")
@@ -62,6 +63,14 @@ def test_the_chain_that_stands_for_all_gives_the_majoritys_answer():
     chains = said(" Who knows?", " Answer: Sarn", " Answer: Orr", " So. Answer: orr.").candidates
     assert choose(chains, asked.choose) == 2
     assert choose(chains[:1], asked.choose) == 0
+
+
+def test_a_vote_of_chains_counts_as_the_task_compares():
+    """Of numbers 18, 18.0 and $18 are one voice, and 2.5 is not 25."""
+    chains = said(" Answer: 25", " Answer: 2.5", " Answer: 18.0", " Answer: $18", " Answer: 25", " Answer: 18")
+    for voice, answer in ((number_voice, "18.0"), (normalise, "25")):
+        made = agent("cot_sc").run(QUESTION, PROMPT, replace(LIMITS, voice=voice))
+        assert replay(made, [chains])[0] == finished(answer)
 
 
 @pytest.mark.parametrize(("agreed", "backs_off"), [(10, True), (11, False)])
