@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal, Protocol
@@ -38,6 +38,7 @@ from rest_jax.core.chat import ChatFormat
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent
 from rest_jax.core.errors import UserError
+from rest_jax.core.identity import identity, places
 from rest_jax.core.trajectory import Question
 from rest_jax.core.transcript import Segment
 from rest_jax.policies.scripted import Author
@@ -401,7 +402,8 @@ _METHODS: tuple[AnyMethod, ...] = (
 NAMES = tuple(method.name for method in _METHODS)
 """Those that come with the package."""
 
-_REGISTERED: dict[str, AnyMethod] = {}
+_REGISTERED: dict[str, tuple[AnyMethod, str]] = {}
+"""By name: a method, and its identity as it was registered."""
 
 
 def register_method(method: AnyMethod) -> None:
@@ -409,20 +411,25 @@ def register_method(method: AnyMethod) -> None:
 
     Raises UserError for a name that is taken by another.
     """
-    before = _REGISTERED.get(method.name, method)
-    if method.name in NAMES or _definition(before) != _definition(method):
+    before, _ = _REGISTERED.get(method.name, (method, ""))
+    if method.name in NAMES or places(before.run) != places(method.run):
         raise UserError(f"agent '{method.name}': the name is taken; choose another for register_method")
-    _REGISTERED[method.name] = method
+    _REGISTERED[method.name] = method, identity(method)
 
 
-def registered_methods() -> Mapping[str, AnyMethod]:
-    """The methods that came by `register_method`, by name."""
-    return dict(_REGISTERED)
+def registered_identities(names: Iterable[str]) -> list[str]:
+    """What decides a stage that plays these methods beside their names: the identities of a user's own."""
+    return [_REGISTERED[name][1] for name in names if name in _REGISTERED]
+
+
+def _known() -> Iterator[AnyMethod]:
+    yield from _METHODS
+    yield from (method for method, _ in _REGISTERED.values())
 
 
 def agent(name: str) -> AnyMethod:
     """The method of this name. Raises UserError when there is none."""
-    known = {method.name: method for method in _METHODS} | _REGISTERED
+    known = {method.name: method for method in _known()}
     if name in known:
         return known[name]
     near = get_close_matches(name, known, n=1)
@@ -432,7 +439,7 @@ def agent(name: str) -> AnyMethod:
 
 def tries_again(name: str) -> bool:
     """Whether a method of this name is known, and may attempt a question several times."""
-    return any(method.tries for method in (*_METHODS, *_REGISTERED.values()) if method.name == name)
+    return any(method.tries for method in _known() if method.name == name)
 
 
 def method_of(settings: AgentSettings, *, learns: bool = False, textual: bool = False) -> AnyMethod:
@@ -465,8 +472,3 @@ def method_of(settings: AgentSettings, *, learns: bool = False, textual: bool = 
 def as_method(settings: AgentSettings, name: str) -> AgentSettings:
     """These settings for another method: with one candidate of a step where it does not choose among several."""
     return replace(settings, name=name, candidates=settings.candidates if agent(name).candidates else 1)
-
-
-def _definition(method: AnyMethod) -> tuple[str, str]:
-    """Where a method's agent is written."""
-    return method.run.__module__, method.run.__qualname__

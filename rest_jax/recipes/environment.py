@@ -1,8 +1,7 @@
-"""What a run's bits depend on beside its config: versions, code, devices, dtype, a user's own reward."""
+"""What a run's bits depend on beside its config: versions, code, devices, dtype."""
 
 from __future__ import annotations
 
-import inspect
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -11,12 +10,9 @@ from pathlib import Path
 import jax
 
 from rest_jax import __version__
-from rest_jax.agents.registry import AnyMethod
 from rest_jax.core.canonical import digest, digest_file
-from rest_jax.core.reward import Reward
+from rest_jax.core.identity import PACKAGES
 from rest_jax.models.dtypes import compute_dtype
-
-PACKAGES = ("jax", "jaxlib", "flax", "transformers")
 
 
 def environment(dtype: str) -> Mapping[str, str]:
@@ -38,22 +34,3 @@ def code_digest(package: Path) -> str:
     them between two halves of a run."""
     files = sorted(path for path in package.rglob("*") if path.suffix in (".py", ".txt", ".yaml"))
     return digest({path.relative_to(package).as_posix(): digest_file(path) for path in files})[:12]
-
-
-def method_digest(method: AnyMethod) -> str:
-    """sha256 (hex) of the module in which a method of one's own is written; of its agent's source where that is no
-    file."""
-    module = inspect.getmodule(method.run)
-    try:
-        return digest(inspect.getsource(module or method.run))
-    except (OSError, TypeError):
-        return digest(inspect.getsource(method.run))
-
-
-def reward_digest(reward: Reward) -> str:
-    """sha256 (hex) of a reward's source, or of its name where Python does not know the source (a prompt's line)."""
-    made = reward if inspect.isfunction(reward) else type(reward)
-    try:
-        return digest(inspect.getsource(made))
-    except (OSError, TypeError):
-        return digest(f"{made.__module__}.{made.__qualname__}")

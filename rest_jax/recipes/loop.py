@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rest_jax.agents.program import PYTHON
-from rest_jax.agents.registry import agent, registered_methods
+from rest_jax.agents.registry import agent, registered_identities
 from rest_jax.config.settings import AgentSettings, GrowSettings, ImproveSettings, RestConfig
 from rest_jax.core.canonical import digest
 from rest_jax.core.demonstration import Demonstration
@@ -25,7 +25,6 @@ from rest_jax.evaluation.records import Record, judge
 from rest_jax.evaluation.statistics import value
 from rest_jax.evaluation.table import to_json
 from rest_jax.recipes import mixture
-from rest_jax.recipes.environment import method_digest, reward_digest
 from rest_jax.recipes.improve import CHECKPOINTS, MODEL, improve
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.recipes.stages import Done, RunFolder, Work, discard
@@ -33,7 +32,7 @@ from rest_jax.recipes.summary import Measured
 from rest_jax.recipes.weighting import Worth
 from rest_jax.recipes.workbench import TRAJECTORIES, Actor, Bench, Player, RolloutSpec
 from rest_jax.rollout import store
-from rest_jax.tasks.rewards import BUILT_IN, registered_reward
+from rest_jax.tasks.rewards import named_reward
 from rest_jax.tasks.splits import Reader, Split
 
 REWARDS = "rewards.json"
@@ -67,7 +66,7 @@ class Loop:
             "player": self._acting(player, settings.policy),
             "grow": settings,
             "generation": number,
-            "reward": self._reward_named(),
+            "reward": named_reward(self.config.task.reward),
         }
         return read_grown(self.stage(f"gen-{number}/grow", inputs, work))
 
@@ -85,7 +84,7 @@ class Loop:
             write_json(folder / REWARDS, scored.rewards)
             return {"mean_reward": _null(scored.mean_reward)}
 
-        inputs = {"player": named(player), "split": "select", "n": n, "reward": self._reward_named()}
+        inputs = {"player": named(player), "split": "select", "n": n, "reward": named_reward(self.config.task.reward)}
         return read_grown(self.stage(stage, inputs, work))
 
     def improved(self, name: str, player: Player, mix: Sequence[Trajectory], settings: ImproveSettings) -> Player:
@@ -145,7 +144,7 @@ class Loop:
         inputs = {
             "source": self.config.pilot.source,
             "questions": [d.question.id for d in demonstrations],
-            "reward": self._reward_named(),
+            "reward": named_reward(self.config.task.reward),
         }
         return read_grown(self.stage(name, inputs, work))
 
@@ -186,7 +185,7 @@ class Loop:
         task = self.bench.task
         common: dict[str, Any] = {"seed": self.seed, "agent": self.config.agent, "engine": self.config.engine}
         plays = [inputs["method"]] if inputs.get("method") else self.config.agent.methods
-        if own := [method_digest(registered_methods()[name]) for name in plays if name in registered_methods()]:
+        if own := registered_identities(plays):
             common["method_source"] = " ".join(own)
         if self.config.tools.config is not None:  # the settings name a file alone: its tools say what they are
             common["tools"] = dict(self.bench.versions)
@@ -224,11 +223,6 @@ class Loop:
     def _acting(self, player: Player, policy: Actor) -> Mapping[str, Any]:
         """Who acts, as a stage's input."""
         return named(player) if policy == "actor" else self.bench.named(Role.TEACHER)
-
-    def _reward_named(self) -> str:
-        """The reward's name, with the digest of its source where it is a user's own."""
-        name = self.config.task.reward
-        return name if name in BUILT_IN else f"{name} {reward_digest(registered_reward(name))}"
 
 
 def grow_spec(

@@ -6,6 +6,7 @@ from numbers import Real
 
 from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
+from rest_jax.core.identity import identity, places
 from rest_jax.core.reward import Reward
 from rest_jax.core.trajectory import Question, Trajectory
 from rest_jax.tasks.metrics import Metric, answer_metric
@@ -16,7 +17,8 @@ WASTED_SEARCH = 0.05
 BUILT_IN = ("default", "correct")
 """Rewards that every task has."""
 
-_REGISTERED: dict[str, Reward] = {}
+_REGISTERED: dict[str, tuple[Reward, str]] = {}
+"""By name: a reward, and its identity as it was registered, for what it remembers later makes it no other one."""
 
 
 def wasted_searches(trajectory: Trajectory, question: Question) -> int:
@@ -53,9 +55,10 @@ def register_reward(name: str, reward: Reward) -> None:
 
     Raises UserError for a name that is taken by another.
     """
-    if name in BUILT_IN or _definition(_REGISTERED.get(name, reward)) != _definition(reward):
+    before, _ = _REGISTERED.get(name, (reward, ""))
+    if name in BUILT_IN or places(before) != places(reward):
         raise UserError(f"reward '{name}': the name is taken; choose another for register_reward")
-    _REGISTERED[name] = reward
+    _REGISTERED[name] = reward, identity(reward)
 
 
 def within_bounds(name: str, reward: Reward) -> Reward:
@@ -76,12 +79,17 @@ def within_bounds(name: str, reward: Reward) -> Reward:
 
 def registered_reward(name: str) -> Reward:
     """The reward of this name. Raises UserError when nobody registered one."""
+    return _registered(name)[0]
+
+
+def named_reward(name: str) -> str:
+    """What decides a stage that rewards by this name: the name, with the identity of a user's own. Raises UserError
+    when there is none."""
+    return name if name in BUILT_IN else f"{name} {_registered(name)[1]}"
+
+
+def _registered(name: str) -> tuple[Reward, str]:
     if name not in _REGISTERED:
         known = ", ".join([*BUILT_IN, *sorted(_REGISTERED)])
         raise UserError(f"reward '{name}': nobody registered it; use one of {known}, or call register_reward first")
     return _REGISTERED[name]
-
-
-def _definition(reward: Reward) -> tuple[str, str]:
-    """Where a reward's code stands: a function's own place, else that of its class."""
-    return reward.__module__, getattr(reward, "__qualname__", type(reward).__qualname__)

@@ -1,11 +1,10 @@
-"""What decides a run beside its config: code, prompts, a user's reward."""
+"""What decides a run beside its config: code and prompts."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from rest_jax.core.trajectory import Question, Trajectory
-from rest_jax.recipes.environment import code_digest, environment, reward_digest
+from rest_jax.recipes.environment import code_digest, environment
 
 
 def test_the_code_digest_follows_modules_and_prompts_alone(tmp_path: Path) -> None:
@@ -21,25 +20,3 @@ def test_the_code_digest_follows_modules_and_prompts_alone(tmp_path: Path) -> No
     digests.append(code_digest(tmp_path))
     assert len(set(digests)) == 3
     assert len(environment("auto")["code"]) == 12
-
-
-def generous(trajectory: Trajectory, question: Question) -> float:
-    return 1.0
-
-
-class Constant:
-    def __call__(self, trajectory: Trajectory, question: Question) -> float:
-        return 0.5
-
-
-def test_a_reward_is_known_by_its_source_or_else_by_its_name() -> None:
-    def stingy(trajectory: Trajectory, question: Question) -> float:
-        return 0.1
-
-    first = reward_digest(stingy)
-
-    def stingy(trajectory: Trajectory, question: Question) -> float:
-        return 0.2
-
-    assert len({first, *(reward_digest(reward) for reward in (stingy, generous, Constant(), max))}) == 5
-    assert reward_digest(generous) == reward_digest(generous)

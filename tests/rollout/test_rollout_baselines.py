@@ -314,7 +314,8 @@ def test_a_vote_counts_as_the_task_compares(tools):
 
 def test_another_method_is_one_file(tools, tmp_path, monkeypatch):
     assert len(Path(toy_debate.__file__).read_text().splitlines()) < 60
-    monkeypatch.setitem(registry._REGISTERED, "debate", toy_debate.METHOD)
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    registry.register_method(toy_debate.METHOD)
     monkeypatch.setitem(SCRIPTS, "debate/settled", [GUESS, HINT, THOUGHT])
     made = play(tools, "debate/settled")
     assert [(call.step, call.trial) for call in made.calls] == [("think", 0), ("object", 0), ("think", 1)]

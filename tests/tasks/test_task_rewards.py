@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from rest_jax.core.effects import Status
 from rest_jax.core.errors import UserError
 from rest_jax.core.reward import Reward
 from rest_jax.core.trajectory import Question, ToolCall, Trajectory
-from rest_jax.tasks.rewards import answer_reward, register_reward, registered_reward, within_bounds
+from rest_jax.tasks.rewards import answer_reward, named_reward, register_reward, registered_reward, within_bounds
 from tests.trajectories import trajectory as played
 
 QUESTION = Question("q", "Who?", "Kel Dorim", {"searches": 2})
@@ -85,6 +87,47 @@ def test_a_cell_that_runs_again_replaces_its_rewards() -> None:
         assert registered_reward("grader") is grader
     with pytest.raises(UserError, match="'grader': the name is taken"):
         register_reward("grader", function)
+
+
+@dataclass(frozen=True)
+class Priced:
+    price: float
+
+    def __call__(self, trajectory: Trajectory, question: Question) -> float:
+        return self.price
+
+
+def test_a_reward_is_named_by_all_that_it_was_given() -> None:
+    def flat(price: float, trajectory: Trajectory, question: Question) -> float:
+        return price
+
+    made = [(cell(price)[0], cell(price)[1], Priced(price), partial(flat, price)) for price in (0.1, 0.2, 0.1)]
+    first, second, again = ([named(f"way_{way}", reward) for way, reward in enumerate(rewards)] for rewards in made)
+    assert first == again
+    assert not {*first} & {*second}
+    assert named_reward("default") == "default"
+    with pytest.raises(UserError, match="nobody registered it"):
+        named_reward("never")
+
+
+def named(name: str, reward: Reward) -> str:
+    register_reward(name, reward)
+    return named_reward(name)
+
+
+def test_what_a_reward_remembers_makes_it_no_other() -> None:
+    class Remembering:
+        def __init__(self) -> None:
+            self.seen = list[str]()
+
+        def __call__(self, trajectory: Trajectory, question: Question) -> float:
+            self.seen.append(trajectory.id)
+            return 1.0
+
+    reward = Remembering()
+    before = named("remembering", reward)
+    reward(trajectory(Status.FINISHED, "x", 0), QUESTION)
+    assert named_reward("remembering") == before == named("remembering", Remembering())
 
 
 @pytest.mark.parametrize("given", [0, 1, 0.5, True, np.float32(0.5)])
