@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from rest_jax.agents.attempts import is_attempt
+from rest_jax.agents.detoxify import TOOL as TOXICITY
 from rest_jax.agents.limits import Limits
+from rest_jax.agents.play import TOOLS as GAME
+from rest_jax.agents.program import PYTHON
 from rest_jax.agents.registry import agent, as_method, tries_again
+from rest_jax.agents.tested import PASSED
 from rest_jax.config.settings import AgentSettings, EngineSettings, ImproveSettings, RestConfig
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Role, Sampling, ToolReply
@@ -30,6 +34,8 @@ from rest_jax.training.examples import examples_of
 
 REHEARSED = 40
 """Demonstrations, the first of the task's own; of a task without any its worked examples."""
+RESET, ACT = GAME
+HARMLESS = ToolReply("0 % toxicity", {"score": 0.0, "attribute": "toxicity", "scores": {"toxicity": 0.0}})
 
 
 def lengths(task: Task, codec: TextCodec, settings: AgentSettings) -> Lengths:
@@ -71,7 +77,7 @@ def bound(config: RestConfig) -> str:
 def rehearsed(task: Task, codec: TextCodec, settings: AgentSettings, most: int) -> list[Trajectory]:
     """The task's first gold demonstrations, or else its worked examples, played bare by these settings' agent.
 
-    A search finds the passage that was demonstrated, and that alone.
+    A search finds the passage that was demonstrated, and that alone; what tells whether an answer will do says yes.
     """
     method, some = agent(settings.name), (task.sources.get("gold") or task.examples)[:most]
     prompt = method.prompt_for(AgentSettings(name=settings.name, also=settings.also, bare=True))
@@ -182,17 +188,19 @@ def _ids(trajectory: Trajectory, call: int) -> list[int]:
 
 
 class _Recalled:
-    """Tools that say again what was demonstrated, in its order."""
+    """Tools as a demonstration had them: a search shows again what it showed, in its order, and what judges is content
+    at once, for who demonstrates is right."""
 
     stateful: frozenset[str] = frozenset()
 
     def __init__(self, demonstrations: Mapping[str, Demonstration]) -> None:
+        self._demonstrations = demonstrations
         self._left = {episode: deque(_observed(demonstration)) for episode, demonstration in demonstrations.items()}
+        self._commands = Counter[str]()
         self._ready: list[tuple[int, ToolReply]] = []
 
     def submit(self, id: int, tool: str, arguments: Mapping[str, Any], episode: str) -> None:
-        left = self._left[episode]
-        self._ready.append((id, left.popleft() if left else ToolReply("")))
+        self._ready.append((id, self._reply(tool, arguments, episode)))
 
     def end(self, episode: str) -> None:
         """What is left was demonstrated and not asked for."""
@@ -200,6 +208,19 @@ class _Recalled:
     def poll(self, timeout_s: float | None) -> list[tuple[int, ToolReply]]:
         ready, self._ready = self._ready, []
         return ready
+
+    def _reply(self, tool: str, arguments: Mapping[str, Any], episode: str) -> ToolReply:
+        demonstration, left = self._demonstrations[episode], self._left[episode]
+        if tool == PYTHON:
+            return _ran(arguments.get("code", ""), demonstration)
+        if tool == TOXICITY:
+            return HARMLESS
+        if tool == RESET:
+            return ToolReply("")
+        if tool == ACT:
+            self._commands[episode] += 1
+            return _played(demonstration, self._commands[episode])
+        return left.popleft() if left else ToolReply("")
 
 
 def _observed(demonstration: Demonstration) -> Sequence[ToolReply]:
@@ -209,3 +230,16 @@ def _observed(demonstration: Demonstration) -> Sequence[ToolReply]:
             title, _, text = turn.observation.partition(": ")
             replies.append(ToolReply(turn.observation, {"results": [{"title": title, "text": text}]}))
     return replies
+
+
+def _ran(code: str, demonstration: Demonstration) -> ToolReply:
+    """A program that came to its end, where it prints the answer, or that it passed its tests."""
+    told = (demonstration.turns[-1].argument, PASSED)
+    printed = next((words for words in told if code.rstrip().endswith(f"print({words!r})")), "")
+    return ToolReply(printed or "(no output)", {"status": "ok", "stdout": printed})
+
+
+def _played(demonstration: Demonstration, commands: int) -> ToolReply:
+    """A game after so many commands: the last one that was demonstrated wins it."""
+    over = commands >= len(demonstration.turns)
+    return ToolReply(demonstration.turns[:commands][-1].observation or "", {"done": over, "won": over})
