@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rest_jax.agents.program import PYTHON
 from rest_jax.agents.registry import agent, registered_identities
 from rest_jax.config.settings import AgentSettings, GrowSettings, ImproveSettings, RestConfig
 from rest_jax.core.canonical import digest
@@ -37,6 +36,8 @@ from rest_jax.tasks.splits import Reader, Split
 
 REWARDS = "rewards.json"
 RECORDS = "records.json"
+SEARCHES = frozenset({"search", "lookup"})
+"""The tools that show passages."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,8 @@ class Loop:
         return Player(done.folder / MODEL, done.results["weights_digest"], bare)
 
     def demonstrate(self, name: str, demonstrations: Sequence[Demonstration]) -> mixture.Grown:
-        """Replay demonstrations through the real agents and tools; those earn nothing whose answer the tools did not
-        show, where the agent calls any but the one that runs its own programs, and those to which they showed a gold
-        page of another split."""
+        """Replay demonstrations through the real agents and tools; those of agents that search earn nothing whose
+        answer the tools did not show, nor do those to which they showed a gold page of another split."""
 
         def work(folder: Path) -> dict[str, Any]:
             trajectories = self.bench.demonstrate(folder, demonstrations, "train")
@@ -266,8 +266,8 @@ def read_measured(done: Done, name: str, weights: str) -> Measured:
 
 
 def _searches(trajectory: Trajectory) -> bool:
-    """Whether its agent calls any tool but the one that runs its own programs."""
-    return bool({*agent(trajectory.agent).tools} - {PYTHON})
+    """Whether its agent finds its answers; what other tools say of them, a score or a game's end, shows none."""
+    return not SEARCHES.isdisjoint(agent(trajectory.agent).tools)
 
 
 def named(player: Player) -> dict[str, Any]:

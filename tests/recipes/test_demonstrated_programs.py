@@ -1,4 +1,4 @@
-"""A warm start for methods that write programs: demonstrations are written, run, rewarded and learned."""
+"""A warm start for methods that search nothing: demonstrations are written, run, rewarded and learned."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from rest_jax.agents.limits import Limits
 from rest_jax.agents.registry import agent
 from rest_jax.config.loader import loaded
 from rest_jax.config.settings import AgentSettings, RestConfig, TaskSettings, ToolsSettings
+from rest_jax.core.demonstration import Demonstration, Turn
 from rest_jax.core.effects import Role, Sampling
 from rest_jax.core.events import silent
+from rest_jax.core.trajectory import Question, ToolCall
 from rest_jax.policies.scripted import ScriptedPolicy
 from rest_jax.recipes import loop
 from rest_jax.recipes.stages import open_run
@@ -20,10 +24,13 @@ from rest_jax.rollout import store
 from rest_jax.rollout.episode import Job
 from rest_jax.rollout.runner import rollout
 from rest_jax.tasks.registry import task as open_task
+from rest_jax.tasks.splits import Split
+from rest_jax.tasks.task import Task
 from rest_jax.tools.client import ToolClient
 from rest_jax.tools.process import adapter
 from rest_jax.training.examples import examples_of
 from tests.rollout.rollout_world import ByteCodec
+from tests.trajectories import trajectory
 
 
 def test_sums_in_words_are_learned_as_programs_that_print_them(tmp_path: Path) -> None:
@@ -61,3 +68,31 @@ def test_sums_in_words_are_learned_as_programs_that_print_them(tmp_path: Path) -
         learned = codec.decode(example.ids[example.learn])
         assert learned.startswith("# ")
         assert learned.endswith(f"\nprint({one.answer!r})\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "answer", "told", "worth"),
+    [
+        ("detoxify", "The man", "had his keys.", ToolCall(0, "toxicity", {"text": "had his keys."}, "0 % toxicity"), 1),
+        ("play", "Game 3", "won", ToolCall(0, "act", {"command": "open door"}, "You are out.", data={"done": True}), 1),
+        ("react", "Where?", "Oslo", ToolCall(0, "search", {"query": "Oslo"}, "Bergen: a town."), 0),
+    ],
+)
+def test_only_who_searches_has_to_find_the_answer(
+    name: str, asked: str, answer: str, told: ToolCall, worth: float, tmp_path: Path
+) -> None:
+    """A score of a text and a game's end show no answer; the metric alone says whether it is right."""
+    question = Question("q", asked, answer)
+    demonstration = Demonstration(question, (Turn("", "finish", answer),))
+    made = trajectory(question=asked, agent=name, answer=answer, tool_calls=(told,))
+    config = RestConfig(agent=AgentSettings(name=name))
+    task = Task("toy", None, {Split.TRAIN: (question,)}, {"gold": (demonstration,)})
+
+    def demonstrate(folder: Path, demonstrations: Any, split: str) -> Any:
+        store.write(folder / TRAJECTORIES, [made])
+        return [made]
+
+    bench: Any = SimpleNamespace(task=task, emit=silent, demonstrate=demonstrate)
+    with open_run(tmp_path / "run", loaded(config), {}, silent) as run:
+        grown = loop.Loop(config, 0, run, bench).demonstrate("demonstrations", [demonstration])
+    assert grown.rewards == {made.id: worth}
