@@ -190,12 +190,14 @@ def stats(entries: Sequence[Rewarded]) -> list[str]:
 
 
 def head(entries: Sequence[Rewarded], n: int) -> Iterator[str]:
-    """The first n conversations, a line for each message."""
+    """The first n conversations, a line for each message: its words, or its calls where it has none."""
     for entry in islice(entries, n):
         told = "not rewarded" if entry.reward is None else f"reward {entry.reward:.3g}"
         yield f"── {entry.trajectory.id}, {entry.trajectory.status.value}, {told}"
         for message in conversations.messages(entry.trajectory):
-            yield f"{message['role']}: {message['content']}"
+            calls = (call["function"] for call in message["tool_calls"] or ())
+            said = message["content"] or ", ".join(f"{call['name']} {call['arguments']}" for call in calls)
+            yield f"{message['role']}: {said}"
 
 
 def licences_of(entries: Sequence[Rewarded]) -> list[str]:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rest_jax.core.canonical import canonical_json
-from rest_jax.core.effects import Role
-from rest_jax.core.trajectory import Call, Trajectory, context_of
+from rest_jax.core.effects import ORACLE, Role
+from rest_jax.core.trajectory import Call, ToolCall, Trajectory, context_of
 from rest_jax.core.transcript import Source
 
 Message = dict[str, Any]
@@ -26,27 +26,24 @@ def messages(trajectory: Trajectory) -> list[Message]:
     """The conversation: the question, then what the actor said and what its tools answered, in order.
 
     An assistant's content is all that it said, action included; the calls that were made of it stand in `tool_calls`
-    (arguments as JSON text). A method that opens several transcripts appears as the sequence of its chosen replies.
+    (arguments as JSON text). Calls before anything was said, as a game's `reset`, are those of an assistant's message
+    without words. A method that opens several transcripts appears as the sequence of its chosen replies.
     """
-    said: list[Message] = [_message("user", trajectory.question)]
-    number = 0
-    for call in _spoken(trajectory):
-        made = [tool for tool in trajectory.tool_calls if tool.after == call.index]
-        ids = [f"call_{number + place}" for place in range(len(made))]
-        number += len(made)
-        functions = [
-            {"id": id, "type": "function", "function": {"name": t.tool, "arguments": canonical_json(t.arguments)}}
-            for id, t in zip(ids, made, strict=True)
-        ]
-        said.append(_message("assistant", call.candidates[call.chosen].text.strip(), tool_calls=functions or None))
-        said += [_message("tool", t.content, tool_call_id=id, name=t.tool) for id, t in zip(ids, made, strict=True)]
+    calls = [(f"call_{place}", call) for place, call in enumerate(_called(trajectory))]
+    spoken = [(call.index, call.candidates[call.chosen].text.strip()) for call in _spoken(trajectory)]
+    said = [_message("user", trajectory.question)]
+    for index, words in [(-1, ""), *spoken]:
+        made = [(id, call) for id, call in calls if call.after == index]
+        if made or index >= 0:
+            said.append(_message("assistant", words, tool_calls=[_request(id, call) for id, call in made] or None))
+        said += [_message("tool", call.content, tool_call_id=id, name=call.tool) for id, call in made]
     return said
 
 
 def tools(trajectories: Iterable[Trajectory]) -> list[dict[str, Any]]:
     """OpenAI's `tools` array of all that was called, as far as the calls tell: names, arguments, types."""
     arguments: dict[str, dict[str, str]] = {}
-    for call in (call for trajectory in trajectories for call in trajectory.tool_calls):
+    for call in (call for trajectory in trajectories for call in _called(trajectory)):
         known = arguments.setdefault(call.tool, {})
         known.update({name: TYPES.get(type(value), "string") for name, value in call.arguments.items()})
     return [_function(name, arguments[name]) for name in sorted(arguments)]
@@ -74,6 +71,16 @@ def hostile_texts(trajectory: Trajectory) -> int:
 
 def _spoken(trajectory: Trajectory) -> list[Call]:
     return [call for call in trajectory.calls if call.role is not Role.JUDGE]
+
+
+def _called(trajectory: Trajectory) -> list[ToolCall]:
+    """Calls of tools that others have, too: not what the run told a method of its answers."""
+    return [call for call in trajectory.tool_calls if call.tool != ORACLE]
+
+
+def _request(id: str, call: ToolCall) -> dict[str, Any]:
+    function = {"name": call.tool, "arguments": canonical_json(call.arguments)}
+    return {"id": id, "type": "function", "function": function}
 
 
 def _message(role: str, content: str, **more: Any) -> Message:
