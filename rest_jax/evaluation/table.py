@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rest_jax.evaluation.records import Record
+from rest_jax.evaluation.samples import Estimate
 from rest_jax.evaluation.statistics import Comparison, interval, value
 
 
@@ -103,8 +104,8 @@ def row(
     )
 
 
-def to_json(entry: Row | Comparison | Record) -> dict[str, Any]:
-    """A row, comparison or record as JSON, with NaN as null."""
+def to_json(entry: Row | Comparison | Record | Estimate) -> dict[str, Any]:
+    """A row, comparison, record or estimate as JSON, with NaN as null."""
     return {key: _plain(entry_value) for key, entry_value in asdict(entry).items()}
 
 

@@ -26,7 +26,8 @@ from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, remembering
 from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.evaluation.moves import moved
-from rest_jax.evaluation.records import judge
+from rest_jax.evaluation.records import Record, judge
+from rest_jax.evaluation.samples import passes
 from rest_jax.evaluation.table import row, to_json
 from rest_jax.models import catalog
 from rest_jax.recipes.agent_file import agent_of, at_url, shrunk_of, tools_of
@@ -42,6 +43,8 @@ from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader, Split
 from rest_jax.tasks.task import Task
 from rest_jax.tools.agreement import shown_by
+
+OF_FIRST_ATTEMPTS = "pass@k is that of first attempts, in which the oracle has no part"
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,9 @@ class Wanted:
 
 
 def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, Any]:
-    """A row of the results table; with it `records`, one per trajectory, `moves`, how many of them went from which step
-    to which, the `questions` with their gold answers, `inputs`, all that decided them, and `notes` and `warnings` for
-    its reader.
+    """A row of the results table; with it `pass_at` of several samples, `records`, one per trajectory, `moves`, how
+    many of them went from which step to which, the `questions` with their gold answers, `inputs`, all that decided
+    them, and `notes` and `warnings` for its reader.
 
     What is made goes to `folder`, for the caller to discard: while it is there, a killed call repeated goes on. Other
     wishes begin anew beside it. Raises UserError for what the caller can mend: no questions, a missing model, an
@@ -152,6 +155,7 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
     )
     return {
         **to_json(measured),
+        "pass_at": _passes(records, settings, wanted.samples),
         "records": [to_json(record) for record in records],
         "moves": moved(played),
         "questions": {question.id: {"question": question.text, "golds": list(question.golds)} for question in asked},
@@ -159,6 +163,13 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
         "notes": notes(wanted, task, settings, tools),
         "warnings": warnings,
     }
+
+
+def _passes(records: Sequence[Record], settings: AgentSettings, samples: int) -> dict[str, Any] | None:
+    """`passes` by k as JSON; null of one sample, whose pass@1 is the row's EM."""
+    if samples == 1:
+        return None
+    return {str(k): to_json(of) for k, of in passes(records, settings.name, samples).items()}
 
 
 def notes(wanted: Wanted, task: Task, settings: AgentSettings, tools: ToolsSettings) -> list[str]:
@@ -171,6 +182,7 @@ def notes(wanted: Wanted, task: Task, settings: AgentSettings, tools: ToolsSetti
         f"{task.name}, split {wanted.split}, {drawn}; interval: 95 % bootstrap over questions",
         f"agent {settings.name}, style {settings.style}, {prompt}; at most {limits.turns} turns of "
         f"{limits.turn_tokens} tokens, observations of {limits.observation_chars} characters",
+        *([OF_FIRST_ATTEMPTS] if agent(settings.name).oracle and wanted.samples > 1 else []),
         *([about_search(task, tools)] if agent(settings.name).tools else []),
         *about(task),
     ]

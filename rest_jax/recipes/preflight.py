@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,9 @@ from rest_jax.config.policies import PoliciesSettings
 from rest_jax.config.settings import GrowSettings, ImproveSettings, RestConfig
 from rest_jax.core.events import Listener, silent
 from rest_jax.evaluation.records import judge
-from rest_jax.evaluation.statistics import pass_at, smallest_effect
+from rest_jax.evaluation.samples import AT_FIRST, OF_SEVERAL, Estimate, learnable, passes
+from rest_jax.evaluation.statistics import smallest_effect
+from rest_jax.evaluation.table import to_json
 from rest_jax.recipes import plan
 from rest_jax.recipes.agent_file import agent_of
 from rest_jax.recipes.calibrate import measured_rates
@@ -25,6 +28,7 @@ from rest_jax.recipes.rehearsal import bound, rehearse, work
 from rest_jax.recipes.run import refuse_too_few
 from rest_jax.recipes.stages import held, is_run
 from rest_jax.recipes.workbench import Player, Workbench, open_workbench
+from rest_jax.reporting.table import rate
 from rest_jax.tasks.registry import task as open_task
 from rest_jax.tasks.splits import Reader
 
@@ -36,9 +40,8 @@ class Preflight:
     questions: int
     samples: int
     statuses: dict[str, int]
-    pass_at_1: float
-    """Of the agent's own method, as `pass_at_k`."""
-    pass_at_k: float
+    pass_at: Mapping[int, Estimate]
+    """Of the agent's own method."""
     kept: dict[float, float]
     """Threshold → trajectories that the first Grow would keep, extrapolated."""
     minutes: float
@@ -56,13 +59,23 @@ class Preflight:
         endings = ", ".join(f"{status} {count}" for status, count in sorted(self.statuses.items()))
         return [
             f"{self.questions} train questions, {self.samples} samples each: {endings}",
-            f"pass@1 {100 * self.pass_at_1:.1f} %, pass@{self.samples} {100 * self.pass_at_k:.1f} %",
+            ", ".join(rate(f"pass@{k}", to_json(of)) for k, of in self.pass_at.items()),
+            self._gate(),
             f"first Grow would keep {kept}",
             f"the whole run takes {self.bound} {self.minutes:.0f} min here",
             self.memory,
             f"EM differences below {100 * self.smallest_effect:.1f} points will not show at this n (power 0.8)",
             self.advice,
         ]
+
+    def _gate(self) -> str:
+        """Whether there is something to learn from (docs/methods.md)."""
+        first, several = self.pass_at[1].value, self.pass_at[self.samples].value
+        return (
+            f"gate {'passed' if learnable(first, several) else 'not passed'}: pass@1 {100 * first:.1f} % of at least "
+            f"{100 * AT_FIRST:.0f} %, pass@{self.samples} {100 * several:.1f} % of at least {OF_SEVERAL:g} x pass@1, "
+            f"{100 * OF_SEVERAL * first:.1f} %"
+        )
 
 
 def estimate(
@@ -128,8 +141,7 @@ def preflight(
         questions=len(asked),
         samples=samples,
         statuses=dict(Counter(t.status.value for t in trajectories)),
-        pass_at_1=pass_at(records, 1),
-        pass_at_k=pass_at(records, samples),
+        pass_at=passes(records, config.agent.name, samples),
         kept=kept,
         minutes=plan.seconds(planned, measured_rates(bench.engine)) / 60,
         bound=bound(config),

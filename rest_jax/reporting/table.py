@@ -55,7 +55,8 @@ def results(summary: Mapping[str, Any]) -> RenderableType:
     notes = [Text(note, style="dim") for note in summary.get("notes", ())]
     warnings = [Text(f"warning: {text}", style="yellow") for text in summary.get("warnings", ())]
     marked = [Text(remark) for remark in remarks(summary)]
-    return Group(*shown, *marked, Text(LEGEND, style="dim"), *lines, *notes, *warnings)
+    sampled = [Text(line) for line in samples_lines(summary)]
+    return Group(*shown, *sampled, *marked, Text(LEGEND, style="dim"), *lines, *notes, *warnings)
 
 
 def tables(summary: Mapping[str, Any]) -> list[tuple[str, Columns, Sequence[Mapping[str, Any]]]]:
@@ -80,6 +81,20 @@ def _table(title: str, columns: Columns, rows: Iterable[Mapping[str, Any]]) -> T
 def remarks(summary: Mapping[str, Any]) -> list[str]:
     """What has to be known of single rows, a line each."""
     return [f"{row['name']}: {row['remark']}" for row in summary["rows"] if row.get("remark")]
+
+
+def samples_lines(summary: Mapping[str, Any]) -> list[str]:
+    """What several samples of each question come to, of an evaluation that drew them."""
+    passes = summary.get("pass_at")
+    return [", ".join(rate(f"pass@{k}", of) for k, of in passes.items())] if passes else []
+
+
+def rate(name: str, entry: Mapping[str, Any]) -> str:
+    """A rate over questions in words: `pass@16 28.1 % [14.7, 43.8]`."""
+    if entry["value"] is None:
+        return f"{name} not measured"
+    low, high = entry["ci"]
+    return f"{name} {100 * entry['value']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def comparison_line(entry: Mapping[str, Any]) -> str:

@@ -204,7 +204,8 @@ def test_preflight_says_when_there_is_nothing_to_keep(
     ]
     assert main(arguments) == 0
     out = capsys.readouterr().out
-    assert "pass@1 0.0 %, pass@2 0.0 %" in out
+    assert "pass@1 0.0 % [0.0, 84.2], pass@2 0.0 % [0.0, 84.2]" in out
+    assert "gate not passed: pass@1 0.0 % of at least 15 %, pass@2 0.0 % of at least 2 x pass@1, 0.0 %" in out
     assert "nothing to keep from the prompted model" in out
 
 
@@ -230,7 +231,7 @@ def test_preflight_calls_right_what_the_task_does_and_says_what_memory_it_takes(
     arguments = ["preflight", str(tiny_config), "--run-dir", str(tmp_path / "none"), "--set", "task.reward=generous"]
     assert main([*arguments, "--questions", "2", "--samples", "2"]) == 0
     out = capsys.readouterr().out
-    assert "pass@1 0.0 %, pass@2 0.0 %" in out
+    assert "pass@1 0.0 % [0.0, 84.2], pass@2 0.0 % [0.0, 84.2]" in out
     assert "the reward has something to keep" in out
     # 8 rows x 768 tokens x 2 layers x (keys and values) x 2 heads x 8 x 4 bytes
     rows = "weights 6 MiB, and beside them caches 2 MiB (8 rows of each width, 0.256 KB a token) and "

@@ -224,6 +224,16 @@ def test_an_interrupted_evaluation_goes_on(tiny_model: Path, own: Path, tmp_path
     assert {**again, "seconds": 0} == {**whole, "seconds": 0}
     other = evaluate_model(replace(wanted, samples=2), tmp_path / "made", silent)
     assert len(other["records"]) == 2
+    assert list(whole["pass_at"]) == ["1", "3"]
+    assert whole["pass_at"]["3"] == {"value": 0.0, "ci": [0.0, pytest.approx(0.975)], "questions": 1}
+    assert evaluate_model(replace(wanted, samples=1), tmp_path / "made", silent)["pass_at"] is None
+
+
+def test_notes_say_whose_pass_at_k_it_is() -> None:
+    task, said = open_task(TaskSettings("atlas")), "pass@k is that of first attempts, in which the oracle has no part"
+    for samples, name, there in ((4, "rise_collect", True), (1, "rise_collect", False), (4, "rise", False)):
+        wanted = Wanted("m", agent=name, samples=samples)
+        assert (said in notes(wanted, task, AgentSettings(name), ToolsSettings())) is there
 
 
 def test_a_trained_model_is_bare_and_an_untrained_one_keeps_its_instruction(

@@ -35,6 +35,15 @@ def test_a_row_fits_80_columns() -> None:
     assert line.split()[3:] == ["1500", "12.3", "10.0–15.0", "20.0", "10.0", "25.0", "100.0", "80.0", "12", "2.1", "–"]
 
 
+def test_several_samples_have_a_line() -> None:
+    passes = {
+        "1": {"value": 0.125, "ci": [0.05, 0.2], "questions": 32},
+        "16": {"value": None, "ci": [None, None], "questions": 0},
+    }
+    assert "pass@1 12.5 % [5.0, 20.0], pass@16 not measured" in printed({"rows": [ROW], "pass_at": passes})
+    assert "pass@" not in printed({"rows": [ROW], "pass_at": None})
+
+
 def test_several_attempts_stand_in_a_table_of_their_own() -> None:
     tried = {
         "em_first": 0.15,

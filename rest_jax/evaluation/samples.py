@@ -1,0 +1,63 @@
+"""What all samples of a question come to: whether any of so many is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from rest_jax.agents.registry import agent
+from rest_jax.evaluation.records import Record
+from rest_jax.evaluation.statistics import interval, pass_at, pass_at_k
+
+AT_FIRST, OF_SEVERAL = 0.15, 2.0
+"""The least pass@1, and how many times that pass@k has to be at least, for there to be something to learn from: some
+answers that are right, and more of them than one sample finds."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over questions."""
+
+    value: float
+    ci: tuple[float, float]
+    """95 %, over questions."""
+    questions: int
+
+
+def passes(records: Sequence[Record], method: str, samples: int) -> dict[int, Estimate]:
+    """pass@1, and pass@k of so many samples, by k. Of a method that an oracle tells when to stop they are its first
+    attempts': the oracle has no part in those."""
+    judged = [_first(record) for record in records] if agent(method).oracle else records
+    return {k: passing(judged, k) for k in sorted({1, samples})}
+
+
+def passing(records: Sequence[Record], k: int) -> Estimate:
+    """pass@k by exact match (Chen et al. 2021), over the questions with k samples or more; masked samples are none."""
+    samples = by_question(records)
+    right = {id: sum(record.em == 1.0 for record in of) for id, of in samples.items()}
+    worth = {id: pass_at_k(len(of), right[id], k) for id, of in samples.items() if len(of) >= k}
+    return Estimate(pass_at(records, k), over_questions(worth, samples), len(worth))
+
+
+def learnable(at_first: float, of_several: float) -> bool:
+    """Whether a pass@1 and a pass@k show that there is something to learn from."""
+    return at_first >= AT_FIRST and of_several >= OF_SEVERAL * at_first
+
+
+def by_question(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The samples of each question that are not masked."""
+    samples: dict[str, list[Record]] = {}
+    for record in records:
+        if not record.masked:
+            samples.setdefault(record.question_id, []).append(record)
+    return samples
+
+
+def over_questions(worth: Mapping[str, float], samples: Mapping[str, Sequence[Record]]) -> tuple[float, float]:
+    """The interval of the mean of what the samples of each question are worth together: one record for all of them."""
+    return interval([replace(samples[id][0], em=each, seed=0) for id, each in worth.items()], "em")
+
+
+def _first(record: Record) -> Record:
+    """What the first attempt was worth."""
+    return record if record.em_first is None else replace(record, em=record.em_first)

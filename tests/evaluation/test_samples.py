@@ -1,0 +1,64 @@
+"""What several samples of a question come to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from rest_jax.evaluation.records import Record
+from rest_jax.evaluation.samples import learnable, passes, passing
+from rest_jax.evaluation.statistics import interval, pass_at
+from tests.evaluation.test_statistics import made
+
+
+def drawn(*right: str) -> list[Record]:
+    """A question for each, a sample for each letter: r is right, w wrong, m masked."""
+    return [
+        replace(made(question, float(letter == "r"), masked=letter == "m"), sample=sample)
+        for question, letters in enumerate(right)
+        for sample, letter in enumerate(letters)
+    ]
+
+
+def test_pass_at_1_is_the_mean_and_pass_at_k_whether_any_is_right() -> None:
+    records = drawn("rwww", "wwww", "rrrr", "wwrw")
+    first, several = passing(records, 1), passing(records, 4)
+    assert (first.value, several.value) == (6 / 16, 3 / 4)
+    assert first.ci == pytest.approx(interval(records, "em")), "clustered by question, as every rate"
+    assert several.ci[0] < several.value < several.ci[1]
+    assert first.questions == several.questions == 4
+
+
+def test_an_interval_has_width_where_all_or_none_is_solved() -> None:
+    assert passing(drawn("rw", "wr", "rr"), 2).ci == pytest.approx((0.025 ** (1 / 3), 1.0))
+    assert passing(drawn("ww", "ww", "ww"), 2).ci == pytest.approx((0.0, 1 - 0.025 ** (1 / 3)))
+
+
+def test_masked_samples_are_none() -> None:
+    records = drawn("rwmm", "wrww", "mmmm")
+    assert passing(records, 1).questions == 2
+    assert (passing(records, 4).value, passing(records, 4).questions) == (1.0, 1)
+    assert passing(records, 4).value == pass_at(records, 4)
+    nothing = passing(drawn("mm"), 2)
+    assert math.isnan(nothing.value)
+    assert math.isnan(nothing.ci[0])
+
+
+def test_who_is_told_by_an_oracle_is_judged_by_the_first_attempts() -> None:
+    records = [replace(record, em=1.0, em_first=record.em) for record in drawn("rwww", "wwww")]
+    told, own = passes(records, "rise_collect", 4), passes(records, "rise", 4)
+    assert {k: of.value for k, of in told.items()} == {1: 1 / 8, 4: 1 / 2}
+    assert {k: of.value for k, of in own.items()} == {1: 1.0, 4: 1.0}
+    assert list(passes(records, "rise", 1)) == [1]
+
+
+@pytest.mark.parametrize(
+    ("first", "several", "passed"),
+    [(0.15, 0.30, True), (0.14, 0.9, False), (0.3, 0.5, False), (0.0, 0.0, False), (math.nan, math.nan, False)],
+)
+def test_there_is_something_to_learn_where_more_is_found_than_one_sample_finds(
+    first: float, several: float, passed: bool
+) -> None:
+    assert learnable(first, several) is passed
