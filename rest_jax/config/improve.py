@@ -69,6 +69,8 @@ class ImproveSettings:
     maximum (ReST, appendix A.7)."""
     per_question: Positive | None = 4
     """The most trajectories kept of one question (ReST-EM's cut-off); null keeps all."""
+    only_finished: bool = False
+    """Keep only what ended with an answer, whatever that is worth (ReST meets ReAct, section 3.3)."""
     weighting: WeightingSettings | None = None
     """How much each attempt of what is kept counts; null: all the same."""
     include_seed: bool = True

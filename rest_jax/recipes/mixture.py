@@ -61,10 +61,13 @@ def rewarded(
 
 
 def thresholded(grown: Grown, settings: ImproveSettings, threshold: float, emit: Listener) -> tuple[Trajectory, ...]:
-    """What passes one threshold, in the store's order. Where several methods played a question, each has the
-    question's cut-off and quantiles to itself: they are drawn apart, and one would push the other out."""
+    """What passes one threshold, in the store's order; with `only_finished` the rest is as if it were masked. Where
+    several methods played a question, each has the question's cut-off and quantiles to itself: they are drawn apart,
+    and one would push the other out."""
     question_of = {t.id: f"{t.agent} {t.question_id}" for t in grown.trajectories}
-    kept = set(keep(grown.rewards, question_of, settings, threshold, emit))
+    unfinished = {t.id for t in grown.trajectories if settings.only_finished and t.status is not Status.FINISHED}
+    rewards = {id: None if id in unfinished else reward for id, reward in grown.rewards.items()}
+    kept = set(keep(rewards, question_of, settings, threshold, emit))
     notice(emit, f"kept {len(kept)} of {len(grown.trajectories)} trajectories with reward > {threshold:g}")
     return tuple(t for t in grown.trajectories if t.id in kept)
 

@@ -23,10 +23,11 @@ from rest_jax.config.settings import (
 )
 from rest_jax.core.effects import Candidate, Finish, Role, Status
 from rest_jax.core.errors import UserError
+from rest_jax.core.events import silent
 from rest_jax.core.trajectory import Call, Trajectory
 from rest_jax.evaluation.records import Record
 from rest_jax.recipes.controls import MIXTURES, best_of
-from rest_jax.recipes.mixture import Grown, first_samples, likeliest
+from rest_jax.recipes.mixture import Grown, first_samples, likeliest, thresholded
 from rest_jax.recipes.plan import Lengths, majority_samples, plan
 from rest_jax.recipes.rest import Finished, Generation, Loop, Reached
 from rest_jax.recipes.summary import Measured
@@ -71,6 +72,15 @@ def test_the_likeliest_answered_and_are_not_masked() -> None:
     grown = Grown(made, {"q0#0": 1.0, "q0#1": 0.0, "q0#2": None, "q0#3": 0.0, "q0#4": 0.0})
     assert [t.sample for t in likeliest(grown, grown, grown.trajectories[:2])] == [3, 4]
     assert [t.sample for t in likeliest(grown, grown, grown.trajectories)] == [0, 3, 4]
+
+
+def test_only_what_finished_is_kept_where_the_settings_say_so() -> None:
+    """Of two methods' samples too; without the setting a wrong answer and none are worth the same."""
+    made = (said(0, (-1.0,)), said(1, (-1.0,), answer=None), said(2, (-1.0,)))
+    grown = Grown(made, {"q0#0": 0.0, "q0#1": 0.0, "q0#2": None})
+    for only_finished, samples in ((True, [0]), (False, [0, 1])):
+        settings = ImproveSettings(thresholds=(-1.0,), only_finished=only_finished)
+        assert [t.sample for t in thresholded(grown, settings, -1.0, silent)] == samples
 
 
 def test_likely_is_what_was_played_whatever_a_judge_would_have_learned() -> None:

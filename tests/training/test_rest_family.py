@@ -143,6 +143,7 @@ def test_rest_meets_react_section_3_keeps_wrong_trajectories_too(preset) -> None
     config = preset("rest_react")
     improve = config.generations[0].improve
     assert kept(improve, improve.thresholds[0], {"a#0": 0.0, "a#1": None, "b#0": 1.0}) == ["a#0", "b#0"]
+    assert improve.only_finished, "completed trajectories are learned"
     assert not improve.include_seed, "a generation's mixture replaces the one before"
 
 
