@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,19 +24,21 @@ from rest_jax.core.canonical import digest
 from rest_jax.core.effects import Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Listener, remembering
+from rest_jax.core.trajectory import Question
 from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.evaluation.moves import moved
-from rest_jax.evaluation.records import Record, judge
+from rest_jax.evaluation.records import judge
 from rest_jax.evaluation.samples import passes
 from rest_jax.evaluation.table import row, to_json
 from rest_jax.models import catalog
 from rest_jax.recipes.agent_file import agent_of, at_url, shrunk_of, tools_of
 from rest_jax.recipes.environment import environment
+from rest_jax.recipes.inputs import common_inputs
 from rest_jax.recipes.players import model_of
 from rest_jax.recipes.run import about, about_search, told_by_oracle
-from rest_jax.recipes.stages import RunFolder, held
+from rest_jax.recipes.stages import Done, RunFolder, held
 from rest_jax.recipes.supported import supported
-from rest_jax.recipes.workbench import TRAJECTORIES, RolloutSpec, open_workbench, shots_there
+from rest_jax.recipes.workbench import TRAJECTORIES, RolloutSpec, Workbench, open_workbench, shots_there
 from rest_jax.rollout import store
 from rest_jax.tasks.local import local, read_questions
 from rest_jax.tasks.registry import task as open_task
@@ -94,82 +96,97 @@ def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, An
     unreachable adapter.
     """
     warnings: list[str] = []
-
     listen = remembering(warnings, emit)
-    task = task_for(wanted)
-    model = model_of(wanted.model)
+    task, model = task_for(wanted), model_of(wanted.model)
     home = catalog.resolve(model, offline=wanted.offline)
-    given = wanted.given
-    asked_of = agent_for(wanted, task, agent_of(home, given.agent))
-    own = PlayerConfig(asked_of, given.engine, at_url(tools_of(home, given.tools), wanted.tools_url))
-    player = checked(overridden(own, wanted.overrides))
-    settings, engine, tools = player.agent, player.engine, player.tools
-    divide_cpu(engine.devices)
-    here = environment(given.dtype)
+    player = player_for(wanted, task, home)
+    divide_cpu(player.engine.devices)
     asked = task.questions(wanted.split, Reader.EVALUATION)[: wanted.limit]
-    found = supported(task, asked, [settings.name], tools, closed_book=wanted.closed_book)
+    found = supported(task, asked, [player.agent.name], player.tools, closed_book=wanted.closed_book)
     opened = open_workbench(
         task,
-        model=ModelSettings(model, given.dtype),
-        agent_settings=settings,
-        engine=engine,
-        tools=tools,
+        model=ModelSettings(model, wanted.given.dtype),
+        agent_settings=player.agent,
+        engine=player.engine,
+        tools=player.tools,
         emit=listen,
         offline=wanted.offline,
     )
     with opened as bench, held(folder):
-        inputs = {
-            "weights_digest": bench.base.weights_digest,
-            "data": task.digests(),
-            "split": wanted.split,
-            "questions": len(asked),
-            "samples": wanted.samples,
-            "temperature": settings.warmth(wanted.temperature),
-            "seed": wanted.seed,
-            "agent": asdict(settings),
-            "tools": shown_by(tools),
-            "tool_versions": dict(bench.versions),
-            "engine": as_plain(engine, decisive=True),
-            "environment": here,
-        }
-        sampling = Sampling(settings.warmth(wanted.temperature))
-        spec = RolloutSpec(asked, wanted.split, wanted.samples, sampling, wanted.seed)
-
-        def work(stage: Path) -> dict[str, Any]:
-            bench.play(stage, bench.base, spec)
-            return {}
-
-        wish = digest(inputs)
-        run = RunFolder(folder, listen, config_digest=wish, environment=here, warnings=warnings)
-        done = run.stage(f"evaluate-{wanted.split}-{wish[:8]}", inputs, work)
-    played = store.read(done.folder / TRAJECTORIES)
-    records = judge(played, {question.id: question for question in asked}, task.score, task.voice)
-    measured = row(
-        wanted.model,
-        records,
-        task=task.name,
-        split=wanted.split,
-        weights_digest=inputs["weights_digest"],
-        seconds=done.seconds,
-        remark="; ".join(filter(None, [shrunk_of(home), str(found or ""), *told_by_oracle(settings)])),
-    )
+        inputs = inputs_of(wanted, bench, player, len(asked))
+        here = inputs["environment"]
+        run = RunFolder(folder, listen, config_digest=digest(inputs), environment=here, warnings=warnings)
+        done = _played(wanted, asked, run, bench, inputs)
+    remark = "; ".join(filter(None, [shrunk_of(home), str(found or ""), *told_by_oracle(player.agent)]))
     return {
-        **to_json(measured),
-        "pass_at": _passes(records, settings, wanted.samples),
-        "records": [to_json(record) for record in records],
-        "moves": moved(played),
+        **measured(wanted, task, player, asked, done, remark),
         "questions": {question.id: {"question": question.text, "golds": list(question.golds)} for question in asked},
         "inputs": inputs,
-        "notes": notes(wanted, task, settings, tools),
+        "notes": notes(wanted, task, player.agent, player.tools),
         "warnings": warnings,
     }
 
 
-def _passes(records: Sequence[Record], settings: AgentSettings, samples: int) -> dict[str, Any] | None:
-    """`passes` by k as JSON; null of one sample, whose pass@1 is the row's EM."""
-    if samples == 1:
-        return None
-    return {str(k): to_json(of) for k, of in passes(records, settings.name, samples).items()}
+def player_for(wanted: Wanted, task: Task, home: Path) -> PlayerConfig:
+    """Who plays: the settings beside the model, those that the caller asked for in their place, and the overrides over
+    both."""
+    asked_of = agent_for(wanted, task, agent_of(home, wanted.given.agent))
+    tools = at_url(tools_of(home, wanted.given.tools), wanted.tools_url)
+    return checked(overridden(PlayerConfig(asked_of, wanted.given.engine, tools), wanted.overrides))
+
+
+def inputs_of(wanted: Wanted, bench: Workbench, player: PlayerConfig, questions: int) -> dict[str, Any]:
+    """All that decides the trajectories."""
+    common = common_inputs(bench.task, player.agent, player.engine, wanted.seed, [player.agent.name])
+    return {
+        **as_plain(common, decisive=True),
+        "weights_digest": bench.base.weights_digest,
+        "split": wanted.split,
+        "questions": questions,
+        "samples": wanted.samples,
+        "temperature": player.agent.warmth(wanted.temperature),
+        "tools": shown_by(player.tools),
+        "tool_versions": dict(bench.versions),
+        "environment": environment(wanted.given.dtype),
+    }
+
+
+def _played(
+    wanted: Wanted, asked: Sequence[Question], run: RunFolder, bench: Workbench, inputs: Mapping[str, Any]
+) -> Done:
+    """The stage in which the questions are answered, of a name of its own for each wish."""
+    sampling = Sampling(inputs["temperature"])
+    spec = RolloutSpec(asked, wanted.split, wanted.samples, sampling, wanted.seed)
+
+    def work(stage: Path) -> dict[str, Any]:
+        bench.play(stage, bench.base, spec)
+        return {}
+
+    return run.stage(f"evaluate-{wanted.split}-{run.config_digest[:8]}", inputs, work)
+
+
+def measured(
+    wanted: Wanted, task: Task, player: PlayerConfig, asked: Sequence[Question], done: Done, remark: str
+) -> dict[str, Any]:
+    """What the trajectories come to: the row, what several samples come to, the records, and the moves."""
+    played = store.read(done.folder / TRAJECTORIES)
+    records = judge(played, {question.id: question for question in asked}, task.score, task.voice)
+    of_all = row(
+        wanted.model,
+        records,
+        task=task.name,
+        split=wanted.split,
+        weights_digest=done.inputs["weights_digest"],
+        seconds=done.seconds,
+        remark=remark,
+    )
+    passing = passes(records, player.agent.name, wanted.samples)
+    return {
+        **to_json(of_all),
+        "pass_at": {str(k): to_json(of) for k, of in passing.items()} if wanted.samples > 1 else None,
+        "records": [to_json(record) for record in records],
+        "moves": moved(played),
+    }
 
 
 def notes(wanted: Wanted, task: Task, settings: AgentSettings, tools: ToolsSettings) -> list[str]:

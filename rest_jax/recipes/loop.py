@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rest_jax.agents.registry import agent, registered_identities
+from rest_jax.agents.registry import agent
 from rest_jax.config.settings import AgentSettings, GrowSettings, ImproveSettings, RestConfig
 from rest_jax.core.canonical import digest
 from rest_jax.core.demonstration import Demonstration
@@ -25,6 +25,7 @@ from rest_jax.evaluation.statistics import value
 from rest_jax.evaluation.table import to_json
 from rest_jax.recipes import mixture
 from rest_jax.recipes.improve import CHECKPOINTS, MODEL, improve
+from rest_jax.recipes.inputs import common_inputs
 from rest_jax.recipes.seeds import derived_seed
 from rest_jax.recipes.stages import Done, RunFolder, Work, discard
 from rest_jax.recipes.summary import Measured
@@ -183,10 +184,8 @@ class Loop:
     def stage(self, name: str, inputs: Mapping[str, Any], work: Work) -> Done:
         """A stage of this seed. Its inputs gain what every stage depends on, its results the splits that it read."""
         task = self.bench.task
-        common: dict[str, Any] = {"seed": self.seed, "agent": self.config.agent, "engine": self.config.engine}
         plays = [inputs["method"]] if inputs.get("method") else self.config.agent.methods
-        if own := registered_identities(plays):
-            common["method_source"] = " ".join(own)
+        common = common_inputs(task, self.config.agent, self.config.engine, self.seed, plays)
         if self.config.tools.config is not None:  # the settings name a file alone: its tools say what they are
             common["tools"] = dict(self.bench.versions)
 
@@ -194,7 +193,7 @@ class Loop:
             results = dict(work(folder))
             return {**results, "splits_read": [asdict(read) for read in task.reads.drain()]}
 
-        done = self.run.stage(f"seed-{self.seed}/{name}", {**common, "data": task.digests(), **inputs}, noted)
+        done = self.run.stage(f"seed-{self.seed}/{name}", {**common, **inputs}, noted)
         task.reads.drain()  # what was read for a stage that was done already
         return done
 

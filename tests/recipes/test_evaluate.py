@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import rest_jax
+from rest_jax.agents import registry
 from rest_jax.agents.registry import agent
+from rest_jax.config.plain import as_plain
 from rest_jax.config.settings import (
     AgentSettings,
     EngineSettings,
@@ -107,7 +109,7 @@ def test_settings_of_agent_and_engine_are_set_over_what_the_model_says(
         overrides=["agent.candidates=2", "agent.turn_tokens=4", "engine.rows=2", "engine.widths=[512]"],
     )
     inputs = evaluate_model(wanted, tmp_path / "made", silent)["inputs"]
-    assert inputs["agent"] == asdict(replace(said, candidates=2, turn_tokens=4))
+    assert inputs["agent"] == as_plain(replace(said, candidates=2, turn_tokens=4))
     assert (inputs["engine"]["rows"], inputs["temperature"]) == (2, 0.25)
     with pytest.raises(UserError, match=r"--set agent\.turnz=1: unknown key 'turnz' in agent; did you mean 'turns'"):
         evaluate_model(replace(wanted, overrides=["agent.turnz=1"]), tmp_path / "made", silent)
@@ -227,6 +229,21 @@ def test_an_interrupted_evaluation_goes_on(tiny_model: Path, own: Path, tmp_path
     assert list(whole["pass_at"]) == ["1", "3"]
     assert whole["pass_at"]["3"] == {"value": 0.0, "ci": [0.0, pytest.approx(0.975)], "questions": 1}
     assert evaluate_model(replace(wanted, samples=1), tmp_path / "made", silent)["pass_at"] is None
+
+
+def test_an_edited_method_begins_anew_beside_what_is_there(
+    tiny_model: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    write_jsonl(tmp_path / "c.jsonl", [{"title": "Ada", "text": "A person."}])
+    wanted = Wanted(str(tiny_model), questions=own, corpus=tmp_path / "c.jsonl", agent="mine", shots=0)
+    plain = evaluate_model(replace(wanted, agent="closed_book"), tmp_path / "made", silent)
+    assert "method_source" not in plain["inputs"]
+    sources = set()
+    for instruction in ("Answer.", "Answer in a word.", "Answer."):
+        rest_jax.register_method(replace(agent("closed_book"), name="mine", instruction=instruction))
+        sources.add(evaluate_model(wanted, tmp_path / "made", silent)["inputs"]["method_source"])
+    assert len(sources) == len(list((tmp_path / "made" / "stages").iterdir())) - 1 == 2
 
 
 def test_notes_say_whose_pass_at_k_it_is() -> None:
