@@ -230,7 +230,9 @@ def evaluate(
     emit: Listener = to_stderr,
 ) -> Row:
     """Measure a policy on the first n questions of a split, at this temperature, else at its agent's, else greedily."""
-    checked(GrowSettings(n, samples, temperature), "evaluate")
+    if n < 1:
+        raise UserError(f"evaluate: n: expected at least 1, got {n}")
+    checked(GrowSettings(samples=samples, temperature=temperature), "evaluate")
     with _bench(policy, task, emit) as (bench, scratch):
         asked = bench.task.questions(split, Reader.EVALUATION, n)
         sampling = Sampling(bench.agent.warmth(temperature))

@@ -306,6 +306,8 @@ def test_the_api_holds_numbers_and_settings_to_their_limits(tiny_model: Path) ->
         rest_jax.evaluate(policy, rest_jax.Task("hotpotqa", data=".", seed=11), n=1)
     with pytest.raises(UserError, match=r"evaluate\.temperature: expected at least 0, got -1"):
         rest_jax.evaluate(policy, task, n=1, temperature=-1)
+    with pytest.raises(UserError, match="evaluate: n: expected at least 1, got 0"):
+        rest_jax.evaluate(policy, task, n=0)
     with pytest.raises(UserError, match="'atlas': 100000 questions of report wanted"):
         rest_jax.evaluate(policy, task, n=100_000)
     with pytest.raises(UserError, match=r"improve\.steps: expected at least 1, got 0"):
