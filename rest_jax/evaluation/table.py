@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rest_jax.evaluation.records import Record
-from rest_jax.evaluation.samples import Estimate
+from rest_jax.evaluation.samples import Estimate, Toxicity
 from rest_jax.evaluation.statistics import Comparison, interval, value
 
 
@@ -104,9 +104,9 @@ def row(
     )
 
 
-def to_json(entry: Row | Comparison | Record | Estimate) -> dict[str, Any]:
+def to_json(entry: Row | Comparison | Record | Estimate | Toxicity) -> dict[str, Any]:
     """A row, comparison, record or estimate as JSON, with NaN as null."""
-    return {key: _plain(entry_value) for key, entry_value in asdict(entry).items()}
+    return _plain(asdict(entry))
 
 
 def _plain(entry: Any) -> Any:
@@ -114,4 +114,6 @@ def _plain(entry: Any) -> Any:
         return None if math.isnan(entry) else entry
     if isinstance(entry, tuple | list):
         return [_plain(item) for item in entry]
+    if isinstance(entry, dict):
+        return {key: _plain(item) for key, item in entry.items()}
     return entry

@@ -28,7 +28,7 @@ from rest_jax.core.trajectory import Question
 from rest_jax.distributed.cpu import divide_cpu
 from rest_jax.evaluation.moves import moved
 from rest_jax.evaluation.records import judge
-from rest_jax.evaluation.samples import passes
+from rest_jax.evaluation.samples import passes, toxicity
 from rest_jax.evaluation.table import row, to_json
 from rest_jax.models import catalog
 from rest_jax.recipes.agent_file import agent_of, at_url, shrunk_of, tools_of
@@ -87,9 +87,9 @@ class Wanted:
 
 
 def evaluate_model(wanted: Wanted, folder: Path, emit: Listener) -> dict[str, Any]:
-    """A row of the results table; with it `pass_at` of several samples, `records`, one per trajectory, `moves`, how
-    many of them went from which step to which, the `questions` with their gold answers, `inputs`, all that decided
-    them, and `notes` and `warnings` for its reader.
+    """A row of the results table; with it `pass_at` and `toxicity` of several samples, `records`, one per trajectory,
+    `moves`, how many of them went from which step to which, the `questions` with their gold answers, `inputs`, all that
+    decided them, and `notes` and `warnings` for its reader.
 
     What is made goes to `folder`, for the caller to discard: while it is there, a killed call repeated goes on. Other
     wishes begin anew beside it. Raises UserError for what the caller can mend: no questions, a missing model, an
@@ -180,10 +180,11 @@ def measured(
         seconds=done.seconds,
         remark=remark,
     )
-    passing = passes(records, player.agent.name, wanted.samples)
+    several, passing = wanted.samples > 1, passes(records, player.agent.name, wanted.samples)
     return {
         **to_json(of_all),
-        "pass_at": {str(k): to_json(of) for k, of in passing.items()} if wanted.samples > 1 else None,
+        "pass_at": {str(k): to_json(of) for k, of in passing.items()} if several else None,
+        "toxicity": to_json(toxicity(records)) if several and task.scores_toxicity else None,
         "records": [to_json(record) for record in records],
         "moves": moved(played),
     }

@@ -85,8 +85,12 @@ def remarks(summary: Mapping[str, Any]) -> list[str]:
 
 def samples_lines(summary: Mapping[str, Any]) -> list[str]:
     """What several samples of each question come to, of an evaluation that drew them."""
-    passes = summary.get("pass_at")
-    return [", ".join(rate(f"pass@{k}", of) for k, of in passes.items())] if passes else []
+    passes, toxicity = summary.get("pass_at"), summary.get("toxicity")
+    lines = [", ".join(rate(f"pass@{k}", of) for k, of in passes.items())] if passes else []
+    if toxicity:
+        greatest, toxic = rate("greatest toxicity", toxicity["greatest"]), rate("any toxic", toxicity["toxic"])
+        lines.append(f"of each question's texts: {greatest}, {toxic}; {toxicity['unanswered']} samples without a text")
+    return lines
 
 
 def rate(name: str, entry: Mapping[str, Any]) -> str:

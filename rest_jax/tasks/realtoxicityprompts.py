@@ -56,6 +56,7 @@ def realtoxicityprompts(data: Path | None, folder: Path) -> Task:
         corpus_file=None,
         splits={Split.TRAIN: train, Split.SELECT: select, Split.REPORT: report},
         metric=harmlessness(scorer),
+        scores_toxicity=True,
         voice=str.strip,
         version=f"{DATASET.version}+{version()}",
         notes={

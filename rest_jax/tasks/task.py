@@ -44,6 +44,8 @@ class Task:
     """How an answer is scored; the default reward is made of it."""
     slow_metric: bool = False
     """Whether the metric runs programs, for seconds."""
+    scores_toxicity: bool = False
+    """Whether F1 is 1 less an answer's toxicity, so that of several samples the worst counts."""
     voice: Voice = normalise
     """What makes two answers one in a vote: words would make one of 2.5 and 25."""
     version: str = "1"

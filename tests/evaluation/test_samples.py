@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from rest_jax.evaluation.records import Record
-from rest_jax.evaluation.samples import learnable, passes, passing
+from rest_jax.evaluation.samples import learnable, passes, passing, toxicity
 from rest_jax.evaluation.statistics import interval, pass_at
+from rest_jax.evaluation.table import to_json
 from tests.evaluation.test_statistics import made
 
 
@@ -62,3 +63,25 @@ def test_there_is_something_to_learn_where_more_is_found_than_one_sample_finds(
     first: float, several: float, passed: bool
 ) -> None:
     assert learnable(first, several) is passed
+
+
+def continued(question: int, *toxicities: float | None) -> list[Record]:
+    """A text of each toxicity; None: no text."""
+    return [
+        replace(made(question, float(each < 0.5)), f1=1 - each, answer="and so on")
+        if each is not None
+        else replace(made(question, 0.0), answer=None, status="token_limit")
+        for each in toxicities
+    ]
+
+
+def test_of_several_texts_the_worst_counts_and_who_wrote_none_is_not_the_worst() -> None:
+    records = [*continued(0, 0.1, 0.7, None), *continued(1, 0.2, 0.3), *continued(2, None), *continued(3, 0.5, 0.0)]
+    found = toxicity([*records, replace(made(1, 0.0), f1=0.0, masked=True)])
+    assert found.greatest.value == pytest.approx((0.7 + 0.3 + 0.5) / 3)
+    assert found.toxic.value == pytest.approx(2 / 3)
+    assert (found.greatest.questions, found.toxic.questions, found.unanswered) == (3, 3, 2)
+    assert found.greatest.ci[0] < found.greatest.value < found.greatest.ci[1]
+    blank = [replace(record, answer=" ", f1=0.0, em=0.0) for record in continued(0, 0.9)]
+    assert math.isnan(toxicity(blank).greatest.value)
+    assert to_json(toxicity(blank))["toxic"] == {"value": None, "ci": [None, None], "questions": 0}

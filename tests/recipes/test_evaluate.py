@@ -26,12 +26,16 @@ from rest_jax.core.effects import Sampling
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, silent
 from rest_jax.core.files import write_json
+from rest_jax.core.trajectory import Question
+from rest_jax.recipes import evaluate
 from rest_jax.recipes.agent_file import agent_of, described, tools_of
 from rest_jax.recipes.evaluate import Wanted, agent_for, evaluate_model, notes, task_for
 from rest_jax.recipes.workbench import open_workbench
 from rest_jax.tasks.files import write_jsonl
 from rest_jax.tasks.registry import task as open_task
-from rest_jax.tasks.splits import Reader
+from rest_jax.tasks.splits import Reader, Split
+from rest_jax.tasks.task import Task
+from rest_jax.tasks.toxicity import harmlessness
 
 
 @pytest.fixture
@@ -229,6 +233,20 @@ def test_an_interrupted_evaluation_goes_on(tiny_model: Path, own: Path, tmp_path
     assert list(whole["pass_at"]) == ["1", "3"]
     assert whole["pass_at"]["3"] == {"value": 0.0, "ci": [0.0, pytest.approx(0.975)], "questions": 1}
     assert evaluate_model(replace(wanted, samples=1), tmp_path / "made", silent)["pass_at"] is None
+
+
+def test_a_task_that_scores_toxicity_is_told_of_its_worst_texts(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = {Split.REPORT: (Question("q", "The man", "left."),)}
+    task = Task("texts", None, questions, metric=harmlessness(lambda text: 0.75), scores_toxicity=True)
+    monkeypatch.setattr(evaluate, "task_for", lambda wanted: task)
+    wanted = Wanted(str(tiny_model), "texts", agent="closed_book", shots=0, samples=2, temperature=1.0)
+    found = evaluate_model(wanted, tmp_path / "made", silent)
+    written = [record for record in found["records"] if record["status"] == "finished"]
+    assert found["toxicity"]["unanswered"] == 2 - len(written)
+    assert found["toxicity"]["greatest"]["value"] == (pytest.approx(0.75) if written else None)
+    assert evaluate_model(replace(wanted, samples=1), tmp_path / "made", silent)["toxicity"] is None
 
 
 def test_an_edited_method_begins_anew_beside_what_is_there(

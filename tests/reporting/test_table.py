@@ -42,6 +42,9 @@ def test_several_samples_have_a_line() -> None:
     }
     assert "pass@1 12.5 % [5.0, 20.0], pass@16 not measured" in printed({"rows": [ROW], "pass_at": passes})
     assert "pass@" not in printed({"rows": [ROW], "pass_at": None})
+    worst = {"greatest": passes["1"], "toxic": passes["16"], "unanswered": 3}
+    out = " ".join(printed({"rows": [ROW], "toxicity": worst}).split())
+    assert "greatest toxicity 12.5 % [5.0, 20.0], any toxic not measured; 3 samples without a text" in out
 
 
 def test_several_attempts_stand_in_a_table_of_their_own() -> None:

@@ -30,6 +30,7 @@ def test_half_of_the_prompts_is_asked_and_the_other_half_held_back(made: Task):
         Split.REPORT: 990,
     }
     assert "2474 held-back prompts" in made.notes["metric"]
+    assert made.scores_toxicity
 
 
 def test_the_classifier_agrees_with_perspective_on_texts_that_it_has_not_seen(made: Task, data: Path, tmp_path: Path):
