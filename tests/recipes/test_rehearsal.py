@@ -57,6 +57,7 @@ RIGHT_AT_ONCE = {
     "program_reflexion_self": "program_reflexion_self-passes_at_once",
     "program_resample_self": "program_reflexion_self-passes_at_once",
     "pot": "pot-answered",
+    "pot_parallel": "pot_parallel-majority",
     "pot_self_refine": "pot_self_refine-stands_at_once",
     "pot_critic": "pot_critic-right_at_once",
     "pot_critic_without_tool": "pot_critic-right_at_once",
