@@ -99,7 +99,8 @@ def test_agents_vote_as_their_task_compares(tiny_model: Path, tmp_path: Path, mo
         yield from ()
         return finished(str(limits.voice("$2.50") == limits.voice("2.5")))
 
-    monkeypatch.setitem(registry._REGISTERED, "one_voice", replace(agent("cot"), name="one_voice", run=one_voice))
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    registry.register_method(replace(agent("cot"), name="one_voice", run=one_voice))
     task = open_task(TaskSettings("arithmetic"))
     opened = open_workbench(
         task,
