@@ -142,10 +142,13 @@ def refuse_leaks(mix: Sequence[Trajectory], task: Task) -> None:
 def is_sound(trajectory: Trajectory) -> bool:
     """Whether a demonstration holds up when its searches are really made: no call failed, and the answer was seen.
 
-    Yes, no and labels cannot be seen; for them a search that found something is enough.
+    Yes, no and labels cannot be seen; for them a search that found something is enough. So is the oracle's word for an
+    answer from memory, which ends a method that looks up wrong ones alone.
     """
     if any(call.fault is not None for call in trajectory.tool_calls):
         return False
+    if {call.tool for call in trajectory.tool_calls} == {ORACLE}:
+        return True
     if is_conclusion(trajectory.answer):
         return any(call.found for call in trajectory.tool_calls if call.tool != ORACLE)
     return is_grounded(trajectory)

@@ -17,7 +17,7 @@ from rest_jax.config.settings import (
     PilotSettings,
     RestConfig,
 )
-from rest_jax.core.effects import Candidate, Finish, Role, Status, ToolErrorKind, ToolFault
+from rest_jax.core.effects import ORACLE, RIGHT, Candidate, Finish, Role, Status, ToolErrorKind, ToolFault
 from rest_jax.core.errors import UserError
 from rest_jax.core.events import Event, silent
 from rest_jax.core.trajectory import Call, Question, ToolCall, Trajectory
@@ -291,6 +291,8 @@ def replayed(answer: str, content: str, *titles: str, fault: ToolFault | None = 
         (replayed("Orr", "", fault=ToolFault(ToolErrorKind.BAD_ARGUMENTS, "Orr")), False),
         (replayed("yes", "Vell: a town.", "Vell"), True),
         (replayed("yes", "Could not find Vell. Similar: []."), False),
+        (replace(trajectory(0, 0, "Orr"), tool_calls=()), False),
+        (replace(trajectory(0, 0, "Orr"), tool_calls=(ToolCall(0, ORACLE, {"answer": "Orr"}, RIGHT),)), True),
     ],
 )
 def test_a_demonstration_must_read_its_answer(demonstration: Trajectory, sound: bool) -> None:
