@@ -81,7 +81,7 @@ class Result:
 
     kills: tuple[Kill, ...]
     missed: tuple[Aim, ...]
-    """Aims whose stage ended before their moment was seen."""
+    """Aims whose stage ended before their moment was seen, or whose run before it was killed."""
     same_digest: bool
     digest: str
     trajectories: int
@@ -120,7 +120,10 @@ def kill_and_resume(config: Path, folder: Path, *, kills: int, seed: int = 0, ov
                 os.kill(pid, signal.SIGKILL)
         else:
             process.send_signal(aim.by)
-            if process.wait() not in (-signal.SIGKILL, TERMINATED):
+            if process.wait() == 0:
+                missed.append(aim)
+                continue
+            if process.returncode not in (-signal.SIGKILL, TERMINATED):
                 raise _failed(process, killed)
         shots.append(Shot(aim, watched.read()))
         watched.keep(journals)

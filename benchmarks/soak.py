@@ -53,7 +53,8 @@ from rest_jax.tasks.task import Task
 from rest_jax.tools.client import ToolClient
 
 ENGINE = EngineSettings(rows=16, resident=64, block=4, widths=(32, 64, 128), chunk=32)
-LIMITS = Limits(turns=2, turn_tokens=4, observation_chars=100)
+LENGTHS = {"turns": 2, "turn_tokens": 4, "observation_chars": 100}
+LIMITS = Limits(**LENGTHS)
 SEED = 3
 SAMPLES = 100
 """How often the process is looked at."""
@@ -252,7 +253,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} trajectories: shows that all runs")
     options = parser.parse_args(arguments)
     keep_compiled(cache_folder() / "compiled")
-    about = {**circumstances("benchmarks.soak", "float32"), "engine": asdict(ENGINE), "limits": asdict(LIMITS)}
+    about = {**circumstances("benchmarks.soak", "float32"), "engine": asdict(ENGINE), "limits": LENGTHS}
     row, faults = soak(QUICK if options.quick else options.trajectories)
     statuses = ", ".join(f"{n} {status}" for status, n in row["statuses"].items())
     notes = [
