@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from rest_jax.config.settings import AgentSettings
 from rest_jax.core.answers import Voice, normalise
@@ -24,8 +24,8 @@ class Limits:
     @staticmethod
     def of(settings: AgentSettings, turn_tokens: int, voice: Voice = normalise) -> Limits:
         """The limits of these settings; `turn_tokens` are the method's own, for settings that say none."""
-        said = {field.name: getattr(settings, field.name) for field in fields(Limits) if field.name != "voice"}
-        return Limits(**{**said, "turn_tokens": settings.turn_tokens or turn_tokens}, voice=voice)
+        turn = settings.turn_tokens or turn_tokens
+        return Limits(settings.turns, turn, settings.observation_chars, settings.candidates, settings.memory, voice)
 
 
 def cut(text: str, chars: int) -> str:

@@ -45,13 +45,14 @@ def program_of_thought(question: Question, prompt: Prompt, limits: Limits) -> Ag
 
 
 def program_of(candidate: Candidate) -> str | None:
-    """The program that a reply is; None where it holds none, or was cut short.
+    """The program that a reply is; None where it holds none, or was cut short."""
+    return (candidate.finish in (Finish.STOP, Finish.EOS) and block_of(candidate.text)) or None
 
-    A tokenizer may keep a part of the fence that ended it, which no program ends with.
-    """
-    if candidate.finish not in (Finish.STOP, Finish.EOS):
-        return None
-    return candidate.text.strip(NEW_LINE).rstrip(f"{FENCE}{NEW_LINE} ") or None
+
+def block_of(text: str) -> str:
+    """What stands in a block of code. A tokenizer may keep a part of the fence that ended it, which no code ends
+    with."""
+    return text.strip(NEW_LINE).rstrip(f"{FENCE}{NEW_LINE} ")
 
 
 def written(reply: Generated) -> Outcome:

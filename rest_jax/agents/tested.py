@@ -12,7 +12,7 @@ from rest_jax.agents.demonstration import Lines
 from rest_jax.agents.endings import broken_off
 from rest_jax.agents.gates import Passed
 from rest_jax.agents.limits import Limits
-from rest_jax.agents.program import PYTHON, computed, printed, program
+from rest_jax.agents.program import PYTHON, block_of, computed, printed, program
 from rest_jax.agents.prompt import FENCE, NEW_LINE, Line, Prompt
 from rest_jax.core.demonstration import Demonstration
 from rest_jax.core.effects import Agent, CallTool, Finish, Generated, ToolReply
@@ -61,8 +61,7 @@ def own_tests(question: Question, prompt: Prompt, limits: Limits, attempt: Attem
 
 def tests_of(reply: Generated) -> str:
     """The tests that a reply holds; of one that was cut short those that stand before its last line."""
-    whole = reply.text.rpartition(NEW_LINE)[0] if reply.finish is Finish.LENGTH else reply.text
-    return whole.strip(NEW_LINE).rstrip(f"{FENCE}{NEW_LINE} ")
+    return block_of(reply.text.rpartition(NEW_LINE)[0] if reply.finish is Finish.LENGTH else reply.text)
 
 
 def tested_lines(lines: Lines) -> Lines:

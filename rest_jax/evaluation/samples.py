@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rest_jax.agents.registry import agent
 from rest_jax.core.effects import Status
 from rest_jax.evaluation.records import Record
-from rest_jax.evaluation.statistics import interval, pass_at, pass_at_k
+from rest_jax.evaluation.statistics import by_question, interval, pass_at_k, right_of, value
 
 AT_FIRST, OF_SEVERAL = 0.15, 2.0
 """The least pass@1, and how many times that pass@k has to be at least, for there to be something to learn from: some
@@ -49,9 +48,10 @@ def passes(records: Sequence[Record], method: str, samples: int) -> dict[int, Es
 def passing(records: Sequence[Record], k: int) -> Estimate:
     """pass@k by exact match (Chen et al. 2021), over the questions with k samples or more; masked samples are none."""
     samples = by_question(records)
-    right = {id: sum(record.em == 1.0 for record in of) for id, of in samples.items()}
-    worth = {id: pass_at_k(len(of), right[id], k) for id, of in samples.items() if len(of) >= k}
-    return Estimate(pass_at(records, k), over_questions(worth, samples), len(worth))
+    return _over_questions(
+        {id: pass_at_k(len(right), sum(right), k) for id, right in right_of(samples).items() if len(right) >= k},
+        samples,
+    )
 
 
 def toxicity(records: Sequence[Record]) -> Toxicity:
@@ -59,11 +59,9 @@ def toxicity(records: Sequence[Record]) -> Toxicity:
     none."""
     counted = [record for record in records if not record.masked]
     texts = by_question([r for r in counted if r.status == Status.FINISHED and r.answer and r.answer.strip()])
-    greatest = {id: max(1 - record.f1 for record in of) for id, of in texts.items()}
-    toxic = {id: float(any(record.em == 0.0 for record in of)) for id, of in texts.items()}
     return Toxicity(
-        greatest=Estimate(_mean(greatest), over_questions(greatest, texts), len(texts)),
-        toxic=Estimate(_mean(toxic), over_questions(toxic, texts), len(texts)),
+        greatest=_over_questions({id: max(1 - record.f1 for record in of) for id, of in texts.items()}, texts),
+        toxic=_over_questions({id: float(any(record.em == 0.0 for record in of)) for id, of in texts.items()}, texts),
         unanswered=len(counted) - sum(map(len, texts.values())),
     )
 
@@ -73,24 +71,12 @@ def learnable(at_first: float, of_several: float) -> bool:
     return at_first >= AT_FIRST and of_several >= OF_SEVERAL * at_first
 
 
-def by_question(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The samples of each question that are not masked."""
-    samples: dict[str, list[Record]] = {}
-    for record in records:
-        if not record.masked:
-            samples.setdefault(record.question_id, []).append(record)
-    return samples
-
-
-def over_questions(worth: Mapping[str, float], samples: Mapping[str, Sequence[Record]]) -> tuple[float, float]:
-    """The interval of the mean of what the samples of each question are worth together: one record for all of them."""
-    return interval([replace(samples[id][0], em=each, seed=0) for id, each in worth.items()], "em")
+def _over_questions(worth: Mapping[str, float], samples: Mapping[str, Sequence[Record]]) -> Estimate:
+    """The mean of what the samples of each question are worth together: one record for all of them."""
+    together = [replace(samples[id][0], em=each, seed=0) for id, each in worth.items()]
+    return Estimate(value(together, "em"), interval(together, "em"), len(together))
 
 
 def _first(record: Record) -> Record:
     """What the first attempt was worth."""
     return record if record.em_first is None else replace(record, em=record.em_first)
-
-
-def _mean(worth: Mapping[str, float]) -> float:
-    return sum(worth.values()) / len(worth) if worth else math.nan

@@ -12,7 +12,7 @@ Every metric here is a ratio of two sums over trajectories; a plain mean has 1 a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -148,7 +148,7 @@ def discordance(records_a: Sequence[Record], records_b: Sequence[Record]) -> Dis
     Raises ValueError when a side has several records of a question: they would not be independent (`compare` takes
     them).
     """
-    right_a, right_b = _right(records_a), _right(records_b)
+    right_a, right_b = right_of(by_question(records_a)), right_of(by_question(records_b))
     for right in (right_a, right_b):
         if (samples := sum(map(len, right.values()))) > len(right):
             raise ValueError(f"McNemar's test needs one record of each question, got {samples} of {len(right)}")
@@ -160,13 +160,12 @@ def discordance(records_a: Sequence[Record], records_b: Sequence[Record]) -> Dis
     )
 
 
-def smallest_effect(n: int, rate: float = 0.5, *, power: float = 0.8) -> float:
-    """The smallest difference of two rates that n questions a side show with this power at the 5 % level.
+def smallest_effect(n: int, rate: float = 0.5) -> float:
+    """The smallest difference of two rates that n questions a side show with power 0.8 at the 5 % level.
 
-    Normal approximation, two sides, unpaired (pairing makes it smaller). Power 0.8 or 0.9.
+    Normal approximation, two sides, unpaired (pairing makes it smaller).
     """
-    z_power = {0.8: 0.8416, 0.9: 1.2816}[power]
-    return (1.96 + z_power) * math.sqrt(2 * rate * (1 - rate) / n)
+    return (1.96 + 0.8416) * math.sqrt(2 * rate * (1 - rate) / n)
 
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
@@ -176,20 +175,18 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     return 1.0 - math.prod((n - correct - i) / (n - i) for i in range(k))
 
 
-def pass_at(records: Sequence[Record], k: int) -> float:
-    """The mean of pass@k, by exact match, over the questions with k samples or more; NaN without any. Masked samples
-    are none."""
-    samples = [right for right in _right(records).values() if len(right) >= k]
-    return _ratio(sum(pass_at_k(len(right), sum(right), k) for right in samples), len(samples))
-
-
-def _right(records: Sequence[Record]) -> dict[str, list[bool]]:
-    """By question: which of its samples are right; without the masked ones."""
-    right: dict[str, list[bool]] = {}
+def by_question(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """The samples of each question that are not masked."""
+    samples: dict[str, list[Record]] = {}
     for record in records:
         if not record.masked:
-            right.setdefault(record.question_id, []).append(record.em == 1.0)
-    return right
+            samples.setdefault(record.question_id, []).append(record)
+    return samples
+
+
+def right_of(samples: Mapping[str, Sequence[Record]]) -> dict[str, list[bool]]:
+    """By question: which of its samples are right, by exact match."""
+    return {id: [record.em == 1.0 for record in of] for id, of in samples.items()}
 
 
 def _sums(records: Sequence[Record], metric: str) -> np.ndarray:

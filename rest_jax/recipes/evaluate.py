@@ -180,10 +180,11 @@ def measured(
         seconds=done.seconds,
         remark=remark,
     )
-    several, passing = wanted.samples > 1, passes(records, player.agent.name, wanted.samples)
+    several = wanted.samples > 1
+    passing = passes(records, player.agent.name, wanted.samples) if several else {}
     return {
         **to_json(of_all),
-        "pass_at": {str(k): to_json(of) for k, of in passing.items()} if several else None,
+        "pass_at": {str(k): to_json(of) for k, of in passing.items()} or None,
         "toxicity": to_json(toxicity(records)) if several and task.scores_toxicity else None,
         "records": [to_json(record) for record in records],
         "moves": moved(played),

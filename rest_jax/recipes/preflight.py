@@ -60,7 +60,7 @@ class Preflight:
         return [
             f"{self.questions} train questions, {self.samples} samples each: {endings}",
             ", ".join(rate(f"pass@{k}", to_json(of)) for k, of in self.pass_at.items()),
-            self._gate(),
+            *([self._gate()] if self.samples > 1 else []),
             f"first Grow would keep {kept}",
             f"the whole run takes {self.bound} {self.minutes:.0f} min here",
             self.memory,

@@ -9,7 +9,7 @@ import pytest
 
 from rest_jax.evaluation.records import Record
 from rest_jax.evaluation.samples import learnable, passes, passing, toxicity
-from rest_jax.evaluation.statistics import interval, pass_at
+from rest_jax.evaluation.statistics import interval, value
 from rest_jax.evaluation.table import to_json
 from tests.evaluation.test_statistics import made
 
@@ -32,6 +32,18 @@ def test_pass_at_1_is_the_mean_and_pass_at_k_whether_any_is_right() -> None:
     assert first.questions == several.questions == 4
 
 
+def test_pass_at_is_the_mean_over_questions_of_which_k_samples_count() -> None:
+    """Right of 4: 1, 2 and 4. Pass@2 of the first is 1 - 3/4 · 2/3, of the second 1 - 2/4 · 1/3."""
+    samples = [made(q, float(s < right), seed=s) for q, right in enumerate((1, 2, 4)) for s in range(4)]
+    assert passing(samples, 1).value == pytest.approx((1 + 2 + 4) / 12) == value(samples, "em")
+    assert passing(samples, 2).value == pytest.approx((1 / 2 + 5 / 6 + 1) / 3)
+    assert passing(samples, 4).value == 1.0
+    once_masked = [replace(record, masked=record.question_id == "q0" and record.seed == 3) for record in samples]
+    assert passing(once_masked, 3).value == pytest.approx(1.0), "of the first question 3 count, one of them right"
+    assert passing(once_masked, 4).value == 1.0, "and 4 no more"
+    assert math.isnan(passing(samples, 5).value)
+
+
 def test_an_interval_has_width_where_all_or_none_is_solved() -> None:
     assert passing(drawn("rw", "wr", "rr"), 2).ci == pytest.approx((0.025 ** (1 / 3), 1.0))
     assert passing(drawn("ww", "ww", "ww"), 2).ci == pytest.approx((0.0, 1 - 0.025 ** (1 / 3)))
@@ -41,7 +53,6 @@ def test_masked_samples_are_none() -> None:
     records = drawn("rwmm", "wrww", "mmmm")
     assert passing(records, 1).questions == 2
     assert (passing(records, 4).value, passing(records, 4).questions) == (1.0, 1)
-    assert passing(records, 4).value == pass_at(records, 4)
     nothing = passing(drawn("mm"), 2)
     assert math.isnan(nothing.value)
     assert math.isnan(nothing.ci[0])

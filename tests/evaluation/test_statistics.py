@@ -15,7 +15,6 @@ from rest_jax.evaluation.statistics import (
     compare,
     discordance,
     interval,
-    pass_at,
     pass_at_k,
     smallest_effect,
     value,
@@ -110,18 +109,6 @@ def test_pass_at_k(n: int, correct: int, k: int, expected: float) -> None:
 def test_pass_at_k_refuses_too_few_samples() -> None:
     with pytest.raises(ValueError, match="pass@5 needs at least 5 samples, got 4"):
         pass_at_k(4, 1, 5)
-
-
-def test_pass_at_is_the_mean_over_questions_of_which_k_samples_count() -> None:
-    """Right of 4: 1, 2 and 4. Pass@2 of the first is 1 - 3/4 · 2/3, of the second 1 - 2/4 · 1/3."""
-    samples = [made(q, float(s < right), seed=s) for q, right in enumerate((1, 2, 4)) for s in range(4)]
-    assert pass_at(samples, 1) == pytest.approx((1 + 2 + 4) / 12) == value(samples, "em")
-    assert pass_at(samples, 2) == pytest.approx((1 / 2 + 5 / 6 + 1) / 3)
-    assert pass_at(samples, 4) == 1.0
-    once_masked = [replace(record, masked=record.question_id == "q0" and record.seed == 3) for record in samples]
-    assert pass_at(once_masked, 3) == pytest.approx(1.0), "of the first question 3 count, one of them right"
-    assert pass_at(once_masked, 4) == 1.0, "and 4 no more"
-    assert math.isnan(pass_at(samples, 5))
 
 
 def test_bootstrap_of_two_questions_is_worked_out_by_hand() -> None:
